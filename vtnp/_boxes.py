@@ -1,0 +1,144 @@
+"""Boxes and vector spaces for the arrays that autograd does not know, and repairs for NumPy's."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import array_api_compat
+import autograd.numpy as anp
+from autograd import core, tracer
+from autograd.extend import Box, VSpace, defjvp, defvjp, vspace
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.numpy.numpy_vjps import unbroadcast_f, untake
+
+from vtnp import _rules as rules
+from vtnp._values import is_array_type, unboxed, value_namespace
+
+
+class StandardBox(Box):  # type: ignore[misc]
+    """An array of the standard that is being differentiated."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # NumPy and CuPy then leave `array @ box` to the box.
+    __hash__ = Box.__hash__
+
+    shape = property(lambda self: unboxed(self).shape)
+    ndim = property(lambda self: unboxed(self).ndim)
+    size = property(lambda self: math.prod(unboxed(self).shape))
+    dtype = property(lambda self: unboxed(self).dtype)
+    device = property(lambda self: array_api_compat.device(unboxed(self)))
+    T = property(lambda self: rules.matrix_transpose(self))
+    mT = property(lambda self: rules.matrix_transpose(self))
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        from vtnp._autograd import traced
+
+        return traced(value_namespace(self))
+
+    def __getitem__(self, index: Any) -> Any:
+        if not rules.is_basic(index):
+            raise TypeError("a box takes whole numbers, slices, None and ...; for indices use take")
+        return rules.getitem(self, index)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(rules.unstack(self))
+
+
+def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *operands: function(*operands)
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: function(other, self)
+
+
+for _name, _function in {
+    "add": rules.add,
+    "sub": rules.subtract,
+    "mul": rules.multiply,
+    "truediv": rules.divide,
+    "pow": rules.pow,
+    "matmul": rules.matmul,
+}.items():
+    setattr(StandardBox, f"__{_name}__", _operator(_function))
+    setattr(StandardBox, f"__r{_name}__", _reflected(_function))
+
+for _name, _function in {
+    "neg": rules.negative,
+    "abs": rules.abs,
+    "eq": rules.constant("equal"),
+    "ne": rules.constant("not_equal"),
+    "lt": rules.constant("less"),
+    "le": rules.constant("less_equal"),
+    "gt": rules.constant("greater"),
+    "ge": rules.constant("greater_equal"),
+}.items():
+    setattr(StandardBox, f"__{_name}__", _operator(_function))
+
+
+class ArraySpace(VSpace):  # type: ignore[misc]
+    """The arrays of one library, shape, dtype and device."""
+
+    def __init__(self, value: Any) -> None:
+        self.xp = value_namespace(value)
+        self.shape = tuple(value.shape)
+        self.like = rules.like(value)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def zeros(self) -> Any:
+        return self.xp.zeros(self.shape, **self.like)
+
+    def ones(self) -> Any:
+        return self.xp.ones(self.shape, **self.like)
+
+    def standard_basis(self) -> Iterator[Any]:
+        places = self.xp.arange(self.size, device=self.like["device"])
+        for i in range(self.size):
+            one = self.xp.astype(self.xp.equal(places, i), self.like["dtype"])
+            yield self.xp.reshape(one, self.shape)
+
+    def _add(self, x: Any, y: Any) -> Any:
+        return self.xp.add(x, y)
+
+    # Out of place: some of these arrays cannot be written to.
+    _mut_add = _add
+
+    def _scalar_mul(self, x: Any, a: Any) -> Any:
+        return self.xp.multiply(x, a)
+
+    def _inner_prod(self, x: Any, y: Any) -> Any:
+        return self.xp.sum(self.xp.multiply(x, y))
+
+
+class _ByType(dict[type, Any]):
+    """A table of types that adds an entry when it is first asked for a class of arrays.
+
+    autograd looks types up exactly, and `autograd.grad(f)(x)` boxes x before any function of ours
+    sees it. Registering torch.Tensor beforehand would mean importing torch; a table that answers
+    for what it is asked about knows each library just when somebody uses it.
+    """
+
+    def __init__(self, known: dict[type, Any], answer: type) -> None:
+        super().__init__(known)
+        self._answer = answer
+
+    def __missing__(self, cls: type) -> Any:
+        if issubclass(cls, Box) or not is_array_type(cls):
+            raise KeyError(cls)
+        self[cls] = self._answer
+        return self._answer
+
+
+StandardBox.register(StandardBox)
+tracer.box_type_mappings = Box.type_mappings = _ByType(Box.type_mappings, StandardBox)
+VSpace.mappings = _ByType(VSpace.mappings, ArraySpace)
