@@ -1,0 +1,109 @@
+"""Shapes as they stand in signatures, and the check of a call against them.
+
+A shape is a row of axes: a name ("t"), a number ("2"), a row of batch axes ("*b"), or a row that
+broadcasts against the batch axes ("*#b", for masks).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+Bound = dict[str, int | tuple[int, ...]]
+
+
+class Shape(NamedTuple):
+    """One parsed shape string: fixed axes before and after at most one row of batch axes."""
+
+    text: str
+    before: tuple[str, ...]
+    row: str | None
+    broadcasts: bool
+    after: tuple[str, ...]
+
+
+class Argument(NamedTuple):
+    """One array argument of a signature: its name, kind ("float", "int", "bool") and shape."""
+
+    name: str
+    kind: str
+    shape: Shape
+
+
+@cache
+def parse(text: str) -> Shape:
+    """Split a shape string into its axes."""
+    axes = text.split()
+    rows = [i for i, axis in enumerate(axes) if axis.startswith("*")]
+    if len(rows) > 1:
+        raise ValueError(f"shape {text!r}: at most one row of batch axes")
+    if not rows:
+        return Shape(text, tuple(axes), None, False, ())
+    row = axes[rows[0]]
+    return Shape(
+        text,
+        tuple(axes[: rows[0]]),
+        row.lstrip("*#"),
+        "#" in row,
+        tuple(axes[rows[0] + 1 :]),
+    )
+
+
+def _broadcasts(row: tuple[int, ...], onto: tuple[int, ...]) -> bool:
+    tail = onto[len(onto) - len(row) :]
+    return len(row) <= len(onto) and all(a in (1, b) for a, b in zip(row, tail, strict=True))
+
+
+def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
+    """Bind the axes of a shape to sizes; return what is wrong, None where nothing is."""
+    fixed = len(shape.before) + len(shape.after)
+    if len(sizes) < fixed or (shape.row is None and len(sizes) != fixed):
+        return f"{len(sizes)} axes came where {fixed}{' or more' if shape.row else ''} are meant"
+    end = len(sizes) - len(shape.after)
+    axes = zip(
+        shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True
+    )
+    for axis, size in axes:
+        meant = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
+        # An axis of unknown length (Dask after a data-dependent step) is not held against anybody.
+        if size != meant and not (isinstance(size, float) and math.isnan(size)):
+            return f"axis {axis} is {meant}, not {size}"
+    if shape.row is not None:
+        row = tuple(sizes[len(shape.before) : end])
+        onto = bound.setdefault(shape.row, row)
+        if shape.broadcasts and not _broadcasts(row, onto):  # type: ignore[arg-type]
+            return f"batch axes {row} do not broadcast onto {shape.row}={onto}"
+        if not shape.broadcasts and row != onto:
+            return f"batch axes {shape.row} are {onto}, not {row}"
+    return None
+
+
+def told(bound: Mapping[str, Any]) -> str:
+    """Write the axes bound so far as text."""
+    return ", ".join(f"{axis}={size}" for axis, size in bound.items()) or "none"
+
+
+@cache
+def kind_of(dtype: Any) -> str:
+    """Return "float", "int", "bool", "complex" or the dtype's own name."""
+    name = dtype_name(dtype)
+    for kind, starts in _KINDS.items():
+        if name.startswith(starts):
+            return kind
+    return name
+
+
+@cache
+def dtype_name(dtype: Any) -> str:
+    """Return the name that all libraries share: "float32" for torch.float32."""
+    return str(getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1])
+
+
+_KINDS: dict[str, tuple[str, ...]] = {
+    "float": ("float", "bfloat"),
+    "int": ("int", "uint"),
+    "bool": ("bool",),
+    "complex": ("complex",),
+}
+
+Check = Callable[[tuple[Any, ...], dict[str, Any]], None]
