@@ -6,10 +6,11 @@ from typing import Any
 
 import array_api_compat
 import autograd.numpy as anp
-from autograd import core, tracer
-from autograd.extend import Box, VSpace, defjvp, defvjp, vspace
+import numpy
+from autograd import tracer
+from autograd.extend import Box, VSpace, defvjp, vspace
 from autograd.numpy.numpy_boxes import ArrayBox
-from autograd.numpy.numpy_vjps import unbroadcast_f, untake
+from autograd.numpy.numpy_vjps import untake
 
 from vtnp import _rules as rules
 from vtnp._values import is_array_type, unboxed, value_namespace
@@ -142,3 +143,22 @@ class _ByType(dict[type, Any]):
 StandardBox.register(StandardBox)
 tracer.box_type_mappings = Box.type_mappings = _ByType(Box.type_mappings, StandardBox)
 VSpace.mappings = _ByType(VSpace.mappings, ArraySpace)
+
+# --- NumPy's arrays -------------------------------------------------------------------------------
+
+# What operators on autograd's own box meet, and what autograd 1.9 gets wrong or slowly there:
+# powers and selections of float32 had float64 gradients, selections were never un-broadcast, and
+# basic indices went through np.add.at.
+rules.elementwise(anp.power, *rules.POWER)
+# autograd.numpy.where is a plain function around the primitive.
+rules.selection(tracer.trace_primitives_map[numpy.where])
+defvjp(
+    ArrayBox.__getitem__,
+    lambda ans, x, index: (
+        lambda g: (rules.ungetitem if rules.is_basic(index) else untake)(g, index, vspace(x))
+    ),
+)
+
+# Two attributes of the standard that it lacks.
+ArrayBox.device = property(lambda self: array_api_compat.device(unboxed(self)))
+ArrayBox.mT = property(lambda self: rules.matrix_transpose(self))

@@ -11,13 +11,13 @@ def erf_of(xp: Any, x: Any) -> Any:
     if compat.is_torch_namespace(xp):
         return xp.special.erf(x)
     if compat.is_jax_namespace(xp):
-        from jax.scipy.special import erf
+        from jax.scipy import special
 
-        return erf(x)
+        return special.erf(x)
     if compat.is_cupy_namespace(xp):
-        from cupyx.scipy.special import erf
+        from cupyx.scipy import special
 
-        return xp.astype(erf(x), x.dtype, copy=False)
+        return xp.astype(special.erf(x), x.dtype, copy=False)
     if compat.is_dask_namespace(xp):
         return x.map_blocks(_erf_of_numpy, dtype=x.dtype)
     if compat.is_numpy_namespace(xp):
@@ -26,10 +26,10 @@ def erf_of(xp: Any, x: Any) -> Any:
 
 
 def _erf_of_numpy(x: Any) -> Any:
-    from scipy.special import erf
+    from scipy import special
 
-    # Half precision goes through single precision there.
-    return erf(x).astype(x.dtype, copy=False) if hasattr(x, "dtype") else erf(x)
+    # Half precision comes back as single precision; Python's floats have no dtype.
+    return special.erf(x).astype(getattr(x, "dtype", float), copy=False)
 
 
 def series(xp: Any, x: Any) -> Any:

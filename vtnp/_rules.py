@@ -7,6 +7,7 @@ in functions rather than operators: array-api-strict raises where other librarie
 import math
 from collections.abc import Callable
 from operator import attrgetter
+from types import EllipsisType, NoneType
 from typing import Any
 
 import array_api_compat
@@ -17,14 +18,19 @@ from autograd.extend import (
     defjvp_argnums,
     defvjp,
     defvjp_argnum,
-    primitive,
     vspace,
 )
+from autograd.extend import primitive as _primitive
 
-from vtnp._values import is_boxed, unboxed, value_namespace
+from vtnp._values import unboxed, value_namespace
 
 Array = Any
 Function = Callable[..., Any]
+
+
+def primitive(function: Function) -> Function:
+    traceable: Function = _primitive(function)
+    return traceable
 
 
 # --- What rules are made of -----------------------------------------------------------------------
@@ -64,10 +70,8 @@ def constant(name: str) -> Function:
     return function
 
 
-equal, greater, less, less_equal, sign, zeros_like = map(
-    constant, ("equal", "greater", "less", "less_equal", "sign", "zeros_like")
-)
-logical_and = constant("logical_and")
+equal, greater, less, less_equal = map(constant, ("equal", "greater", "less", "less_equal"))
+sign, zeros_like, ones_like = map(constant, ("sign", "zeros_like", "ones_like"))
 
 
 def _shape(x: Array) -> tuple[int, ...]:
@@ -95,7 +99,7 @@ def _spread(g: Array, ans: Array) -> Array:
     return _cast(g if _shape(g) == _shape(ans) else broadcast_to(g, _shape(ans)), ans)
 
 
-def _elementwise(function: Function, *partials: Function) -> None:
+def elementwise(function: Function, *partials: Function) -> None:
     """Register both modes at once: partials[i](g, ans, *args) is g times d ans / d args[i]."""
 
     def vjp(i: int) -> Function:
@@ -109,11 +113,11 @@ def _elementwise(function: Function, *partials: Function) -> None:
 
 
 def _linear(function: Function, *transposes: Function) -> None:
-    """Register a function linear in each array: transposes[i](g, *args, **kwargs) is its adjoint."""
+    """Register a function linear in each array; transposes[i](g, *args, **kwargs) is the adjoint."""
 
     def vjp(i: int) -> Function:
-        return lambda ans, *args, **kwargs: lambda g: _cast(
-            transposes[i](g, *args, **kwargs), args[i]
+        return lambda ans, *args, **kwargs: (
+            lambda g: _cast(transposes[i](g, *args, **kwargs), args[i])
         )
 
     defvjp(function, *(vjp(i) for i in range(len(transposes))))
@@ -145,6 +149,9 @@ def _power_of_exponent(g: Array, ans: Array, x: Array, y: Array) -> Array:
     return multiply(g, multiply(ans, log(where(equal(x, 0), ones_like(x), x))))
 
 
+POWER = (_power_of_base, _power_of_exponent)
+
+
 def _only(g: Array, condition: Array) -> Array:
     """Keep g where the condition holds; a product with 0 would let NaN and infinity through."""
     return where(condition, g, zeros_like(g))
@@ -154,35 +161,31 @@ def _except(g: Array, condition: Array) -> Array:
     return where(condition, zeros_like(g), g)
 
 
-ones_like = constant("ones_like")
-
-_elementwise(add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
-_elementwise(subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: negative(g))
-_elementwise(
-    multiply, lambda g, ans, x, y: multiply(g, y), lambda g, ans, x, y: multiply(g, x)
-)
-_elementwise(
+elementwise(add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
+elementwise(subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: negative(g))
+elementwise(multiply, lambda g, ans, x, y: multiply(g, y), lambda g, ans, x, y: multiply(g, x))
+elementwise(
     divide,
     lambda g, ans, x, y: divide(g, y),
     lambda g, ans, x, y: negative(divide(multiply(g, ans), y)),
 )
-_elementwise(pow, _power_of_base, _power_of_exponent)
-_elementwise(negative, lambda g, ans, x: negative(g))
-_elementwise(exp, lambda g, ans, x: multiply(g, ans))
-_elementwise(log, lambda g, ans, x: divide(g, x))
-_elementwise(log1p, lambda g, ans, x: divide(g, add(x, 1)))
-_elementwise(sqrt, lambda g, ans, x: divide(g, multiply(ans, 2)))
-_elementwise(square, lambda g, ans, x: multiply(g, multiply(x, 2)))
-_elementwise(sin, lambda g, ans, x: multiply(g, cos(x)))
-_elementwise(cos, lambda g, ans, x: negative(multiply(g, sin(x))))
-_elementwise(tanh, lambda g, ans, x: subtract(g, multiply(g, square(ans))))
-_elementwise(abs, lambda g, ans, x: multiply(g, sign(x)))
-_elementwise(
+elementwise(pow, *POWER)
+elementwise(negative, lambda g, ans, x: negative(g))
+elementwise(exp, lambda g, ans, x: multiply(g, ans))
+elementwise(log, lambda g, ans, x: divide(g, x))
+elementwise(log1p, lambda g, ans, x: divide(g, add(x, 1)))
+elementwise(sqrt, lambda g, ans, x: divide(g, multiply(ans, 2)))
+elementwise(square, lambda g, ans, x: multiply(g, multiply(x, 2)))
+elementwise(sin, lambda g, ans, x: multiply(g, cos(x)))
+elementwise(cos, lambda g, ans, x: negative(multiply(g, sin(x))))
+elementwise(tanh, lambda g, ans, x: subtract(g, multiply(g, square(ans))))
+elementwise(abs, lambda g, ans, x: multiply(g, sign(x)))
+elementwise(
     maximum,
     lambda g, ans, x, y: _only(g, greater(x, y)),
     lambda g, ans, x, y: _except(g, greater(x, y)),
 )
-_elementwise(
+elementwise(
     minimum,
     lambda g, ans, x, y: _only(g, less(x, y)),
     lambda g, ans, x, y: _except(g, less(x, y)),
@@ -195,7 +198,7 @@ def _inside(g: Array, ans: Array, x: Array, low: Array, high: Array) -> Array:
     return g if high is None else _only(g, less_equal(x, high))
 
 
-_elementwise(
+elementwise(
     _clip,
     _inside,
     lambda g, ans, x, low, high: _only(g, less(x, low)),
@@ -207,18 +210,23 @@ def clip(x: Array, min: Array = None, max: Array = None) -> Array:  # noqa: A002
     return _clip(x, min, max)
 
 
-defvjp(
-    where,
-    None,
-    lambda ans, c, x, y: lambda g: _fit(_only(g, c), x),
-    lambda ans, c, x, y: lambda g: _fit(_except(g, c), y),
-)
-defjvp(
-    where,
-    None,
-    lambda g, ans, c, x, y: _spread(_only(g, c), ans),
-    lambda g, ans, c, x, y: _spread(_except(g, c), ans),
-)
+def selection(function: Function) -> None:
+    """Register both modes of where(condition, x, y)."""
+    defvjp(
+        function,
+        None,
+        lambda ans, c, x, y: lambda g: _fit(_only(g, c), x),
+        lambda ans, c, x, y: lambda g: _fit(_except(g, c), y),
+    )
+    defjvp(
+        function,
+        None,
+        lambda g, ans, c, x, y: _spread(_only(g, c), ans),
+        lambda g, ans, c, x, y: _spread(_except(g, c), ans),
+    )
+
+
+selection(where)
 
 
 @primitive
@@ -229,7 +237,7 @@ def erf(x: Array) -> Array:
     return erf_of(value_namespace(x), x)
 
 
-_elementwise(
+elementwise(
     erf, lambda g, ans, x: multiply(g, multiply(exp(negative(square(x))), 2 / math.sqrt(math.pi)))
 )
 
@@ -246,17 +254,26 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(i % ndim for i in (axis if isinstance(axis, tuple) else (axis,)))
 
 
+def _only_axis(x: Array, axis: int | None) -> int:
+    """The axis, which only a vector may leave out."""
+    if axis is None and len(_shape(x)) != 1:
+        raise ValueError(f"an array of {len(_shape(x))} axes needs to be told which")
+    return axis or 0
+
+
 def _reopened(g: Array, x: Array, axis: Any) -> Array:
     """Put the reduced axes of g back, with size 1."""
     reduced = _axes(axis, len(_shape(x)))
     return reshape(g, tuple(1 if i in reduced else n for i, n in enumerate(_shape(x))))
 
 
-def _unsum(g: Array, x: Array, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+def _unsum(
+    g: Array, x: Array, axis: Any = None, dtype: Any = None, keepdims: bool = False
+) -> Array:
     return broadcast_to(_reopened(g, x, axis), _shape(x))
 
 
-def _unmean(g: Array, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+def _unmean(g: Array, x: Array, axis: Any = None, **options: Any) -> Array:
     count = math.prod(_shape(x)[i] for i in _axes(axis, len(_shape(x))))
     return _unsum(divide(g, count), x, axis)
 
@@ -270,8 +287,8 @@ def _shares(ans: Array, x: Array, axis: Any) -> Array:
 def _extremum(function: Function) -> None:
     defvjp(
         function,
-        lambda ans, x, axis=None, keepdims=False: lambda g: multiply(
-            _reopened(g, x, axis), _shares(ans, x, axis)
+        lambda ans, x, axis=None, keepdims=False: (
+            lambda g: multiply(_reopened(g, x, axis), _shares(ans, x, axis))
         ),
     )
     defjvp(
@@ -298,7 +315,7 @@ _linear(_cumulative_sum, _suffix_sum)
 def cumulative_sum(
     x: Array, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Array:
-    axis = 0 if axis is None and len(_shape(x)) == 1 else axis
+    axis = _only_axis(x, axis)
     options = {} if dtype is None else {"dtype": dtype}
     sums = _cumulative_sum(x, axis=axis, **options)
     if not include_initial:
@@ -430,8 +447,9 @@ def _unroll(g: Array, x: Array, shift: Any, *, axis: Any = None) -> Array:
 
 def _untile(g: Array, x: Array, repetitions: tuple[int, ...]) -> Array:
     shape = (1,) * (len(_shape(g)) - len(_shape(x))) + _shape(x)
-    apart = [n for size, full in zip(shape, _shape(g), strict=True) for n in (full // size if size else 0, size)]
-    return reshape(sum(reshape(g, tuple(apart)), axis=tuple(range(0, len(apart), 2))), _shape(x))
+    times = (1,) * (len(shape) - len(repetitions)) + tuple(repetitions)
+    apart = tuple(n for pair in zip(times, shape, strict=True) for n in pair)
+    return reshape(sum(reshape(g, apart), axis=tuple(range(0, len(apart), 2))), _shape(x))
 
 
 def _unrepeat(g: Array, x: Array, repeats: int, *, axis: int) -> Array:
@@ -531,12 +549,9 @@ def broadcast_arrays(*arrays: Array) -> list[Array]:
 
 
 def is_basic(index: Any) -> bool:
-    """Tell whether the index is made of whole numbers, slices, None and ... alone."""
+    """Tell whether the index is made of ints, slices, None and ... alone."""
     entries = index if isinstance(index, tuple) else (index,)
-    return all(
-        i is None or i is ... or isinstance(i, slice) or type(i) is int or hasattr(i, "__index__") and not hasattr(i, "shape")
-        for i in entries
-    )
+    return all(type(entry) in (int, slice, NoneType, EllipsisType) for entry in entries)
 
 
 @primitive
@@ -560,7 +575,7 @@ def _added_at(total: Array, index: Any, g: Array) -> Array:
         place = (*place, ...)
     there = total[place]
     g = value_namespace(g).reshape(g, there.shape)
-    if not array_api_compat.is_writeable_array(total):
+    if hasattr(total, "at"):  # JAX, whose arrays cannot be written to.
         return total.at[place].add(g)
     total[place] = value_namespace(g).add(there, g)
     return total
@@ -630,14 +645,12 @@ def _fit_value(xp: Any, g: Array, shape: tuple[int, ...]) -> Array:
 
 _linear(_take, lambda g, x, indices, axis: _scatter(g, indices, _shape(x), axis))
 _linear(_scatter, lambda h, g, indices, shape, axis: _take(h, indices, axis=axis))
-_linear(
-    _take_along, lambda g, x, indices, axis: _scatter_along(g, indices, _shape(x), axis)
-)
+_linear(_take_along, lambda g, x, indices, axis: _scatter_along(g, indices, _shape(x), axis))
 _linear(_scatter_along, lambda h, g, indices, shape, axis: _take_along(h, indices, axis=axis))
 
 
 def take(x: Array, indices: Array, *, axis: int | None = None) -> Array:
-    return _take(x, unboxed(indices), axis=0 if axis is None and len(_shape(x)) == 1 else axis)
+    return _take(x, unboxed(indices), axis=_only_axis(x, axis))
 
 
 def take_along_axis(x: Array, indices: Array, *, axis: int = -1) -> Array:
