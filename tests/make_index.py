@@ -1,4 +1,4 @@
-"""Writes the index of formulas into spec/README.md: `python tests/make_index.py`."""
+"""Writes the index of formulas into spec/README.md: `python -m tests.make_index`."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -8,7 +8,7 @@ import vtnp
 from vtnp import Formula
 
 README = Path(__file__).parents[1] / "spec" / "README.md"
-START = "<!-- index: written by `python tests/make_index.py` -->\n"
+START = "<!-- index: written by `python -m tests.make_index` -->\n"
 END = "<!-- end of the index -->\n"
 
 

@@ -183,4 +183,4 @@ def test_the_index_is_fresh():
     readme = text_of(README)
     assert START in readme
     assert END in readme
-    assert readme == with_index(readme, index(vtnp.formulas())), "run `python tests/make_index.py`"
+    assert readme == with_index(readme, index(vtnp.formulas())), "run `python -m tests.make_index`"
