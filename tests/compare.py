@@ -16,8 +16,10 @@ def difference(actual: Any, expected: Any) -> float:
     a, b = np.asarray(actual), np.asarray(expected)
     if a.shape != b.shape:
         return np.inf
+    if b.dtype.kind != "f":
+        return 0.0 if np.array_equal(a, b) else np.inf
     finite = np.isfinite(b)
-    if not (np.array_equal(np.isnan(a), np.isnan(b)) and np.array_equal(a[~finite], b[~finite], equal_nan=True)):
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.all(np.isfinite(a[finite])):
         return np.inf
     return largest(a[finite] - b[finite]) / max(1.0, largest(b[finite]))
 

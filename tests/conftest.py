@@ -1,15 +1,57 @@
-"""Hypothesis profiles: a short derandomised one for every run, a deep one by hand."""
+"""Hypothesis profiles, and the choice of the array library that laws run on."""
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import readings
+
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+# The same cases in every run, so that a red run is red for everybody.
 settings.register_profile(
     "vtnp", max_examples=15, deadline=None, derandomize=True, database=None, print_blob=True,
     suppress_health_check=_SLOW,
 )
+# For a person with time: VTNP_HYPOTHESIS=deep python -m pytest
 settings.register_profile(
     "deep", max_examples=500, deadline=None, print_blob=True, suppress_health_check=_SLOW
 )
 settings.load_profile(os.environ.get("VTNP_HYPOTHESIS", "vtnp"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--xp",
+        default="numpy",
+        metavar="LIBRARY",
+        help="run the laws and special cases on this array library: numpy, strict, "
+        "cupy-standin, torch, jax, dask, cupy",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--xp")
+    if name not in readings.NAMES:
+        known = name in readings.MISSING
+        why = "is not installed, or has no device here" if known else "is no library known here"
+        raise pytest.UsageError(f"--xp {name}: {name} {why}; the laws did not run")
+    readings.chosen = readings.reading(name)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    gpu = "" if "cupy" in readings.NAMES else "; not on a GPU: CuPy found none"
+    return (
+        f"laws run on: {config.getoption('--xp')}{gpu}\n"
+        f"formulas are read on: {', '.join(readings.NAMES)}"
+        f" (not installed: {', '.join(readings.MISSING) or 'none'})"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another library than NumPy only the laws and the readings have something to say."""
+    if config.getoption("--xp") == "numpy":
+        return
+    laws = [item for item in items if any(m.name in {"law", "special"} for m in item.iter_markers())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in laws])
+    items[:] = laws

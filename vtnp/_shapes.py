@@ -5,7 +5,7 @@ broadcasts against the batch axes ("*#b", for masks).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -83,17 +83,12 @@ def told(bound: Mapping[str, Any]) -> str:
     return ", ".join(f"{axis}={size}" for axis, size in bound.items()) or "none"
 
 
-@cache
 def kind_of(dtype: Any) -> str:
     """Return "float", "int", "bool", "complex" or the dtype's own name."""
     name = dtype_name(dtype)
-    for kind, starts in _KINDS.items():
-        if name.startswith(starts):
-            return kind
-    return name
+    return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), name)
 
 
-@cache
 def dtype_name(dtype: Any) -> str:
     """Return the name that all libraries share: "float32" for torch.float32."""
     return str(getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1])
@@ -105,5 +100,3 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "bool": ("bool",),
     "complex": ("complex",),
 }
-
-Check = Callable[[tuple[Any, ...], dict[str, Any]], None]

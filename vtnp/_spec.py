@@ -147,19 +147,17 @@ def check_arguments(entry: Entry, given: list[tuple[Argument, Any]]) -> Bound:
                 f"(axes bound so far: {told(bound)})"
             )
     floats = [(argument, value) for argument, value in given if argument.kind == "float"]
-    _check_same(entry, "dtype", floats, lambda value: dtype_name(value.dtype))
-    _check_same(entry, "array library", given, lambda value: value_namespace(value).__name__)
-    _check_same(entry, "device", given, lambda value: str(device(value)))
+    _check_same(entry, "dtypes", floats, lambda value: dtype_name(value.dtype))
+    _check_same(entry, "array libraries", given, _library)
+    _check_same(entry, "devices", given, lambda value: str(device(value)))
     return bound
 
 
 def _check_is_array(entry: Entry, argument: Argument, value: Any) -> None:
     what = f"{entry.id} ({entry.page}): argument {argument.name}"
     raw = unboxed(value)
-    try:
-        value_namespace(raw)
-    except TypeError:
-        raise TypeError(f"{what}: expected an array, got {type(raw).__name__}") from None
+    if not hasattr(raw, "dtype") or not hasattr(raw, "shape"):
+        raise TypeError(f"{what}: expected an array, got {type(raw).__name__}")
     if type(raw).__name__ in {"matrix", "MaskedArray"}:
         # Their operators mean something else, and would change the formula without a word.
         raise TypeError(f"{what}: expected a plain array, got {type(raw).__name__}")
@@ -172,7 +170,11 @@ def _check_same(
 ) -> None:
     if len({of(value) for _, value in given}) > 1:
         each = ", ".join(f"{argument.name}: {of(value)}" for argument, value in given)
-        raise TypeError(f"{entry.id} ({entry.page}): arguments mix {what}s ({each})")
+        raise TypeError(f"{entry.id} ({entry.page}): arguments mix {what} ({each})")
+
+
+def _library(value: Any) -> str:
+    return str(value_namespace(value).__name__).removeprefix("array_api_compat.")
 
 
 def check_result(entry: Entry, result: Any, bound: Bound) -> None:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import readings
 from vtnp._shapes import parse
 from vtnp._spec import registry
 
@@ -77,8 +78,8 @@ class Case:
     function: Callable[..., Any]
 
     def __call__(self, **changed: Any) -> Any:
-        """Evaluate, with some arguments changed."""
-        return self.function(**{**self.args, **changed})
+        """Evaluate, with some arguments changed, on the reading that `pytest --xp` chose."""
+        return readings.chosen.call(self.function, {**self.args, **changed})
 
     def __getitem__(self, name: str) -> Any:
         return self.args[name]

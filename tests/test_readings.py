@@ -1,0 +1,75 @@
+"""Every formula on every array library: the same value, the same gradient, and both stay there."""
+
+import numpy as np
+import pytest
+from autograd import make_vjp
+
+from tests import readings
+from tests.cases import make
+from tests.compare import assert_close
+from tests.test_formulas import DIFFERENTIABLE_IDS, IDS, outputs
+from tests.trees import floats, mapped, replaced
+from vtnp._xp import namespace
+
+OTHERS = [name for name in readings.NAMES if name != "numpy"]
+# What a library cannot do, and says so: formula -> library -> a word of its error.
+MISSING: dict[tuple[str, str], str] = {}
+
+
+@pytest.mark.parametrize("id", IDS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_value_is_numpys(id, name):
+    reading, case = readings.reading(name), make(id, 8, (2,))
+    args = mapped(reading.asarray, case.args)
+    if (id, name) in MISSING:
+        with pytest.raises(Exception, match=MISSING[id, name]):
+            mapped(reading.to_numpy, case.function(**args))
+        return
+    results = outputs(case.function(**args))
+    kind = type(reading.asarray(np.ones(1)))
+    for y, expected in zip(results, outputs(case.function(**case.args)), strict=True):
+        assert type(y) is kind, f"{id} left {name}: {type(y)}"
+        assert_close(reading.to_numpy(y), expected, within=1e-12, what=f"{id} on {name}")
+
+
+@pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_gradient_is_numpys(id, name):
+    """Of all arguments at once, through our own rules; each gradient stays in the library."""
+    if (id, name) in MISSING:
+        return
+    reading, case = readings.reading(name), make(id, 9, (2,))
+    cotangents = [case.rng.standard_normal(np.shape(y)) for y in outputs(case.function(**case.args))]
+    paths = [path for path, _ in floats(case.args)]
+    expected = gradients(case, paths, cotangents, np.asarray(1.0))
+    foreign = case.with_args(**mapped(reading.asarray, case.args))
+    there = [reading.asarray(c) for c in cotangents]
+    actual = gradients(foreign, paths, there, reading.asarray(np.asarray(1.0)))
+    for path, ours, numpys in zip(paths, actual, expected, strict=True):
+        assert type(ours) is type(there[0]), f"{id}: the gradient of {path} left {name}"
+        assert_close(reading.to_numpy(ours), numpys, within=1e-11, what=f"{id} {path}")
+
+
+def gradients(case, paths, cotangents, one):
+    """Return the gradient of <results, cotangents> with respect to every float array."""
+
+    def f(arrays):
+        args = case.args
+        for i, path in enumerate(paths):
+            args = replaced(args, path, arrays[i])
+        results = outputs(case.function(**args))
+        products = zip(results, cotangents, strict=True)
+        xp = namespace(*results)
+        return sum_of([xp.sum(y * c) for y, c in products if c.dtype == cotangents[0].dtype])
+
+    return make_vjp(f)([at(case.args, path) for path in paths])[0](one)
+
+
+def sum_of(terms):
+    return terms[0] if len(terms) == 1 else terms[0] + sum_of(terms[1:])
+
+
+def at(tree, path):
+    for key in path:
+        tree = tree[key]
+    return tree

@@ -1,0 +1,171 @@
+"""The check of every call: what it accepts, what it refuses, and in which words."""
+
+import time
+from typing import Any
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+from autograd import grad
+
+import vtnp
+from vtnp._shapes import bind, parse
+from vtnp._spec import registry, spec
+from vtnp._xp import namespace
+from vtnp.typing import Array, Bool, Float
+
+
+@pytest.fixture
+def formula():
+    """A formula that lives for one test."""
+
+    @spec("made-up")
+    def made_up(
+        Q: Float[Array, "*b n d"],
+        K: Float[Array, "*b m d"],
+        *,
+        mask: Bool[Array, "*#b n m"] | None = None,
+        wrong: bool = False,
+    ) -> Float[Array, "*b n m"]:
+        scores = Q @ np.swapaxes(K, -1, -2)
+        return scores[..., :1] if wrong else scores
+
+    yield made_up
+    del registry["made-up"]
+
+
+def ones(*shape: int) -> Any:
+    return np.ones(shape)
+
+
+def test_the_message_names_all_a_person_needs(formula):
+    with pytest.raises(vtnp.ShapeError) as error:
+        formula(ones(2, 3, 4), ones(2, 5, 6))
+    assert str(error.value) == (
+        'made-up (spec/test_spec/made-up.md): argument K: expected axes "*b m d", got shape '
+        "(2, 5, 6): axis d is 4, not 6 (axes bound so far: n=3, d=4, b=(2,), m=5)"
+    )
+    assert isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("Q", "K", "what"),
+    [
+        (ones(4), ones(5, 4), "argument Q: .*: 1 axes came where 2 or more are meant"),
+        (ones(2, 3, 4), ones(7, 5, 4), r"argument K: .*: batch axes b are \(2,\), not \(7,\)"),
+        (ones(2, 3, 4), ones(5, 4), r"argument K: .*: batch axes b are \(2,\), not \(\)"),
+    ],
+)
+def test_axes_that_do_not_fit(formula, Q, K, what):
+    with pytest.raises(vtnp.ShapeError, match=what):
+        formula(Q, K)
+
+
+def test_a_mask_broadcasts_onto_the_batch(formula):
+    Q, K = ones(2, 3, 4), ones(2, 5, 4)
+    for shape in [(3, 5), (1, 3, 5), (2, 3, 5)]:
+        assert formula(Q, K, mask=np.ones(shape, bool)).shape == (2, 3, 5)
+    with pytest.raises(vtnp.ShapeError, match="argument mask: .* do not broadcast onto b="):
+        formula(Q, K, mask=np.ones((7, 3, 5), bool))
+    with pytest.raises(TypeError, match="argument mask: expected a bool dtype, got float64"):
+        formula(Q, K, mask=ones(3, 5))
+
+
+def test_mixtures_are_refused(formula):
+    Q, K = ones(3, 4), ones(5, 4)
+    with pytest.raises(TypeError, match=r"mix dtypes \(Q: float64, K: float32\)"):
+        formula(Q, K.astype(np.float32))
+    with pytest.raises(TypeError, match=r"mix array libraries \(Q: .*numpy, K: array_api_strict\)"):
+        formula(Q, strict.asarray(K))
+    near = strict.asarray(Q)
+    far = strict.asarray(K, device=strict.Device("device1"))
+    with pytest.raises(TypeError, match=r"mix devices \(Q: .*CPU_DEVICE.*, K: .*device1"):
+        formula(near, far)
+    with pytest.raises(TypeError, match=r"arrays of .*numpy and of array_api_strict"):
+        namespace(Q, near)
+
+
+@pytest.mark.parametrize(
+    ("K", "got"),
+    [
+        ([[1.0]], "list"),
+        (3.0, "float"),
+        (np.ma.masked_array([[1.0]]), "MaskedArray"),
+        (np.ones((5, 4), object), "object"),
+        (np.ones((5, 4), np.int32), "int32"),
+        (np.ones((5, 4), bool), "bool"),
+        (np.ones((5, 4), complex), "complex128"),
+    ],
+)
+def test_what_is_no_array_of_floats_is_refused(formula, K, got):
+    with pytest.raises(TypeError, match=rf"made-up .* argument K: expected .*, got {got}"):
+        formula(ones(3, 4), K)
+
+
+def test_a_call_that_was_right_once_does_not_vouch_for_another(formula):
+    Q, K = ones(3, 4), ones(5, 4)
+    assert formula(Q, K).shape == formula(Q, K).shape == (3, 5)
+    with pytest.raises(vtnp.ShapeError):
+        formula(Q, ones(5, 7))
+    with pytest.raises(TypeError):
+        formula(Q, K.astype(int))
+
+
+def test_a_formula_that_breaks_its_own_promise_is_told(formula):
+    with pytest.raises(vtnp.ShapeError, match='promised axes .* made shape .* axis m is 5, not 1'):
+        formula(ones(3, 4), ones(5, 4), wrong=True)
+
+
+def test_unchecked_switches_the_check_off_and_on_again(formula):
+    Q, K = ones(3, 4), np.ones((5, 4), np.float32)
+    with vtnp.unchecked():
+        assert formula(Q, K).shape == (3, 5)
+        with vtnp.unchecked():
+            assert formula(Q, K).shape == (3, 5)
+        assert formula(Q, K).shape == (3, 5)
+    with pytest.raises(TypeError):
+        formula(Q, K)
+
+
+def test_boxes_are_checked_as_their_values_are(formula):
+    K = ones(5, 4)
+    assert grad(lambda Q: np.sum(1.0) * namespace(Q).sum(formula(Q, K)))(ones(3, 4)).shape == (3, 4)
+    with pytest.raises(vtnp.ShapeError):
+        grad(lambda Q: namespace(Q).sum(formula(Q, K)))(ones(3, 7))
+
+
+def test_an_id_is_registered_once(formula):
+    with pytest.raises(ValueError, match="'made-up' is registered twice"):
+        spec("made-up")(lambda x: x)
+
+
+def test_an_axis_of_unknown_length_is_not_held_against_anybody():
+    assert bind(parse("n d"), (float("nan"), 4), {"n": 3}) is None
+
+
+def test_the_check_is_cheap(formula, record_property):
+    """Told, not judged: the bound below is many times what any machine has shown."""
+    Q, K = ones(3, 4), ones(5, 4)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        for _ in range(1000):
+            formula(Q, K)
+        return (time.perf_counter() - start) / 1000
+
+    checked = min(seconds() for _ in range(5))
+    with vtnp.unchecked():
+        free = min(seconds() for _ in range(5))
+    record_property("microseconds_per_check", 1e6 * (checked - free))
+    assert checked > 0
+
+
+def test_formula_is_found_by_id_equation_and_number():
+    weights = vtnp.formula("attention-weights")
+    assert weights.function is vtnp.attention_weights
+    assert weights.plain in (weights.function.__doc__ or "")
+    assert weights.page.startswith("# Attention weights")
+    with pytest.raises(vtnp.UnknownFormulaError, match="near it: .*attention-weights"):
+        vtnp.formula("attention-weight")
+    with pytest.raises(vtnp.UnknownFormulaError, match="no formula is called 'eq99'"):
+        vtnp.formula("eq99")
