@@ -1,4 +1,4 @@
-"""The encoder and decoder layers of the survey's Fig. 1-2, one function for each of their formulas."""
+"""The encoder and decoder layers of the survey's Fig. 1-2, one function for each formula."""
 
 import math
 from collections.abc import Mapping
@@ -82,9 +82,10 @@ def attention_weights(
 
     Q, K: queries and keys. mask: True where query i may attend to key j. scale: 1/sqrt(d_k)
     unless given.
-    Raises ShapeError; FormulaError for no keys at all.
+    Raises ShapeError; FormulaError for no keys at all, or for keys of width 0.
     Notes: a query that may attend to nothing gets weight 0 for every key (page, Special cases).
     """
+    require(K.shape[-1] >= 1, "attention-weights", "K", "a width of at least 1", tuple(K.shape))
     xp = namespace(Q, K, mask)
     scores = Q @ transposed(K) * (1.0 / math.sqrt(K.shape[-1]) if scale is None else scale)
     return softmax(scores if mask is None else xp.where(mask, scores, -math.inf))
@@ -104,7 +105,7 @@ def attention(
     y[i] = sum_j alpha[i,j] V[j]
 
     Q, K: queries and keys. V: values. mask, scale: as in attention-weights.
-    Raises ShapeError; FormulaError for no keys at all.
+    Raises ShapeError; FormulaError as attention-weights does.
     Notes: a query that may attend to nothing reads 0.
     """
     return attention_weights(Q, K, mask=mask, scale=scale) @ V
@@ -130,7 +131,7 @@ def multi_head_self_attention(
 
     x: tokens. W_q, W_k, W_v, W_c: projections of each head. b_q, b_k, b_v, b_c: their biases.
     mask: True where token i may attend to token j, the same in every head.
-    Raises ShapeError.
+    Raises ShapeError; FormulaError for no tokens at all.
     Notes: b_k changes nothing (page, Laws); scale is 1/sqrt(d_h), of a head, not of the model.
     """
     return cross_attention(
@@ -231,7 +232,8 @@ def relu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
     x: any numbers.
     Notes: the gradient at 0 is 0, as in torch. NaN stays NaN.
     """
-    return namespace(x).maximum(x, 0.0)
+    # Not maximum(x, 0): at the tie torch and JAX would hand half of the gradient to x.
+    return namespace(x).where(x <= 0.0, 0.0, x)
 
 
 @spec("gelu")
@@ -240,7 +242,8 @@ def gelu(x: Float[Array, "*b"], *, approximate: str = "none") -> Float[Array, "*
 
     y = x (1 + erf(x / sqrt(2))) / 2
 
-    x: any numbers. approximate: "none", or "tanh" for x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    x: any numbers. approximate: "none", or "tanh" for
+    x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     Raises FormulaError for another word.
     Notes: the two differ by up to 4.8e-4; TimeSformer was trained with "none", ViViT with "tanh".
     """
@@ -268,7 +271,8 @@ def feed_forward(
 
     z'[i] = W_2^T f(W_1^T u[i] + b_1) + b_2
 
-    u: tokens. W_1, b_1, W_2, b_2: the two layers. activation: f, one of "relu", "gelu", "gelu_tanh".
+    u: tokens. W_1, b_1, W_2, b_2: the two layers. activation: f, one of "relu", "gelu" and
+    "gelu_tanh".
     Raises ShapeError; FormulaError for another activation.
     Notes: the survey's f is ReLU and has no biases; the video models have GELU and both biases.
     """
