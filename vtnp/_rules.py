@@ -334,25 +334,32 @@ def like(x: Array) -> dict[str, Any]:
 
 # --- Products -------------------------------------------------------------------------------------
 
-_matmul, vecdot, tensordot = map(_traced, ("matmul", "vecdot", "tensordot"))
+matmul, vecdot, tensordot = map(_traced, ("matmul", "vecdot", "tensordot"))
 matrix_transpose = _of_one("matrix_transpose")
 
 
-def matmul(x: Array, y: Array) -> Array:
-    """The product of matrices; a vector is a row on the left and a column on the right."""
-    if len(_shape(x)) == 1:
-        return squeeze(matmul(expand_dims(x, axis=0), y), axis=-2 if len(_shape(y)) > 1 else 0)
-    if len(_shape(y)) == 1:
-        return squeeze(_matmul(x, expand_dims(y, axis=-1)), axis=-1)
-    return _matmul(x, y)
+def _unmatmul(g: Array, x: Array, y: Array, adjoint: Function) -> Array:
+    """The adjoint for matrices; a vector is a row on the left and a column on the right."""
+    row, column = len(_shape(x)) == 1, len(_shape(y)) == 1
+    g = expand_dims(g, axis=-1) if column else g
+    g = expand_dims(g, axis=-2) if row else g
+    return adjoint(
+        g, expand_dims(x, axis=0) if row else x, expand_dims(y, axis=-1) if column else y
+    )
+
+
+def _unmatmul_x(g: Array, x: Array, y: Array) -> Array:
+    out = _unmatmul(g, x, y, lambda g, x, y: _fit(matmul(g, matrix_transpose(y)), x))
+    return reshape(out, _shape(x))
+
+
+def _unmatmul_y(g: Array, x: Array, y: Array) -> Array:
+    out = _unmatmul(g, x, y, lambda g, x, y: _fit(matmul(matrix_transpose(x), g), y))
+    return reshape(out, _shape(y))
 
 
 _linear(matrix_transpose, lambda g, x: matrix_transpose(g))
-_linear(
-    _matmul,
-    lambda g, x, y: _fit(_matmul(g, matrix_transpose(y)), x),
-    lambda g, x, y: _fit(_matmul(matrix_transpose(x), g), y),
-)
+_linear(matmul, _unmatmul_x, _unmatmul_y)
 _linear(
     vecdot,
     lambda g, x, y, axis=-1: _fit(multiply(expand_dims(g, axis=axis), y), x),
@@ -394,22 +401,22 @@ inv, pinv = map(_of_one, ("linalg.inv", "linalg.pinv"))
 
 
 def _sandwich(left: Array, middle: Array, right: Array) -> Array:
-    return _matmul(left, _matmul(middle, right))
+    return matmul(left, matmul(middle, right))
 
 
 def _pinv_tangent(g: Array, ans: Array, x: Array, **options: Any) -> Array:
     """Golub and Pereyra (1973), eq. (4.12); right where the rank does not change."""
     h, p, t = matrix_transpose(g), matrix_transpose(ans), matrix_transpose
-    column = _sandwich(ans, p, subtract(h, _matmul(h, _matmul(x, ans))))
-    row = _matmul(subtract(h, _sandwich(ans, x, h)), _matmul(t(ans), ans))
+    column = _sandwich(ans, p, subtract(h, matmul(h, matmul(x, ans))))
+    row = matmul(subtract(h, _sandwich(ans, x, h)), matmul(t(ans), ans))
     return subtract(add(column, row), _sandwich(ans, g, ans))
 
 
 def _pinv_cotangent(g: Array, ans: Array, x: Array) -> Array:
     """The adjoint of the tangent, term by term."""
     h, p = matrix_transpose(g), matrix_transpose(ans)
-    column = _matmul(subtract(h, _matmul(x, _matmul(ans, h))), _matmul(ans, p))
-    row = _sandwich(p, ans, subtract(h, _matmul(h, _matmul(ans, x))))
+    column = matmul(subtract(h, matmul(x, matmul(ans, h))), matmul(ans, p))
+    row = _sandwich(p, ans, subtract(h, matmul(h, matmul(ans, x))))
     return subtract(add(column, row), _sandwich(p, g, p))
 
 
