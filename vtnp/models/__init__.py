@@ -1,0 +1,5 @@
+"""Whole systems, made of the formulas: a config, `init` for its params, `apply` for its logits."""
+
+from vtnp.models import parts, timesformer
+
+__all__ = ["parts", "timesformer"]
