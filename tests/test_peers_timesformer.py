@@ -1,0 +1,132 @@
+"""HuggingFace's port with random weights: the same logits, hidden states and gradients.
+
+Two of its habits are not copied. It takes the number of frames from its config, whatever the
+video has; and with "space_only" it does not average the frames, so that one video of t frames
+gives t rows of logits.
+"""
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+
+from tests import timesformer_weights as weights
+from tests.compare import assert_close
+from tests.trees import leaves
+from vtnp.models import parts
+from vtnp.models.timesformer import TimeSformerConfig, apply
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SCHEMES = {
+    "divided": "divided_space_time",
+    "joint": "joint_space_time",
+    "space": "space_only",
+}
+WITHIN = 1e-12
+
+
+def config_of(scheme):
+    return TimeSformerConfig(
+        scheme, frames=3, image=(8, 8), patch=4, d=12, heads=2, d_f=20, layers=2, classes=5
+    )
+
+
+def peer_of(config):
+    """HuggingFace's model of the same sizes, every weight random, none at its initial value."""
+    torch.manual_seed(0)
+    peer = transformers.TimesformerForVideoClassification(
+        transformers.TimesformerConfig(
+            image_size=config.image[0],
+            patch_size=config.patch,
+            num_channels=config.channels,
+            num_frames=config.frames,
+            hidden_size=config.d,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.d_f,
+            attention_type=SCHEMES[config.scheme],
+            num_labels=config.classes,
+        )
+    )
+    for weight in peer.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    return peer.double().eval()
+
+
+def arrays(named_tensors):
+    return weights.official_names({name: x.detach().numpy() for name, x in named_tensors})
+
+
+def videos(config):
+    shape = (2, config.frames, *config.image, config.channels)
+    return np.random.default_rng(1).standard_normal(shape)
+
+
+def channels_first(video):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(video, -1, -3)))
+
+
+def averaged_over_frames(peer, pixels):
+    """What its "space_only" leaves out: the class tokens' mean, taken before the last norm."""
+    batch, frames = pixels.shape[:2]
+    last = []
+    handle = peer.timesformer.layernorm.register_forward_pre_hook(lambda _, x: last.append(x[0]))
+    peer(pixels)
+    handle.remove()
+    feature = last[0][:, 0].reshape(batch, frames, -1).mean(dim=1)
+    return peer.classifier(peer.timesformer.layernorm(feature))
+
+
+def logits_of(peer, pixels, scheme):
+    return averaged_over_frames(peer, pixels) if scheme == "space" else peer(pixels).logits
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_logits_and_every_gradient(scheme):
+    config = config_of(scheme)
+    peer, video = peer_of(config), videos(config)
+    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    cotangent = np.random.default_rng(2).standard_normal((2, config.classes))
+
+    pixels = channels_first(video).requires_grad_()
+    theirs = logits_of(peer, pixels, scheme)
+    theirs.backward(torch.from_numpy(cotangent))
+    assert_close(apply(params, video, config), theirs.detach().numpy(), within=WITHIN)
+
+    tree, of_video = grad(
+        lambda arguments: anp.sum(apply(*arguments, config) * cotangent)
+    )([params, video])
+    assert_close(of_video, np.moveaxis(pixels.grad.numpy(), -3, -1), within=WITHIN)
+    wanted = weights.model(
+        arrays((name, weight.grad) for name, weight in peer.named_parameters()), config.heads
+    )
+    found = dict(leaves(tree))
+    for path, value in leaves(wanted):
+        assert_close(found[path], value, within=WITHIN, what=str(path))
+
+
+def test_space_only_without_the_mean_is_one_frame_at_a_time():
+    config = config_of("space")
+    peer, video = peer_of(config), videos(config)
+    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    theirs = peer(channels_first(video)).logits.detach().numpy()
+    frame_by_frame = video.reshape(-1, 1, *video.shape[2:])
+    assert theirs.shape == (2 * config.frames, config.classes)
+    assert_close(apply(params, frame_by_frame, config), theirs, within=WITHIN)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_our_model_on_their_tensors(scheme):
+    """The same text on torch's tensors is a torch program: same values, torch's own gradients."""
+    config = config_of(scheme)
+    peer, video = peer_of(config), videos(config)
+    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    tensors = parts.mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
+    logits = apply(tensors, torch.from_numpy(video), config)
+    assert_close(logits.detach().numpy(), apply(params, video, config), within=WITHIN)
+    logits.square().sum().backward()
+    wanted = dict(leaves(grad(lambda tree: anp.sum(apply(tree, video, config) ** 2))(params)))
+    for path, tensor in leaves(tensors):
+        assert_close(tensor.grad.numpy(), wanted[path], within=WITHIN, what=str(path))

@@ -1,0 +1,103 @@
+"""Official TimeSformer weights, under their official names, as params of vtnp.models.timesformer.
+
+Every map here only splits, reshapes and permutes, so that it carries gradients as well as weights.
+"""
+
+import re
+
+
+def linear(weights, name):
+    """A torch linear layer, y = x W^T + b."""
+    return {"W": weights[f"{name}.weight"].T, "b": weights[f"{name}.bias"]}
+
+
+def norm(weights, name):
+    return {"gamma": weights[f"{name}.weight"], "beta": weights[f"{name}.bias"]}
+
+
+def attention(weights, name, heads):
+    """Rows of qkv: queries, keys, values; within each, head after head. Columns of proj: heads."""
+    W, b = weights[f"{name}.qkv.weight"], weights[f"{name}.qkv.bias"]
+    d = W.shape[1]
+    params = {}
+    for i, letter in enumerate("qkv"):
+        rows = slice(i * d, (i + 1) * d)
+        params[f"W_{letter}"] = W[rows].reshape(heads, d // heads, d).transpose(0, 2, 1)
+        params[f"b_{letter}"] = b[rows].reshape(heads, d // heads)
+    merge = linear(weights, f"{name}.proj")
+    return params | {"W_c": merge["W"].reshape(heads, d // heads, d), "b_c": merge["b"]}
+
+
+def layer(weights, name, heads):
+    """One block; `name` ends with a dot, or is empty."""
+    step = {
+        "norm_1": norm(weights, f"{name}norm1"),
+        "attention": attention(weights, f"{name}attn", heads),
+    }
+    network = {
+        f"{letter}_{i}": value
+        for i in (1, 2)
+        for letter, value in linear(weights, f"{name}mlp.fc{i}").items()
+    }
+    rest = {"norm_2": norm(weights, f"{name}norm2"), "feed_forward": network}
+    if f"{name}temporal_fc.weight" not in weights:
+        return step | rest
+    time = {
+        "norm_1": norm(weights, f"{name}temporal_norm1"),
+        "attention": attention(weights, f"{name}temporal_attn", heads),
+        "fc": linear(weights, f"{name}temporal_fc"),
+    }
+    return {"time": time, "space": step} | rest
+
+
+def model(weights, heads):
+    """A whole model; patches are flattened (row, column, channel) here, (channel, ...) there."""
+    kernel = weights["patch_embed.proj.weight"]
+    d = kernel.shape[0]
+    positions = weights["pos_embed"][0]
+    in_time = {"e_time": weights["time_embed"][0]} if "time_embed" in weights else {}
+    depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    return {
+        "embedding": {
+            "E": kernel.transpose(2, 3, 1, 0).reshape(-1, d),
+            "bias": weights["patch_embed.proj.bias"],
+        },
+        "cls": weights["cls_token"][0, 0],
+        "e_cls": positions[0],
+        "e_space": positions[1:],
+        **in_time,
+        "layers": [layer(weights, f"blocks.{i}.", heads) for i in range(depth)],
+        "norm": norm(weights, "norm"),
+        "head": linear(weights, "head"),
+    }
+
+
+# The names that HuggingFace's port gives to the official weights, longest first.
+_HUGGINGFACE = {
+    "timesformer.embeddings.patch_embeddings.projection": "patch_embed.proj",
+    "timesformer.embeddings.position_embeddings": "pos_embed",
+    "timesformer.embeddings.time_embeddings": "time_embed",
+    "timesformer.embeddings.cls_token": "cls_token",
+    "timesformer.encoder.layer": "blocks",
+    "timesformer.layernorm": "norm",
+    "temporal_attention.attention.qkv": "temporal_attn.qkv",
+    "temporal_attention.output.dense": "temporal_attn.proj",
+    "temporal_layernorm": "temporal_norm1",
+    "temporal_dense": "temporal_fc",
+    "attention.attention.qkv": "attn.qkv",
+    "attention.output.dense": "attn.proj",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "classifier": "head",
+}
+
+
+def official_names(weights):
+    """Rename HuggingFace's weights to the official names."""
+    pattern = re.compile("|".join(map(re.escape, _HUGGINGFACE)))
+    return {
+        pattern.sub(lambda found: _HUGGINGFACE[found[0]], name): value
+        for name, value in weights.items()
+    }
