@@ -1,5 +1,6 @@
 """The pages have one form, declared letters, known sources and links that lead somewhere."""
 
+import inspect
 import re
 import tomllib
 from collections import Counter
@@ -109,7 +110,8 @@ def test_every_law_case_and_mistake_is_explained_where_it_belongs(path):
         ("mistakes", "Usual mistakes"),
     ):
         section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-        explained = re.findall(r"^- `([a-z0-9-]+)`", section, flags=re.MULTILINE)
+        heads = re.findall(r"^- (`[^:]*):", section, flags=re.MULTILINE)
+        explained = [name for head in heads for name in re.findall(r"`([a-z0-9-]+)`", head)]
         assert explained == found[key], f"{title}: one item for each of {key}, in their order"
 
 
@@ -120,32 +122,48 @@ def test_the_example_by_hand_calls_the_formula(path):
     assert re.search(rf"^>>> .*\bvtnp\.{function}\(", section, flags=re.MULTILINE)
 
 
+def arrays(path: Path) -> dict[str, str]:
+    """Return the array arguments and results of a page, with their shapes."""
+    found = front(path)
+    return found.get("args", {}) | found["returns"]
+
+
+def letters_of_cost(path: Path) -> set[str]:
+    return set(compile(front(path)["cost"]["multiply_adds"], str(path), "eval").co_names)
+
+
+def axes(path: Path) -> set[str]:
+    return set().union(*map(letters, arrays(path).values()))
+
+
 @each_page
 def test_every_letter_is_declared(path):
-    found = front(path)
-    arrays = found.get("args", {}) | found["returns"]
-    axes = set().union(*map(letters, arrays.values()))
-    assert not axes - declared("Axes").keys(), "declare these axes in spec/notation.md"
-    undeclared = arrays.keys() - declared("Arrays").keys()
+    undeclared = sorted(axes(path) - declared("Axes").keys())
+    assert not undeclared, "declare these axes in spec/notation.md"
+    undeclared = sorted(arrays(path).keys() - declared("Arrays").keys())
     assert not undeclared, "declare these arrays in spec/notation.md"
 
 
 @each_page
-def test_cost_is_an_expression_over_the_axes(path):
-    found = front(path)
-    arrays = found.get("args", {}) | found["returns"]
-    axes = set().union(*map(letters, arrays.values()))
-    code = compile(found["cost"]["multiply_adds"], str(path), "eval")
-    assert not set(code.co_names) - axes
+def test_cost_is_an_expression_over_axes_and_options(path):
+    options = inspect.signature(vtnp.formula(path.stem).function).parameters
+    unknown = sorted(letters_of_cost(path) - declared("Axes").keys() - options.keys())
+    assert not unknown
 
 
-@pytest.mark.parametrize("section", ["Axes", "Arrays"])
-def test_every_letter_is_declared_once_and_used(section):
-    repeated = [letter for letter, times in declared(section).items() if times > 1]
-    assert not repeated, "declared more than once in spec/notation.md"
-    text = "\n".join(map(text_of, PAGES))
-    used = set(re.findall(r"\w+", text))
-    assert not declared(section).keys() - used, "declared in spec/notation.md, on no page"
+def test_every_axis_is_declared_once_and_used():
+    assert not [axis for axis, times in declared("Axes").items() if times > 1]
+    used = set().union(*map(axes, PAGES), *map(letters_of_cost, PAGES))
+    unused = sorted(declared("Axes").keys() - used)
+    assert not unused, "spec/notation.md declares axes of no page"
+
+
+def test_every_array_is_declared_once_and_used():
+    assert not [array for array, times in declared("Arrays").items() if times > 1]
+    used = {name for path in PAGES for name in re.findall(r"`(\w+)`", text_of(path))}
+    used = used.union(*map(arrays, PAGES))
+    unused = sorted(declared("Arrays").keys() - used)
+    assert not unused, "spec/notation.md declares arrays of no page"
 
 
 @each_page
@@ -159,12 +177,19 @@ def test_the_source_is_in_the_bibliography(path):
 
 
 def test_the_bibliography_is_complete_and_used():
-    text = "\n".join(map(text_of, PAGES))
+    cited = {
+        number
+        for path in PAGES
+        for number in re.findall(r"\barXiv (\d{4}\.\d{5})", " ".join(text_of(path).split()))
+    }
+    cited |= {front(path)["source"].get("arxiv") for path in PAGES} - {None}
+    listed = [entry["arxiv"] for entry in bibliography().values() if "arxiv" in entry]
+    missing, unused = sorted(cited - set(listed)), sorted(set(listed) - cited)
+    assert not missing, "add these arXiv ids to spec/bibliography.toml"
+    assert not unused, "no page cites these arXiv ids of spec/bibliography.toml"
+    assert len(listed) == len(set(listed))
     for key, entry in bibliography().items():
         assert entry.keys() | {"arxiv"} == {"title", "arxiv", "edition"}, key
-        if "arxiv" in entry:
-            assert re.fullmatch(r"\d{4}\.\d{5}", entry["arxiv"]), key
-        assert f'"{key}"' in text or entry.get("arxiv", key) in text, f"{key}: no page cites it"
 
 
 @pytest.mark.parametrize(
