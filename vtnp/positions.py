@@ -133,7 +133,8 @@ def separable_positions(
     Notes: (s + t) d parameters instead of s t d; what TimeSformer's and Motionformer's released
     code has. A class token has a row in space and none in time, which belongs to the model.
     """
-    return learned_positions(z, e_space + namespace(z).expand_dims(e_time, axis=-2))
+    xp = namespace(z, e_space, e_time)
+    return learned_positions(z, e_space + xp.expand_dims(e_time, axis=-2))
 
 
 @spec("relative-attention")

@@ -150,10 +150,11 @@ def _neighbours(x: Array, n: int, padding: str) -> tuple[Array, Array]:
     """Return the two cells around each coordinate along an axis of n, and their weights."""
     xp = namespace(x)
     # From one cell outside onwards nothing changes any more, and any index can be cast.
-    near = xp.clip(x, -1.0, float(n))
+    near = xp.where(x < -1, -1.0, xp.where(x > n, float(n), x))
     low = xp.floor(xp.where(xp.isnan(near), 0.0, near))
     cells = xp.stack([low, low + 1.0], axis=-1)
-    weights = xp.stack([low + 1.0 - near, near - low], axis=-1)
+    past = near - low
+    weights = xp.stack([1.0 - past, past], axis=-1)
     if padding == "zeros":
         weights = xp.where(xp.logical_and(cells >= 0, cells <= n - 1), weights, 0.0)
     return xp.astype(xp.clip(cells, 0.0, n - 1.0), xp.int32), weights
