@@ -132,7 +132,5 @@ namespace = ModuleType("cupy_standin")
 vars(namespace).update(
     {name: _wrapped(name) for name in dir(xnp) if not name.startswith("_") and name != "linalg"},
     asarray=_asarray,
-    linalg=SimpleNamespace(
-        inv=_on_values(xnp.linalg.inv), pinv=_on_values(xnp.linalg.pinv)
-    ),
+    linalg=SimpleNamespace(inv=_on_values(xnp.linalg.inv), pinv=_on_values(xnp.linalg.pinv)),
 )
