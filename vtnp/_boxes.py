@@ -6,12 +6,13 @@ from typing import Any
 
 import array_api_compat
 import autograd.numpy as anp
-import numpy
+import numpy as np
 from autograd import tracer
 from autograd.extend import Box, VSpace, defvjp, vspace
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.numpy.numpy_vjps import untake
 
+from vtnp import _primitives as p
 from vtnp import _rules as rules
 from vtnp._values import is_array_type, unboxed, value_namespace
 
@@ -28,8 +29,8 @@ class StandardBox(Box):  # type: ignore[misc]
     size = property(lambda self: math.prod(unboxed(self).shape))
     dtype = property(lambda self: unboxed(self).dtype)
     device = property(lambda self: array_api_compat.device(unboxed(self)))
-    T = property(lambda self: rules.matrix_transpose(self))
-    mT = property(lambda self: rules.matrix_transpose(self))
+    T = property(p.matrix_transpose)
+    mT = property(p.matrix_transpose)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         from vtnp._autograd import traced
@@ -37,19 +38,15 @@ class StandardBox(Box):  # type: ignore[misc]
         return traced(value_namespace(self))
 
     def __getitem__(self, index: Any) -> Any:
-        if not rules.is_basic(index):
+        if not p.is_basic(index):
             raise TypeError("a box takes whole numbers, slices, None and ...; for indices use take")
-        return rules.getitem(self, index)
+        return p.getitem(self, index)
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(rules.unstack(self))
-
-
-def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *operands: function(*operands)
+        return iter(p.unstack(self))
 
 
 def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,27 +54,27 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _function in {
-    "add": rules.add,
-    "sub": rules.subtract,
-    "mul": rules.multiply,
-    "truediv": rules.divide,
-    "pow": rules.pow,
-    "matmul": rules.matmul,
+    "add": p.add,
+    "sub": p.subtract,
+    "mul": p.multiply,
+    "truediv": p.divide,
+    "pow": p.pow,
+    "matmul": p.matmul,
 }.items():
-    setattr(StandardBox, f"__{_name}__", _operator(_function))
+    setattr(StandardBox, f"__{_name}__", _function)
     setattr(StandardBox, f"__r{_name}__", _reflected(_function))
 
 for _name, _function in {
-    "neg": rules.negative,
-    "abs": rules.abs,
-    "eq": rules.constant("equal"),
-    "ne": rules.constant("not_equal"),
-    "lt": rules.constant("less"),
-    "le": rules.constant("less_equal"),
-    "gt": rules.constant("greater"),
-    "ge": rules.constant("greater_equal"),
+    "neg": p.negative,
+    "abs": p.abs,
+    "eq": p.constant("equal"),
+    "ne": p.constant("not_equal"),
+    "lt": p.constant("less"),
+    "le": p.constant("less_equal"),
+    "gt": p.constant("greater"),
+    "ge": p.constant("greater_equal"),
 }.items():
-    setattr(StandardBox, f"__{_name}__", _operator(_function))
+    setattr(StandardBox, f"__{_name}__", _function)
 
 
 class ArraySpace(VSpace):  # type: ignore[misc]
@@ -86,7 +83,7 @@ class ArraySpace(VSpace):  # type: ignore[misc]
     def __init__(self, value: Any) -> None:
         self.xp = value_namespace(value)
         self.shape = tuple(value.shape)
-        self.like = rules.like(value)
+        self.like = p.like(value)
 
     @property
     def ndim(self) -> int:
@@ -151,14 +148,14 @@ VSpace.mappings = _ByType(VSpace.mappings, ArraySpace)
 # basic indices went through np.add.at.
 rules.elementwise(anp.power, *rules.POWER)
 # autograd.numpy.where is a plain function around the primitive.
-rules.selection(tracer.trace_primitives_map[numpy.where])
+rules.selection(tracer.trace_primitives_map[np.where])
 defvjp(
     ArrayBox.__getitem__,
     lambda ans, x, index: (
-        lambda g: (rules.ungetitem if rules.is_basic(index) else untake)(g, index, vspace(x))
+        lambda g: (p.ungetitem if p.is_basic(index) else untake)(g, index, vspace(x))
     ),
 )
 
 # Two attributes of the standard that it lacks.
 ArrayBox.device = property(lambda self: array_api_compat.device(unboxed(self)))
-ArrayBox.mT = property(lambda self: rules.matrix_transpose(self))
+ArrayBox.mT = property(p.matrix_transpose)

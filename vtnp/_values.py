@@ -20,7 +20,7 @@ _namespaces: dict[type, Any] = dict.fromkeys((bool, int, float, complex, NoneTyp
 def unboxed(x: Any) -> Any:
     """Return the value under any nesting of autograd boxes."""
     while type(x) in Box.types:
-        x = x._value
+        x = x._value  # noqa: SLF001
     return x
 
 
