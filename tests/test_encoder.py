@@ -1,0 +1,1583 @@
+"""Laws and special cases of spec/encoder/. Oracles and gradients: test_formulas.py."""
+
+import math
+
+import numpy as np
+import pytest
+from autograd import elementwise_grad, make_vjp
+from scipy.stats import norm as normal
+
+import vtnp
+from tests.cases import law, make, special
+from tests.compare import assert_close, largest
+from tests.oracles import encoder as oracles
+from tests.trees import floats, mapped, replaced
+
+EPS = np.finfo(np.float64).eps
+
+# --- What laws are made of ------------------------------------------------------------------------
+
+
+def rows(x, order):
+    """Reorder, choose or repeat the tokens of x."""
+    return np.take(x, order, axis=-2)
+
+
+def columns(x, order):
+    return np.take(x, order, axis=-1)
+
+
+def reordered(case, length):
+    """Draw a permutation that is not the identity."""
+    order = case.rng.permutation(length)
+    return np.roll(np.arange(length), 1) if np.array_equal(order, np.arange(length)) else order
+
+
+def mask_of(case, n, m):
+    """Return the case's mask, or one that allows everything."""
+    mask = case.args.get("mask")
+    return np.ones((n, m), bool) if mask is None else mask
+
+
+def without(case, n, m):
+    """Draw a key j to mask for everybody; return j, a mask without it, and the keys that remain."""
+    j, other = case.rng.permutation(m)[:2]
+    mask = mask_of(case, n, m).copy()
+    mask[..., j] = False
+    mask[..., other] |= ~mask.any(axis=-1)
+    return j, mask, np.delete(np.arange(m), j)
+
+
+def well_conditioned(case, heads, width):
+    """Draw one invertible matrix for each head, and their inverses."""
+    turns = np.linalg.qr(case.rng.standard_normal((heads, width, width)))[0]
+    sizes = case.rng.uniform(0.5, 2.0, (heads, width))
+    A = turns * sizes[:, None, :]
+    return A, np.linalg.inv(A)
+
+
+def at(case, path):
+    """Return the dict of attention weights at a path within the arguments."""
+    node = case.args
+    for key in path:
+        node = node[key]
+    names = ("W_q", "W_k", "W_v", "W_c", "b_q", "b_k", "b_v", "b_c")
+    return {name: node[name] for name in names if name in node}
+
+
+def with_weights(case, path, **changed):
+    """Evaluate with some of the attention weights at a path changed."""
+    if not path:
+        return case(**changed)
+    head, *rest = path
+    node = dict(case.args[head])
+    target = node
+    for key in rest:
+        target[key] = dict(target[key])
+        target = target[key]
+    target.update(changed)
+    return case(**{head: node})
+
+
+def assert_heads_permute(case, path):
+    weights = at(case, path)
+    order = reordered(case, weights["W_q"].shape[0])
+    changed = {name: x if name == "b_c" else x[order] for name, x in weights.items()}
+    # Sums over heads in another order; scores of these random weights reach the hundreds.
+    assert_close(with_weights(case, path, **changed), case(), within=1e-11)
+
+
+def assert_query_key_gauge(case, path):
+    weights = at(case, path)
+    heads, _, d_h = weights["W_q"].shape
+    A, inverse = well_conditioned(case, heads, d_h)
+    inverse_t = np.swapaxes(inverse, -1, -2)
+    changed = {"W_q": weights["W_q"] @ A, "W_k": weights["W_k"] @ inverse_t}
+    if "b_q" in weights:
+        changed["b_q"] = (weights["b_q"][:, None, :] @ A)[:, 0]
+        changed["b_k"] = (weights["b_k"][:, None, :] @ inverse_t)[:, 0]
+    assert_close(with_weights(case, path, **changed), case(), within=1e-10)
+
+
+def assert_value_gauge(case, path):
+    weights = at(case, path)
+    heads, _, d_v = weights["W_v"].shape
+    B, inverse = well_conditioned(case, heads, d_v)
+    changed = {"W_v": weights["W_v"] @ B, "W_c": inverse @ weights["W_c"]}
+    if "b_v" in weights:
+        changed["b_v"] = (weights["b_v"][:, None, :] @ B)[:, 0]
+    assert_close(with_weights(case, path, **changed), case(), within=1e-10)
+
+
+def assert_key_bias_is_invisible(case, path):
+    heads, _, d_h = at(case, path)["W_k"].shape
+    biased = with_weights(case, path, b_k=case.rng.standard_normal((heads, d_h)))
+    assert_close(biased, with_weights(case, path, b_k=None), within=1e-11)
+
+
+def assert_value_bias_folds(case, path):
+    weights = at(case, path)
+    heads, _, d_v = weights["W_v"].shape
+    b_v = case.rng.standard_normal((heads, d_v))
+    folded = weights.get("b_c", 0.0) + sum(b_v[h] @ weights["W_c"][h] for h in range(heads))
+    assert_close(
+        with_weights(case, path, b_v=b_v),
+        with_weights(case, path, b_v=None, b_c=folded),
+        within=1e-11,
+    )
+
+
+def assert_tokens_permute(case):
+    n = case["x"].shape[-2]
+    order = reordered(case, n)
+    mask = columns(rows(mask_of(case, n, n), order), order)
+    assert_close(case(x=rows(case["x"], order), mask=mask), rows(case(), order), within=1e-11)
+
+
+def assert_replicates(case):
+    n = case["x"].shape[-2]
+    thrice = np.tile(np.arange(n), 3)
+    mask = columns(rows(mask_of(case, n, n), thrice), thrice)
+    again = case(x=rows(case["x"], thrice), mask=mask)
+    assert_close(again, rows(case(), thrice), within=1e-11)
+
+
+def assert_masked_token_is_deleted(case):
+    n = case["x"].shape[-2]
+    j, mask, kept = without(case, n, n)
+    alone = case(x=rows(case["x"], kept), mask=columns(rows(mask, kept), kept))
+    assert_close(rows(case(mask=mask), kept), alone, within=1e-11)
+
+
+def assert_each_token_alone(case, name):
+    chosen = case.rng.permutation(case[name].shape[-2])[:1]
+    assert_close(case(**{name: rows(case[name], chosen)}), rows(case(), chosen))
+
+
+def assert_queries_and_keys_do_not_matter(case, path):
+    """With one token to read, scores make no difference."""
+    weights = at(case, path)
+    changed = {name: case.rng.standard_normal(weights[name].shape) for name in ("W_q", "W_k")}
+    changed |= {name: None for name in ("b_q", "b_k") if name in weights}
+    assert_close(with_weights(case, path, **changed), case(), within=1e-14)
+
+
+def assert_normalised(case, norm, eps):
+    """(z - beta) / gamma has mean 0 and variance below 1."""
+    plain = (case() - norm["beta"]) / norm["gamma"]
+    # Dividing by a small gamma magnifies the rounding of z.
+    within = 1e-13 / np.min(np.abs(norm["gamma"]))
+    assert_close(plain.mean(axis=-1), np.zeros(plain.shape[:-1]), within=within)
+    variance = np.mean(plain**2, axis=-1)
+    assert np.all(variance <= 1 + within)
+    assert np.all(variance > 0.5) or eps > 1e-4
+
+
+def gradient_at(case, name, value, cotangent):
+    """Return the gradient of <formula, cotangent> with respect to one argument, at a value."""
+    return make_vjp(lambda x: case.function(**{**case.args, name: x}))(value)[0](cotangent)
+
+
+# --- softmax --------------------------------------------------------------------------------------
+
+
+@law("softmax", "sums-to-one")
+def test_softmax_sums_to_one(case):
+    y = case()
+    assert np.all((y >= 0) & (y <= 1))
+    assert_close(y.sum(axis=-1), np.ones(y.shape[:-1]))
+
+
+@law("softmax", "shift-invariant")
+def test_softmax_shift_invariant(case):
+    shift = case.rng.choice([-1000.0, 1000.0], (*case["x"].shape[:-1], 1))
+    # x + 1000 is itself rounded, by up to 1e-13.
+    assert_close(case(x=case["x"] + shift), case(), within=1e-12)
+
+
+@law("softmax", "log-ratios")
+def test_softmax_log_ratios(case):
+    logs = np.log(case())
+    assert_close(logs - logs[..., :1], case["x"] - case["x"][..., :1])
+
+
+@law("softmax", "keeps-order")
+def test_softmax_keeps_order(case):
+    order = np.argsort(case["x"], axis=-1)
+    assert np.all(np.diff(np.take_along_axis(case(), order, axis=-1), axis=-1) >= 0)
+
+
+@law("softmax", "permute")
+def test_softmax_permute(case):
+    order = reordered(case, case["x"].shape[-1])
+    assert_close(case(x=columns(case["x"], order)), columns(case(), order))
+
+
+@law("softmax", "jacobian")
+def test_softmax_jacobian(case):
+    y = case()
+    cotangent = case.rng.standard_normal(y.shape)
+    expected = y * cotangent - y * np.sum(y * cotangent, axis=-1, keepdims=True)
+    assert_close(gradient_at(case, "x", case["x"], cotangent), expected)
+
+
+@law("softmax", "half-lipschitz")
+def test_softmax_half_lipschitz(case):
+    for size in (1e-3, 1.0, 30.0):
+        step = size * case.rng.standard_normal(case["x"].shape)
+        moved = np.linalg.norm(case(x=case["x"] + step) - case(), axis=-1)
+        assert np.all(moved <= 0.5 * np.linalg.norm(step, axis=-1) + 1e-14)
+
+
+def test_softmax_attains_its_lipschitz_constant():
+    step = 1e-6
+    moved = vtnp.softmax(np.array([step, -step])) - vtnp.softmax(np.zeros(2))
+    assert np.linalg.norm(moved) / (step * np.sqrt(2)) == pytest.approx(0.5, rel=1e-9)
+
+
+@special("softmax", "single-score")
+def test_softmax_single_score(case):
+    y = case(x=case["x"][..., :1])
+    assert np.array_equal(y, np.ones_like(y))
+
+
+@special("softmax", "equal-scores")
+def test_softmax_equal_scores(case):
+    y = case(x=np.repeat(case["x"][..., :1], case["x"].shape[-1], axis=-1))
+    assert_close(y, np.full_like(y, 1 / y.shape[-1]), within=1e-15)
+
+
+@special("softmax", "minus-infinity")
+def test_softmax_minus_infinity(case):
+    x = case["x"].copy()
+    x[..., 1] = -math.inf
+    y = case(x=x)
+    assert np.all(y[..., 1] == 0.0)
+    assert_close(np.delete(y, 1, axis=-1), case(x=np.delete(x, 1, axis=-1)))
+
+
+@special("softmax", "all-minus-infinity")
+def test_softmax_all_minus_infinity(case):
+    x = np.stack([np.full_like(case["x"], -math.inf), case["x"]])
+    y = case(x=x)
+    assert np.all(y[0] == 0.0)
+    assert_close(y[1], case())
+    gradient = gradient_at(case, "x", x, case.rng.standard_normal(x.shape))
+    assert np.all(gradient[0] == 0.0)
+    assert np.all(np.isfinite(gradient[1]))
+
+
+@special("softmax", "huge-scores")
+def test_softmax_huge_scores(case):
+    scale = 10.0 ** case.rng.integers(-4, 5, (*case["x"].shape[:-1], 1))
+    x = scale * case["x"] + case.rng.choice([-1e4, 1e4], scale.shape)
+    assert_close(case(x=x), oracles.softmax(x))
+    assert_close(case(x=x).sum(axis=-1), np.ones(x.shape[:-1]))
+
+
+@special("softmax", "nan-row")
+def test_softmax_nan_row(case):
+    for bad in (math.nan, math.inf):
+        x = np.stack([case["x"], case["x"]])
+        x[(0,) * (x.ndim - 1)][0] = bad
+        with np.errstate(invalid="ignore"):
+            y = case(x=x)
+        first = (0,) * (x.ndim - 1)
+        assert np.all(np.isnan(y[first]))
+        y[first] = 0.0
+        assert np.all(np.isfinite(y))
+
+
+def test_softmax_of_scores_further_apart_than_any_float():
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        y = vtnp.softmax(np.array([1.7e308, -1.7e308]))
+    assert np.array_equal(y, [1.0, 0.0])
+
+
+def test_softmax_refuses_an_empty_row():
+    with pytest.raises(vtnp.FormulaError, match="softmax: argument x: expected at least one score"):
+        vtnp.softmax(np.zeros((3, 0)))
+
+
+# --- Heads ----------------------------------------------------------------------------------------
+
+
+@law("head-projection", "linear")
+def test_projection_linear(case):
+    other = case.rng.standard_normal(case["x"].shape)
+    sum_of_both = case(x=2.0 * case["x"] - 3.0 * other, bias=None)
+    assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(x=other, bias=None))
+
+
+@law("head-projection", "each-token-alone")
+def test_projection_each_token_alone(case):
+    assert_each_token_alone(case, "x")
+
+
+@law("head-projection", "permute-heads")
+def test_projection_permute_heads(case):
+    order = reordered(case, case["W"].shape[0])
+    changed = {name: case[name][order] for name in ("W", "bias") if name in case.args}
+    assert_close(case(**changed), np.take(case(), order, axis=-3))
+
+
+@law("head-projection", "bias-adds")
+def test_projection_bias_adds(case):
+    bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
+    assert_close(case(bias=bias), case(bias=None) + bias[:, None, :])
+
+
+@law("head-projection", "fused-matrix")
+def test_projection_fused_matrix(case):
+    heads, _, d_h = case["W"].shape
+    fused = case["x"] @ np.concatenate(list(case["W"]), axis=-1)
+    y = case(bias=None)
+    for h in range(heads):
+        assert_close(y[..., h, :, :], fused[..., h * d_h : (h + 1) * d_h])
+
+
+@special("head-projection", "one-head")
+def test_projection_one_head(case):
+    y = case(W=case["W"][:1], bias=None)
+    assert_close(y[..., 0, :, :], case["x"] @ case["W"][0])
+    assert y.shape[-3] == 1
+
+
+@special("head-projection", "zero-weights")
+def test_projection_zero_weights(case):
+    bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
+    y = case(W=np.zeros_like(case["W"]), bias=bias)
+    assert np.array_equal(y, np.broadcast_to(bias[:, None, :], y.shape))
+
+
+@law("head-merge", "equal-to-concatenation")
+def test_merge_equal_to_concatenation(case):
+    heads = case["W_c"].shape[0]
+    side_by_side = np.concatenate([case["y"][..., h, :, :] for h in range(heads)], axis=-1)
+    W_O = np.concatenate(list(case["W_c"]), axis=0)
+    bias = case.args.get("bias", 0.0)
+    assert_close(case(), side_by_side @ W_O + bias)
+
+
+@law("head-merge", "linear")
+def test_merge_linear(case):
+    other = case.rng.standard_normal(case["y"].shape)
+    sum_of_both = case(y=2.0 * case["y"] - 3.0 * other, bias=None)
+    assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(y=other, bias=None))
+
+
+@law("head-merge", "each-token-alone")
+def test_merge_each_token_alone(case):
+    assert_each_token_alone(case, "y")
+
+
+@law("head-merge", "permute-heads")
+def test_merge_permute_heads(case):
+    order = reordered(case, case["W_c"].shape[0])
+    permuted = case(y=np.take(case["y"], order, axis=-3), W_c=case["W_c"][order])
+    assert_close(permuted, case())
+
+
+@law("head-merge", "sum-of-heads")
+def test_merge_sum_of_heads(case):
+    heads = range(case["W_c"].shape[0])
+    one = [case(y=case["y"][..., [h], :, :], W_c=case["W_c"][[h]], bias=None) for h in heads]
+    assert_close(sum(one), case(bias=None))
+
+
+@special("head-merge", "one-head")
+def test_merge_one_head(case):
+    merged = case(y=case["y"][..., :1, :, :], W_c=case["W_c"][:1], bias=None)
+    assert_close(merged, case["y"][..., 0, :, :] @ case["W_c"][0])
+
+
+@special("head-merge", "zero-weights")
+def test_merge_zero_weights(case):
+    bias = case.rng.standard_normal(case["W_c"].shape[-1])
+    merged = case(W_c=np.zeros_like(case["W_c"]), bias=bias)
+    assert np.array_equal(merged, np.broadcast_to(bias, merged.shape))
+
+
+# --- Attention weights ----------------------------------------------------------------------------
+
+
+@law("attention-weights", "rows-sum-to-one")
+def test_weights_rows_sum_to_one(case):
+    alpha = case()
+    assert np.all((alpha >= 0) & (alpha <= 1))
+    assert_close(alpha.sum(axis=-1), np.ones(alpha.shape[:-1]))
+
+
+@law("attention-weights", "permute-keys")
+def test_weights_permute_keys(case):
+    order = reordered(case, case["K"].shape[-2])
+    changed = {"K": rows(case["K"], order)}
+    if "mask" in case.args:
+        changed["mask"] = columns(case["mask"], order)
+    assert_close(case(**changed), columns(case(), order))
+
+
+@law("attention-weights", "permute-queries")
+def test_weights_permute_queries(case):
+    order = reordered(case, case["Q"].shape[-2])
+    changed = {"Q": rows(case["Q"], order)}
+    if "mask" in case.args:
+        changed["mask"] = rows(case["mask"], order)
+    assert_close(case(**changed), rows(case(), order))
+
+
+@law("attention-weights", "shift-keys")
+def test_weights_shift_keys(case):
+    shift = case.rng.standard_normal((*case["K"].shape[:-2], 1, case["K"].shape[-1]))
+    assert_close(case(K=case["K"] + shift), case())
+
+
+@law("attention-weights", "query-key-gauge")
+def test_weights_query_key_gauge(case):
+    (A,), (inverse,) = well_conditioned(case, 1, case["K"].shape[-1])
+    assert_close(case(Q=case["Q"] @ A, K=case["K"] @ inverse.T), case())
+
+
+@law("attention-weights", "masked-is-deleted")
+def test_weights_masked_is_deleted(case):
+    j, mask, kept = without(case, case["Q"].shape[-2], case["K"].shape[-2])
+    alpha = case(mask=mask)
+    assert np.all(alpha[..., j] == 0.0)
+    assert_close(columns(alpha, kept), case(K=rows(case["K"], kept), mask=columns(mask, kept)))
+
+
+@special("attention-weights", "single-key")
+def test_weights_single_key(case):
+    alpha = case(K=case["K"][..., :1, :], mask=None)
+    assert np.array_equal(alpha, np.ones_like(alpha))
+
+
+@special("attention-weights", "equal-keys")
+def test_weights_equal_keys(case):
+    m = case["K"].shape[-2]
+    alpha = case(K=rows(case["K"], np.zeros(m, int)), mask=None)
+    assert_close(alpha, np.full_like(alpha, 1 / m), within=1e-15)
+
+
+def fully_masked_first_row(case):
+    mask = mask_of(case, case["Q"].shape[-2], case["K"].shape[-2]).copy()
+    mask[..., 0, :] = False
+    return mask
+
+
+@special("attention-weights", "fully-masked-row")
+def test_weights_fully_masked_row(case):
+    mask = fully_masked_first_row(case)
+    alpha = case(mask=mask)
+    assert np.all(alpha[..., 0, :] == 0.0)
+    assert_close(alpha[..., 1:, :], case()[..., 1:, :])
+    masked = case.with_args(mask=mask)
+    cotangent = case.rng.standard_normal(alpha.shape)
+    for name in ("Q", "K"):
+        gradient = gradient_at(masked, name, case[name], cotangent)
+        assert np.all(np.isfinite(gradient))
+        assert name == "K" or np.all(gradient[..., 0, :] == 0.0)
+
+
+def stretched(case):
+    """Return queries so long, each by another factor, that scores reach 1e4 and more."""
+    n = case["Q"].shape[-2]
+    return case["Q"] * 10.0 ** np.linspace(-4, 5, n)[:, None]
+
+
+@special("attention-weights", "huge-logits")
+def test_weights_huge_logits(case):
+    alpha = case(Q=stretched(case))
+    assert np.all((alpha >= 0) & (alpha <= 1))
+    assert_close(alpha.sum(axis=-1), np.ones(alpha.shape[:-1]))
+
+
+@special("attention-weights", "nan-in-masked-key")
+def test_weights_nan_in_masked_key(case):
+    j, mask, _ = without(case, case["Q"].shape[-2], case["K"].shape[-2])
+    for bad in (math.nan, math.inf):
+        K = case["K"].copy()
+        K[..., j, 0] = bad
+        with np.errstate(invalid="ignore"):
+            assert_close(case(K=K, mask=mask), case(mask=mask))
+
+
+def test_weights_refuse_what_has_no_meaning():
+    with pytest.raises(vtnp.FormulaError, match="at least one score"):
+        vtnp.attention_weights(np.ones((2, 3)), np.ones((0, 3)))
+    with pytest.raises(vtnp.FormulaError, match="attention-weights: argument K: expected a width"):
+        vtnp.attention_weights(np.ones((2, 0)), np.ones((5, 0)))
+
+
+# --- Attention ------------------------------------------------------------------------------------
+
+
+@law("attention", "convex-hull")
+def test_attention_convex_hull(case):
+    y, V = case(), case["V"][..., None, :, :]
+    allowed = mask_of(case, case["Q"].shape[-2], case["K"].shape[-2])[..., None]
+    low = np.min(np.where(allowed, V, np.inf), axis=-2)
+    high = np.max(np.where(allowed, V, -np.inf), axis=-2)
+    assert np.all((low - 1e-14 <= y) & (y <= high + 1e-14))
+
+
+@law("attention", "linear-in-values")
+def test_attention_linear_in_values(case):
+    other = case.rng.standard_normal(case["V"].shape)
+    assert_close(case(V=2.0 * case["V"] - 3.0 * other), 2.0 * case() - 3.0 * case(V=other))
+
+
+@law("attention", "shift-values")
+def test_attention_shift_values(case):
+    shift = case.rng.standard_normal((*case["V"].shape[:-2], 1, case["V"].shape[-1]))
+    assert_close(case(V=case["V"] + shift), case() + shift)
+
+
+@law("attention", "permute-pairs")
+def test_attention_permute_pairs(case):
+    order = reordered(case, case["K"].shape[-2])
+    changed = {name: rows(case[name], order) for name in ("K", "V")}
+    if "mask" in case.args:
+        changed["mask"] = columns(case["mask"], order)
+    assert_close(case(**changed), case())
+
+
+@law("attention", "permute-queries")
+def test_attention_permute_queries(case):
+    order = reordered(case, case["Q"].shape[-2])
+    changed = {"Q": rows(case["Q"], order)}
+    if "mask" in case.args:
+        changed["mask"] = rows(case["mask"], order)
+    assert_close(case(**changed), rows(case(), order))
+
+
+@law("attention", "replication")
+def test_attention_replication(case):
+    m = case["K"].shape[-2]
+    thrice = np.tile(np.arange(m), 3)
+    changed = {name: rows(case[name], thrice) for name in ("K", "V")}
+    if "mask" in case.args:
+        changed["mask"] = columns(case["mask"], thrice)
+    assert_close(case(**changed), case())
+
+
+@law("attention", "shift-keys")
+def test_attention_shift_keys(case):
+    shift = case.rng.standard_normal((*case["K"].shape[:-2], 1, case["K"].shape[-1]))
+    assert_close(case(K=case["K"] + shift), case())
+
+
+@law("attention", "masked-is-deleted")
+def test_attention_masked_is_deleted(case):
+    _, mask, kept = without(case, case["Q"].shape[-2], case["K"].shape[-2])
+    fewer = case(K=rows(case["K"], kept), V=rows(case["V"], kept), mask=columns(mask, kept))
+    assert_close(case(mask=mask), fewer)
+
+
+@special("attention", "single-key")
+def test_attention_single_key(case):
+    y = case(K=case["K"][..., :1, :], V=case["V"][..., :1, :], mask=None)
+    assert np.array_equal(y, np.broadcast_to(case["V"][..., :1, :], y.shape))
+
+
+@special("attention", "equal-keys")
+def test_attention_equal_keys(case):
+    y = case(K=rows(case["K"], np.zeros(case["K"].shape[-2], int)), mask=None)
+    mean = np.mean(case["V"], axis=-2, keepdims=True)
+    assert_close(y, np.broadcast_to(mean, y.shape), within=1e-15)
+
+
+@special("attention", "fully-masked-row")
+def test_attention_fully_masked_row(case):
+    mask = fully_masked_first_row(case)
+    y = case(mask=mask)
+    assert np.all(y[..., 0, :] == 0.0)
+    assert_close(y[..., 1:, :], case()[..., 1:, :])
+    masked = case.with_args(mask=mask)
+    cotangent = np.zeros(y.shape)
+    cotangent[..., 0, :] = 1.0
+    for name in ("Q", "K", "V"):
+        assert np.all(gradient_at(masked, name, case[name], cotangent) == 0.0)
+
+
+@special("attention", "huge-logits")
+def test_attention_huge_logits(case):
+    Q, m = stretched(case), case["K"].shape[-2]
+    scale = case.args.get("scale", 1 / math.sqrt(Q.shape[-1]))
+    allowed = mask_of(case, Q.shape[-2], m)
+    scores = np.where(allowed, Q @ np.swapaxes(case["K"], -1, -2) * scale, -np.inf)
+    order = np.argsort(scores, axis=-1)
+    ranked = np.take_along_axis(scores, order, axis=-1)
+    clear = ranked[..., -1] - ranked[..., -2] > 50
+    best = np.take_along_axis(case["V"], order[..., -1][..., None], axis=-2)
+    y = case(Q=Q)
+    assert np.all(np.isfinite(y))
+    assert_close(y[clear], best[clear], within=1e-14)
+
+
+@special("attention", "nan-in-masked-value")
+def test_attention_nan_in_masked_value(case):
+    j, mask, _ = without(case, case["Q"].shape[-2], case["K"].shape[-2])
+    K, V = case["K"].copy(), case["V"].copy()
+    K[..., j, 0] = math.nan
+    assert_close(case(K=K, mask=mask), case(mask=mask))
+    V[..., j, 0] = math.nan
+    y = case(V=V, mask=mask)
+    assert np.all(np.isnan(y[..., 0]))
+    assert_close(y[..., 1:], case(mask=mask)[..., 1:])
+
+
+# --- Multi-head attention -------------------------------------------------------------------------
+
+SELF = "multi-head-self-attention"
+
+
+@law(SELF, "permute-tokens")
+def test_self_attention_permute_tokens(case):
+    assert_tokens_permute(case)
+
+
+@law(SELF, "permute-heads")
+def test_self_attention_permute_heads(case):
+    assert_heads_permute(case, ())
+
+
+@law(SELF, "query-key-gauge")
+def test_self_attention_query_key_gauge(case):
+    assert_query_key_gauge(case, ())
+
+
+@law(SELF, "value-gauge")
+def test_self_attention_value_gauge(case):
+    assert_value_gauge(case, ())
+
+
+@law(SELF, "key-bias-is-invisible")
+def test_self_attention_key_bias_is_invisible(case):
+    assert_key_bias_is_invisible(case, ())
+
+
+@law(SELF, "value-bias-folds")
+def test_self_attention_value_bias_folds(case):
+    assert_value_bias_folds(case, ())
+
+
+@law(SELF, "replication")
+def test_self_attention_replication(case):
+    assert_replicates(case)
+
+
+@law(SELF, "masked-is-deleted")
+def test_self_attention_masked_is_deleted(case):
+    assert_masked_token_is_deleted(case)
+
+
+def read_alone(case, tokens):
+    """Return sum_h (tokens W_v + b_v) W_c + b_c: what is read where the only weight is 1."""
+    weights = at(case, ())
+    values = tokens[..., None, :, :] @ weights["W_v"]
+    if "b_v" in weights:
+        values = values + weights["b_v"][:, None, :]
+    return np.sum(values @ weights["W_c"], axis=-3) + weights.get("b_c", 0.0)
+
+
+@special(SELF, "single-token")
+def test_self_attention_single_token(case):
+    one = case.with_args(x=case["x"][..., :1, :], mask=None)
+    assert_queries_and_keys_do_not_matter(one, ())
+    assert_close(one(), read_alone(one, one["x"]))
+
+
+def without_queries(case):
+    zeros = {name: np.zeros_like(case[name]) for name in ("W_q", "b_q") if name in case.args}
+    return case(**zeros, mask=None)
+
+
+@special(SELF, "zero-queries")
+def test_self_attention_zero_queries(case):
+    mean = np.mean(read_alone(case, case["x"]), axis=-2, keepdims=True)
+    assert_close(without_queries(case), np.broadcast_to(mean, case["x"].shape))
+
+
+@special(SELF, "fully-masked-row")
+def test_self_attention_fully_masked_row(case):
+    n = case["x"].shape[-2]
+    mask = mask_of(case, n, n).copy()
+    mask[..., 0, :] = False
+    y = case(mask=mask)
+    assert np.array_equal(y[..., 0, :], np.broadcast_to(case.args.get("b_c", 0.0), y[..., 0, :].shape))
+    assert_close(y[..., 1:, :], case()[..., 1:, :])
+
+
+def test_self_attention_refuses_no_tokens():
+    weights = np.ones((1, 3, 2)), np.ones((1, 3, 2)), np.ones((1, 3, 2)), np.ones((1, 2, 3))
+    with pytest.raises(vtnp.FormulaError, match="at least one score"):
+        vtnp.multi_head_self_attention(np.ones((0, 3)), *weights)
+
+
+@law("cross-attention", "of-itself-is-self-attention")
+def test_cross_of_itself_is_self_attention(case):
+    weights = at(case, ())
+    expected = vtnp.multi_head_self_attention(case["x"], **weights)
+    assert_close(case(memory=case["x"], mask=None), expected)
+
+
+@law("cross-attention", "permute-memory")
+def test_cross_permute_memory(case):
+    order = reordered(case, case["memory"].shape[-2])
+    changed = {"memory": rows(case["memory"], order)}
+    if "mask" in case.args:
+        changed["mask"] = columns(case["mask"], order)
+    assert_close(case(**changed), case(), within=1e-11)
+
+
+@law("cross-attention", "each-token-alone")
+def test_cross_each_token_alone(case):
+    chosen = case.rng.permutation(case["x"].shape[-2])[:1]
+    mask = rows(mask_of(case, case["x"].shape[-2], case["memory"].shape[-2]), chosen)
+    alone = case(x=rows(case["x"], chosen), mask=mask)
+    assert_close(alone, rows(case(), chosen), within=1e-11)
+
+
+@law("cross-attention", "replicate-memory")
+def test_cross_replicate_memory(case):
+    thrice = np.tile(np.arange(case["memory"].shape[-2]), 3)
+    changed = {"memory": rows(case["memory"], thrice)}
+    if "mask" in case.args:
+        changed["mask"] = columns(case["mask"], thrice)
+    assert_close(case(**changed), case(), within=1e-11)
+
+
+@law("cross-attention", "key-bias-is-invisible")
+def test_cross_key_bias_is_invisible(case):
+    assert_key_bias_is_invisible(case, ())
+
+
+@law("cross-attention", "value-bias-folds")
+def test_cross_value_bias_folds(case):
+    assert_value_bias_folds(case, ())
+
+
+@law("cross-attention", "masked-is-deleted")
+def test_cross_masked_is_deleted(case):
+    _, mask, kept = without(case, case["x"].shape[-2], case["memory"].shape[-2])
+    fewer = case(memory=rows(case["memory"], kept), mask=columns(mask, kept))
+    assert_close(case(mask=mask), fewer, within=1e-11)
+
+
+@special("cross-attention", "single-memory-token")
+def test_cross_single_memory_token(case):
+    one = case.with_args(memory=case["memory"][..., :1, :], mask=None)
+    assert_queries_and_keys_do_not_matter(one, ())
+    read = read_alone(one, one["memory"])
+    assert_close(one(), np.broadcast_to(read, one["x"].shape))
+
+
+@special("cross-attention", "equal-memory")
+def test_cross_equal_memory(case):
+    equal = rows(case["memory"], np.zeros(case["memory"].shape[-2], int))
+    assert_close(case(memory=equal, mask=None), case(memory=equal[..., :1, :], mask=None))
+
+
+@special("cross-attention", "zero-queries")
+def test_cross_zero_queries(case):
+    mean = np.mean(read_alone(case, case["memory"]), axis=-2, keepdims=True)
+    assert_close(without_queries(case), np.broadcast_to(mean, case["x"].shape))
+
+
+# --- Masks ----------------------------------------------------------------------------------------
+
+
+@law("causal-mask", "prefix")
+def test_mask_prefix(case):
+    mask = case()
+    for k in range(case["n"]):
+        assert np.array_equal(case(n=k), mask[:k, :k])
+
+
+@law("causal-mask", "sees-itself")
+def test_mask_sees_itself(case):
+    assert np.all(np.diagonal(case()))
+
+
+@law("causal-mask", "either-way")
+def test_mask_either_way(case):
+    mask = case()
+    apart = ~np.eye(case["n"], dtype=bool)
+    assert np.all((mask ^ mask.T)[apart])
+
+
+@law("causal-mask", "counts")
+def test_mask_counts(case):
+    assert np.array_equal(case().sum(axis=1), np.arange(case["n"]) + 1)
+
+
+@law("causal-mask", "prefix-of-attention")
+def test_mask_prefix_of_attention(case):
+    n = case["n"]
+    Q, K, V = case.rng.standard_normal((3, n, 4))
+    whole = vtnp.attention(Q, K, V, mask=case())
+    for k in range(1, n):
+        assert_close(vtnp.attention(Q[:k], K[:k], V[:k], mask=case(n=k)), whole[:k])
+        changed = np.concatenate([V[:k], np.full((n - k, 4), 1e9)])
+        assert_close(vtnp.attention(Q, K, changed, mask=case())[:k], whole[:k])
+
+
+@special("causal-mask", "one-token")
+def test_mask_one_token(case):
+    assert np.array_equal(case(n=1), [[True]])
+
+
+@special("causal-mask", "no-tokens")
+def test_mask_no_tokens(case):
+    assert case(n=0).shape == (0, 0)
+
+
+def test_mask_refuses_a_negative_number():
+    with pytest.raises(vtnp.FormulaError, match="causal-mask: argument n: expected a number of"):
+        vtnp.causal_mask(-1, like=np.zeros(1))
+
+
+# --- Norms ----------------------------------------------------------------------------------------
+
+
+def variances(x):
+    """Return the variance of every token, with a last axis of length 1."""
+    return np.var(x, axis=-1, keepdims=True)
+
+
+def standard(case, name="x"):
+    """Return the case with gain 1 and offset 0."""
+    d = case[name].shape[-1]
+    return case.with_args(gamma=np.ones(d), beta=np.zeros(d))
+
+
+@law("layer-norm", "mean-zero")
+def test_norm_mean_zero(case):
+    plain = standard(case)()
+    assert_close(plain.mean(axis=-1), np.zeros(plain.shape[:-1]))
+    assert_close(case(), case["gamma"] * plain + case["beta"])
+
+
+@law("layer-norm", "variance")
+def test_norm_variance(case):
+    for eps in (0.0, 1e-6, 0.5):
+        plain = standard(case)(eps=eps)
+        variance = variances(case["x"])
+        expected = variance / (variance + eps)
+        assert_close(np.mean(plain**2, axis=-1, keepdims=True), expected)
+
+
+@law("layer-norm", "shift-invariant")
+def test_norm_shift_invariant(case):
+    shift = 1000.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    # x + shift is itself rounded, and division by a small deviation magnifies that.
+    magnified = np.max(np.abs(shift) / np.sqrt(variances(case["x"]) + case["eps"]))
+    within = 8 * EPS * (1 + magnified) * largest(case["gamma"])
+    assert_close(case(x=case["x"] + shift), case(), within=within)
+
+
+@law("layer-norm", "scale-moves-eps")
+def test_norm_scale_moves_eps(case):
+    for scale in (1e-3, 0.125, 7.0):
+        scaled = case(x=scale * case["x"])
+        assert_close(scaled, case(eps=case["eps"] / scale**2), within=1e-11)
+
+
+@law("layer-norm", "reflect")
+def test_norm_reflect(case):
+    assert_close(case(x=-case["x"]) - case["beta"], case["beta"] - case())
+
+
+@law("layer-norm", "permute-channels")
+def test_norm_permute_channels(case):
+    order = reordered(case, case["x"].shape[-1])
+    changed = {name: columns(case[name], order) for name in ("x", "gamma", "beta")}
+    # The mean sums in another order; see shift-invariant.
+    assert_close(case(**changed), columns(case(), order), within=1e-11)
+
+
+@law("layer-norm", "each-token-alone")
+def test_norm_each_token_alone(case):
+    other = case.rng.standard_normal(case["x"].shape)
+    both = case(x=np.stack([case["x"], other]))
+    assert_close(both[0], case())
+    assert_close(both[1], case(x=other))
+
+
+@law("layer-norm", "gradient-sums-to-zero")
+def test_norm_gradient_sums_to_zero(case):
+    cotangent = case.rng.standard_normal(case["x"].shape)
+    gradient = gradient_at(case, "x", case["x"], cotangent)
+    sums = gradient.sum(axis=-1)
+    assert largest(sums) <= 1e-12 * max(1.0, largest(gradient))
+
+
+def test_norm_twice_is_not_once():
+    one, zero, x = np.ones(2), np.zeros(2), np.array([[0.0, 2.0]])
+    once = vtnp.layer_norm(x, one, zero, eps=1.0)
+    twice = vtnp.layer_norm(once, one, zero, eps=1.0)
+    assert_close(once, np.array([[-1.0, 1.0]]) / np.sqrt(2))
+    assert_close(twice, np.array([[-1.0, 1.0]]) / np.sqrt(3))
+
+
+@special("layer-norm", "one-channel")
+def test_norm_one_channel(case):
+    y = case(**{name: case[name][..., :1] for name in ("x", "gamma", "beta")})
+    assert np.array_equal(y, np.broadcast_to(case["beta"][:1], y.shape))
+
+
+@special("layer-norm", "constant-token")
+def test_norm_constant_token(case):
+    level = np.round(4 * case["x"][..., :1]) / 4
+    y = case(x=np.broadcast_to(level, case["x"].shape))
+    assert np.array_equal(y, np.broadcast_to(case["beta"], y.shape))
+
+
+@special("layer-norm", "zero-eps-constant-token")
+def test_norm_zero_eps_constant_token(case):
+    with np.errstate(invalid="ignore"):
+        assert np.all(np.isnan(case(x=np.ones_like(case["x"]), eps=0.0)))
+
+
+def assert_within_rounding_of_the_mean(case, x):
+    """The error of every token is at most that of rounding its mean, 2^-53 |x| / deviation."""
+    wide = mapped(np.longdouble, {**case.args, "x": x})
+    exact = oracles.layer_norm(**wide)
+    deviation = np.sqrt(variances(wide["x"]) + case["eps"])
+    size = np.max(np.abs(x), axis=-1, keepdims=True) / deviation
+    bound = 4 * EPS * (largest(case["gamma"]) * (1 + size) + largest(case["beta"]))
+    assert np.all(np.abs(case(x=x) - exact) <= bound)
+
+
+@special("layer-norm", "low-variance")
+def test_norm_low_variance(case):
+    for scale in (1e-3, 1e-6, 1e-160):
+        assert_within_rounding_of_the_mean(case, scale * case["x"])
+        assert_within_rounding_of_the_mean(case, 3.0 + scale * case["x"])
+
+
+@special("layer-norm", "large-offset")
+def test_norm_large_offset(case):
+    for offset in (1e3, 1e6, 1e9, 1e15):
+        assert_within_rounding_of_the_mean(case, offset + case["x"])
+
+
+@special("layer-norm", "nan-token")
+def test_norm_nan_token(case):
+    for bad in (math.nan, math.inf):
+        x = np.stack([case["x"], case["x"]])
+        first = (0,) * (x.ndim - 1)
+        x[first][0] = bad
+        with np.errstate(invalid="ignore"):
+            y = case(x=x)
+        assert np.all(np.isnan(y[first]))
+        y[first] = 0.0
+        assert np.all(np.isfinite(y))
+
+
+@special("layer-norm", "overflowing-square")
+def test_norm_overflowing_square(case):
+    for dtype, size in ((np.float16, 300.0), (np.float32, 2e19)):
+        narrow = {name: case[name].astype(dtype) for name in ("gamma", "beta")}
+        x = np.zeros(case["x"].shape, dtype)
+        x[..., 0], x[..., 1] = 2 * size, -2 * size
+        with np.errstate(over="ignore"):
+            y = case(x=x, **narrow)
+        assert np.array_equal(y, np.broadcast_to(narrow["beta"], y.shape))
+
+
+def test_norm_refuses_a_negative_eps():
+    with pytest.raises(vtnp.FormulaError, match="layer-norm: argument eps: expected a number >= 0"):
+        vtnp.layer_norm(np.ones((2, 3)), np.ones(3), np.ones(3), eps=-1e-6)
+
+
+@law("add-and-norm", "mean-zero")
+def test_sum_mean_zero(case):
+    plain = standard(case)()
+    assert_close(plain.mean(axis=-1), np.zeros(plain.shape[:-1]))
+    assert_close(case(), case["gamma"] * plain + case["beta"])
+
+
+@law("add-and-norm", "variance")
+def test_sum_variance(case):
+    plain = standard(case)(eps=0.5)
+    variance = variances(case["x"] + case["update"])
+    expected = variance / (variance + 0.5)
+    assert_close(np.mean(plain**2, axis=-1, keepdims=True), expected)
+
+
+@law("add-and-norm", "only-the-sum")
+def test_sum_only_the_sum(case):
+    assert_close(case(x=case["update"], update=case["x"]), case(), within=0.0)
+    total = case["x"] + case["update"]
+    assert_close(case(x=0.25 * total, update=0.75 * total), case(), within=1e-11)
+
+
+@law("add-and-norm", "shift-invariant")
+def test_sum_shift_invariant(case):
+    shift = case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    for name in ("x", "update"):
+        assert_close(case(**{name: case[name] + shift}), case(), within=1e-11)
+
+
+@law("add-and-norm", "each-token-alone")
+def test_sum_each_token_alone(case):
+    chosen = case.rng.permutation(case["x"].shape[-2])[:1]
+    alone = case(x=rows(case["x"], chosen), update=rows(case["update"], chosen))
+    assert_close(alone, rows(case(), chosen))
+
+
+@special("add-and-norm", "no-update")
+def test_sum_no_update(case):
+    expected = vtnp.layer_norm(case["x"], case["gamma"], case["beta"], eps=case["eps"])
+    assert np.array_equal(case(update=np.zeros_like(case["x"])), expected)
+
+
+@special("add-and-norm", "cancelling-update")
+def test_sum_cancelling_update(case):
+    u = case(update=-case["x"])
+    assert np.array_equal(u, np.broadcast_to(case["beta"], u.shape))
+
+
+@special("add-and-norm", "low-variance")
+def test_sum_low_variance(case):
+    # Powers of two: x + update is exact, so that what is left is known to all digits.
+    x = np.round(64 * case["x"]) / 64
+    left = 2.0**-20 * np.round(8 * case["update"])
+    u = case(x=x, update=left - x)
+    assert_close(u, oracles.layer_norm(left, case["gamma"], case["beta"], eps=case["eps"]))
+
+
+# --- Activations ----------------------------------------------------------------------------------
+
+
+@law("relu", "positive-part")
+def test_relu_positive_part(case):
+    mirrored = case(x=-case["x"])
+    assert np.array_equal(case() - mirrored, case["x"])
+    assert np.array_equal(case() + mirrored, np.abs(case["x"]))
+
+
+@law("relu", "idempotent")
+def test_relu_idempotent(case):
+    y = case()
+    assert np.all(y >= 0)
+    assert np.array_equal(case(x=y), y)
+
+
+@law("relu", "homogeneous")
+def test_relu_homogeneous(case):
+    for factor in (0.0, 0.25, 1024.0):
+        assert np.array_equal(case(x=factor * case["x"]), factor * case())
+
+
+@law("relu", "keeps-order")
+def test_relu_keeps_order(case):
+    step = np.abs(case.rng.standard_normal(case["x"].shape))
+    assert np.all(case(x=case["x"] + step) >= case())
+
+
+@law("relu", "contraction")
+def test_relu_contraction(case):
+    other = 6.0 * case.rng.standard_normal(case["x"].shape)
+    assert np.all(np.abs(case(x=other) - case()) <= np.abs(other - case["x"]))
+
+
+@special("relu", "zero")
+def test_relu_zero(case):
+    for zero in (0.0, -0.0):
+        x = np.full_like(case["x"], zero)
+        assert np.all(case(x=x) == 0.0)
+        assert np.all(gradient_at(case, "x", x, np.ones_like(x)) == 0.0)
+
+
+@special("relu", "infinities")
+def test_relu_infinities(case):
+    assert np.all(case(x=np.full_like(case["x"], np.inf)) == np.inf)
+    assert np.all(case(x=np.full_like(case["x"], -np.inf)) == 0.0)
+
+
+@special("relu", "nan")
+def test_relu_nan(case):
+    assert np.all(np.isnan(case(x=np.full_like(case["x"], np.nan))))
+
+
+@law("gelu", "reflection")
+def test_gelu_reflection(case):
+    assert_close(case() - case(x=-case["x"]), case["x"], within=1e-15)
+
+
+@law("gelu", "below-relu")
+def test_gelu_below_relu(case):
+    for x in (case["x"], np.linspace(-9, 9, 1801)):
+        gap = np.maximum(x, 0.0) - case(x=x)
+        assert np.all((gap >= -1e-15) & (gap <= 0.1701))
+
+
+@law("gelu", "derivative")
+def test_gelu_derivative(case):
+    x = np.concatenate([case["x"].ravel(), [-math.sqrt(2), 0.0, math.sqrt(2)]])
+    exact = case.with_args(approximate="none")
+    slope = gradient_at(exact, "x", x, np.ones_like(x))
+    assert_close(slope, normal.cdf(x) + x * normal.pdf(x))
+    assert np.all((slope >= -0.12891) & (slope <= 1.12891))
+
+
+@law("gelu", "two-forms-are-close")
+def test_gelu_two_forms_are_close(case):
+    x = np.linspace(-6, 6, 2401)
+    apart = np.abs(case(x=x, approximate="none") - case(x=x, approximate="tanh"))
+    assert 4.7e-4 < np.max(apart) < 4.8e-4
+    assert abs(x[np.argmax(apart)]) == pytest.approx(2.70, abs=0.01)
+
+
+def test_gelu_does_not_keep_order():
+    low, high = vtnp.gelu(np.array([-2.0, -1.0]))
+    assert low == pytest.approx(-0.0455, abs=1e-4)
+    assert high == pytest.approx(-0.1587, abs=1e-4)
+
+
+@special("gelu", "zero")
+def test_gelu_zero(case):
+    x = np.zeros_like(case["x"])
+    assert np.all(case(x=x) == 0.0)
+    assert_close(gradient_at(case, "x", x, np.ones_like(x)), np.full_like(x, 0.5), within=1e-15)
+
+
+@special("gelu", "minimum")
+def test_gelu_minimum(case):
+    exact = case.with_args(approximate="none")
+    x = np.full_like(case["x"], -0.751792)
+    assert_close(exact(x=x), np.full_like(x, -0.169971), within=5e-7)
+    assert largest(gradient_at(exact, "x", x, np.ones_like(x))) < 1e-6
+
+
+@special("gelu", "tails")
+def test_gelu_tails(case):
+    x = 10.0 + np.abs(case["x"])
+    assert np.array_equal(case(x=x), x)
+    assert np.all(case(x=-x) == 0.0)
+
+
+@special("gelu", "infinities")
+def test_gelu_infinities(case):
+    infinite = np.full_like(case["x"], np.inf)
+    assert np.all(case(x=infinite) == np.inf)
+    with np.errstate(invalid="ignore"):
+        assert np.all(np.isnan(case(x=-infinite)))
+
+
+@special("gelu", "nan")
+def test_gelu_nan(case):
+    assert np.all(np.isnan(case(x=np.full_like(case["x"], np.nan))))
+
+
+def test_gelu_refuses_another_form():
+    with pytest.raises(vtnp.FormulaError, match="gelu: argument approximate: expected one of"):
+        vtnp.gelu(np.zeros(2), approximate="fast")
+
+
+# --- Feed-forward network -------------------------------------------------------------------------
+
+
+def permuted_hidden(case, network):
+    order = reordered(case, network["W_1"].shape[1])
+    changed = {**network, "W_1": columns(network["W_1"], order), "W_2": rows(network["W_2"], order)}
+    return {**changed, "b_1": network["b_1"][order]} if "b_1" in network else changed
+
+
+def network_of(case):
+    return {name: case[name] for name in ("W_1", "W_2", "b_1", "b_2") if name in case.args}
+
+
+@law("feed-forward", "each-token-alone")
+def test_network_each_token_alone(case):
+    assert_each_token_alone(case, "u")
+
+
+@law("feed-forward", "permute-hidden")
+def test_network_permute_hidden(case):
+    assert_close(case(**permuted_hidden(case, network_of(case))), case())
+
+
+@law("feed-forward", "sum-of-hidden")
+def test_network_sum_of_hidden(case):
+    parts = []
+    for part in (slice(0, 1), slice(1, None)):
+        b_1 = case.args.get("b_1")
+        changed = {"W_1": case["W_1"][:, part], "W_2": case["W_2"][part]}
+        parts.append(case(**changed, b_1=None if b_1 is None else b_1[part], b_2=None))
+    assert_close(sum(parts), case(b_2=None))
+
+
+@law("feed-forward", "output-bias-adds")
+def test_network_output_bias_adds(case):
+    b_2 = case.rng.standard_normal(case["u"].shape[-1])
+    assert_close(case(b_2=b_2), case(b_2=None) + b_2)
+
+
+@law("feed-forward", "relu-rescales-hidden")
+def test_network_relu_rescales_hidden(case):
+    c = case.rng.uniform(0.25, 4.0, case["W_1"].shape[1])
+    changed = {"W_1": case["W_1"] * c, "W_2": case["W_2"] / c[:, None]}
+    if "b_1" in case.args:
+        changed["b_1"] = case["b_1"] * c
+    assert_close(case(**changed, activation="relu"), case(activation="relu"))
+
+
+@special("feed-forward", "zero-weights")
+def test_network_zero_weights(case):
+    b_2 = case.rng.standard_normal(case["u"].shape[-1])
+    z = case(W_2=np.zeros_like(case["W_2"]), b_2=b_2)
+    assert np.array_equal(z, np.broadcast_to(b_2, z.shape))
+
+
+@special("feed-forward", "all-off")
+def test_network_all_off(case):
+    b_1 = np.full(case["W_1"].shape[1], -1e6)
+    b_2 = case.rng.standard_normal(case["u"].shape[-1])
+    z = case(b_1=b_1, b_2=b_2, activation="relu")
+    assert np.array_equal(z, np.broadcast_to(b_2, z.shape))
+
+
+@special("feed-forward", "all-on")
+def test_network_all_on(case):
+    b_1 = np.full(case["W_1"].shape[1], 1e3)
+    z = case(b_1=b_1, b_2=None, activation="relu")
+    assert_close(z, (case["u"] @ case["W_1"] + b_1) @ case["W_2"])
+
+
+def test_network_refuses_an_unknown_activation():
+    with pytest.raises(vtnp.FormulaError, match="feed-forward: argument activation: expected one"):
+        vtnp.feed_forward(np.ones((1, 2)), np.ones((2, 3)), np.ones((3, 2)), activation="tanh")
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+ATTENTION = ("params", "attention")
+OUTPUTS = {"W_c", "b_c", "W_2", "b_2", "b_v"}
+
+
+def with_params(case, part, **changed):
+    return case["params"] | {part: case["params"][part] | changed}
+
+
+def silenced(case, *parts):
+    """Return params of which the given sub-layers write nothing."""
+    params = dict(case["params"])
+    for part in parts:
+        params[part] = {
+            name: np.zeros_like(x) if name in OUTPUTS else x for name, x in params[part].items()
+        }
+    return params
+
+
+@law("encoder-layer", "permute-tokens")
+def test_encoder_layer_permute_tokens(case):
+    assert_tokens_permute(case)
+
+
+@law("encoder-layer", "normalised-output")
+def test_encoder_layer_normalised_output(case):
+    assert_normalised(case, case["params"]["norm_2"], case["eps"])
+
+
+@law("encoder-layer", "replication")
+def test_encoder_layer_replication(case):
+    assert_replicates(case)
+
+
+@law("encoder-layer", "masked-is-deleted")
+def test_encoder_layer_masked_is_deleted(case):
+    assert_masked_token_is_deleted(case)
+
+
+@law("encoder-layer", "permute-heads")
+def test_encoder_layer_permute_heads(case):
+    assert_heads_permute(case, ATTENTION)
+
+
+@law("encoder-layer", "head-gauge")
+def test_encoder_layer_head_gauge(case):
+    assert_query_key_gauge(case, ATTENTION)
+    assert_value_gauge(case, ATTENTION)
+
+
+@law("encoder-layer", "key-bias-is-invisible")
+def test_encoder_layer_key_bias_is_invisible(case):
+    assert_key_bias_is_invisible(case, ATTENTION)
+
+
+@law("encoder-layer", "value-bias-folds")
+def test_encoder_layer_value_bias_folds(case):
+    assert_value_bias_folds(case, ATTENTION)
+
+
+@special("encoder-layer", "single-token")
+def test_encoder_layer_single_token(case):
+    one = case.with_args(x=case["x"][..., :1, :], mask=None)
+    assert_queries_and_keys_do_not_matter(one, ATTENTION)
+
+
+@special("encoder-layer", "zero-sublayers")
+def test_encoder_layer_zero_sublayers(case):
+    params = silenced(case, "attention", "feed_forward")
+    once = vtnp.layer_norm(case["x"], **params["norm_1"], eps=case["eps"])
+    assert_close(case(params=params), vtnp.layer_norm(once, **params["norm_2"], eps=case["eps"]))
+
+
+@special("encoder-layer", "constant-norm")
+def test_encoder_layer_constant_norm(case):
+    z = case(params=with_params(case, "norm_2", gamma=np.zeros(case["x"].shape[-1])))
+    assert np.array_equal(z, np.broadcast_to(case["params"]["norm_2"]["beta"], z.shape))
+
+
+@law("pre-norm-layer", "permute-tokens")
+def test_pre_norm_permute_tokens(case):
+    assert_tokens_permute(case)
+
+
+@law("pre-norm-layer", "shift-passes-through")
+def test_pre_norm_shift_passes_through(case):
+    shift = 3.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    assert_close(case(x=case["x"] + shift), case() + shift, within=1e-11)
+
+
+@law("pre-norm-layer", "replication")
+def test_pre_norm_replication(case):
+    assert_replicates(case)
+
+
+@law("pre-norm-layer", "masked-is-deleted")
+def test_pre_norm_masked_is_deleted(case):
+    assert_masked_token_is_deleted(case)
+
+
+@law("pre-norm-layer", "permute-heads")
+def test_pre_norm_permute_heads(case):
+    assert_heads_permute(case, ATTENTION)
+
+
+@law("pre-norm-layer", "head-gauge")
+def test_pre_norm_head_gauge(case):
+    assert_query_key_gauge(case, ATTENTION)
+    assert_value_gauge(case, ATTENTION)
+
+
+@law("pre-norm-layer", "key-bias-is-invisible")
+def test_pre_norm_key_bias_is_invisible(case):
+    assert_key_bias_is_invisible(case, ATTENTION)
+
+
+@law("pre-norm-layer", "value-bias-folds")
+def test_pre_norm_value_bias_folds(case):
+    assert_value_bias_folds(case, ATTENTION)
+
+
+@special("pre-norm-layer", "zero-sublayers")
+def test_pre_norm_zero_sublayers(case):
+    z = case(params=silenced(case, "attention", "feed_forward"))
+    assert np.array_equal(z, case["x"])
+
+
+@special("pre-norm-layer", "single-token")
+def test_pre_norm_single_token(case):
+    one = case.with_args(x=case["x"][..., :1, :], mask=None)
+    assert_queries_and_keys_do_not_matter(one, ATTENTION)
+
+
+@special("pre-norm-layer", "huge-token")
+def test_pre_norm_huge_token(case):
+    # Without attention, so that what is normalised is the token itself, with nothing added.
+    params = silenced(case, "attention")
+    huge = 1e8 * case["x"]
+    update = case(x=huge, params=params) - huge
+    limit = case(params=params, eps=0.0) - case["x"]
+    # The difference of two numbers of this size has lost that many digits.
+    assert largest(update - limit) <= 4 * EPS * largest(huge) + 1e-11 * largest(limit)
+
+
+def test_pre_norm_is_not_normalised():
+    first, second = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
+    plain = {"gamma": np.ones(2), "beta": np.zeros(2)}
+    attention = {name: first[None] for name in ("W_q", "W_k", "W_v")}
+    params = {
+        "attention": {**attention, "W_c": np.array([[[4.0, 0.0]]])},
+        "norm_1": plain,
+        "feed_forward": {"W_1": second, "W_2": np.array([[10.0, 20.0]])},
+        "norm_2": plain,
+    }
+    z = vtnp.pre_norm_layer(np.array([[1.0, 3.0]]), params, eps=0.0, activation="relu")
+    assert (z.mean(), z.var()) == (15.0, 64.0)
+
+
+@law("feed-forward-step", "each-token-alone")
+def test_step_each_token_alone(case):
+    assert_each_token_alone(case, "y")
+
+
+@law("feed-forward-step", "shift-passes-through")
+def test_step_shift_passes_through(case):
+    shift = 3.0 * case.rng.standard_normal((*case["y"].shape[:-1], 1))
+    assert_close(case(y=case["y"] + shift), case() + shift, within=1e-11)
+
+
+@law("feed-forward-step", "permute-hidden")
+def test_step_permute_hidden(case):
+    permuted = permuted_hidden(case, case["params"]["feed_forward"])
+    assert_close(case(params={**case["params"], "feed_forward": permuted}), case())
+
+
+@law("feed-forward-step", "scale-of-the-update")
+def test_step_scale_of_the_update(case):
+    for scale in (1e-3, 7.0):
+        update = case(y=scale * case["y"]) - scale * case["y"]
+        expected = case(eps=case["eps"] / scale**2) - case["y"]
+        assert_close(update, expected, within=1e-11)
+
+
+@special("feed-forward-step", "zero-output")
+def test_step_zero_output(case):
+    assert np.array_equal(case(params=silenced(case, "feed_forward")), case["y"])
+
+
+@special("feed-forward-step", "constant-token")
+def test_step_constant_token(case):
+    params = case["params"]
+    beta = params["norm_2"]["beta"][None]
+    expected = vtnp.feed_forward(beta, **params["feed_forward"], activation=case["activation"])
+    y = np.full_like(case["y"], 2.0)
+    assert_close(case(y=y), np.broadcast_to(2.0 + expected, y.shape))
+
+
+SELF_IN_DECODER, CROSS = ("params", "self_attention"), ("params", "cross_attention")
+
+
+@law("decoder-layer", "causal")
+def test_decoder_causal(case):
+    n = case["x"].shape[-2]
+    before = case()
+    for k in range(1, n):
+        x = case["x"].copy()
+        x[..., k:, :] = case.rng.standard_normal(x[..., k:, :].shape)
+        assert_close(case(x=x)[..., :k, :], before[..., :k, :], within=1e-11)
+
+
+@law("decoder-layer", "prefix")
+def test_decoder_prefix(case):
+    for k in range(1, case["x"].shape[-2]):
+        assert_close(case(x=case["x"][..., :k, :]), case()[..., :k, :], within=1e-11)
+
+
+@law("decoder-layer", "permute-memory")
+def test_decoder_permute_memory(case):
+    order = reordered(case, case["memory"].shape[-2])
+    assert_close(case(memory=rows(case["memory"], order)), case(), within=1e-11)
+
+
+@law("decoder-layer", "replicate-memory")
+def test_decoder_replicate_memory(case):
+    thrice = np.tile(np.arange(case["memory"].shape[-2]), 3)
+    assert_close(case(memory=rows(case["memory"], thrice)), case(), within=1e-11)
+
+
+@law("decoder-layer", "normalised-output")
+def test_decoder_normalised_output(case):
+    assert_normalised(case, case["params"]["norm_3"], case["eps"])
+
+
+@law("decoder-layer", "permute-heads")
+def test_decoder_permute_heads(case):
+    assert_heads_permute(case, SELF_IN_DECODER)
+    assert_heads_permute(case, CROSS)
+
+
+@law("decoder-layer", "key-bias-is-invisible")
+def test_decoder_key_bias_is_invisible(case):
+    assert_key_bias_is_invisible(case, SELF_IN_DECODER)
+    assert_key_bias_is_invisible(case, CROSS)
+
+
+def test_decoder_knows_the_order():
+    case = make("decoder-layer", 0)
+    assert largest(case(x=case["x"][::-1]) - case()[::-1]) > 0.1
+
+
+@special("decoder-layer", "single-token")
+def test_decoder_single_token(case):
+    one = case.with_args(x=case["x"][..., :1, :])
+    assert_queries_and_keys_do_not_matter(one, SELF_IN_DECODER)
+
+
+@special("decoder-layer", "memory-not-read")
+def test_decoder_memory_not_read(case):
+    deaf = case.with_args(params=silenced(case, "cross_attention"))
+    other = case.rng.standard_normal(case["memory"].shape)
+    assert np.array_equal(deaf(memory=other), deaf())
+
+
+@special("decoder-layer", "single-memory-token")
+def test_decoder_single_memory_token(case):
+    one = case.with_args(memory=case["memory"][..., :1, :])
+    assert_queries_and_keys_do_not_matter(one, CROSS)
+
+
+# --- Exact values and accuracy --------------------------------------------------------------------
+
+
+def implied(case):
+    """Return the error that rounding the inputs alone makes: what no implementation can avoid.
+
+    The oracle in extended precision, on inputs moved by one unit in the last place, up or down;
+    the largest of some such moves, and the rounding of the result itself.
+    """
+    wide = mapped(np.longdouble, case.args)
+    oracle = getattr(oracles, case.function.__name__)
+    exact = oracle(**wide)
+    moved = 0.0
+    for _ in range(6):
+        args = wide
+        for path, x in floats(wide):
+            ulps = np.longdouble(EPS / 2) * np.sign(case.rng.standard_normal(x.shape))
+            args = replaced(args, path, x * (1 + ulps))
+        moved = max(moved, largest(oracle(**args) - exact))
+    return exact, moved + EPS * largest(exact)
+
+
+def assert_as_good_as_rounding_allows(case, **changed):
+    case = case.with_args(**changed)
+    exact, unavoidable = implied(case)
+    error = largest(np.longdouble(case()) - exact)
+    assert error <= 8 * unavoidable, f"error {error:.3g}, unavoidable {unavoidable:.3g}"
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e2, 1e4])
+@pytest.mark.parametrize("id", ["softmax", "attention-weights", "attention"])
+def test_attention_is_as_accurate_as_its_scores_allow(id, scale, seed):
+    case = make(id, seed, (2,))
+    name = "x" if id == "softmax" else "Q"
+    assert_as_good_as_rounding_allows(case, **{name: scale * case[name]})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-3, 0.0), (1e-3, 3.0), (1.0, 1e6)])
+@pytest.mark.parametrize("id", ["encoder-layer", "pre-norm-layer"])
+def test_layers_are_as_accurate_as_their_inputs_allow(id, scale, offset, seed):
+    case = make(id, seed)
+    assert_as_good_as_rounding_allows(case, x=offset + scale * case["x"])
+
+
+def test_gelu_equals_tabulated_values():
+    """Phi(1/2), Phi(1), Phi(2) and Phi(3) of the normal distribution, to sixteen digits."""
+    x = np.array([0.5, 1.0, 2.0, 3.0])
+    table = [0.6914624612740131, 0.8413447460685429, 0.9772498680518208, 0.9986501019683699]
+    assert_close(vtnp.gelu(x) / x, np.array(table), within=2 * EPS)
+
+
+def test_gelu_gradient_stays_finite_far_out():
+    x = np.array([-1e30, -50.0, 50.0, 1e30])
+    for approximate in ("none", "tanh"):
+        slope = elementwise_grad(lambda x, a=approximate: vtnp.gelu(x, approximate=a))(x)
+        assert_close(slope, np.array([0.0, 0.0, 1.0, 1.0]), within=0.0)
