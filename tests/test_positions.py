@@ -150,7 +150,7 @@ def test_the_first_corner(case):
 
 
 def test_2d_tables_need_a_width_divisible_by_4():
-    with pytest.raises(vtnp.FormulaError, match="sinusoidal-positions-2d: argument d: .* of 4"):
+    with pytest.raises(vtnp.FormulaError, match=r"sinusoidal-positions-2d: argument d: .* of 4"):
         vtnp.sinusoidal_positions_2d(2, 2, 6)
 
 
@@ -380,5 +380,5 @@ def test_a_query_that_may_attend_to_nothing_reads_0(case):
 
 def test_an_even_number_of_rows_is_refused():
     x = np.zeros((3, 2))
-    with pytest.raises(vtnp.FormulaError, match="relative-attention: argument w_K: .* got 4"):
+    with pytest.raises(vtnp.FormulaError, match=r"relative-attention: argument w_K: .* got 4"):
         vtnp.relative_attention(x, x, x, np.zeros((4, 2)), np.zeros((4, 2)))

@@ -10,7 +10,6 @@ import vtnp
 from tests.cases import law, special
 from tests.compare import assert_close
 
-
 # --- patch-tokens, frame-tokens, clip-tokens ------------------------------------------------------
 
 
@@ -74,7 +73,7 @@ def test_patches_that_do_not_divide_are_refused(size):
 
 
 def test_another_order_is_refused():
-    with pytest.raises(vtnp.FormulaError, match="argument order: expected one of .*got 'hwtc'"):
+    with pytest.raises(vtnp.FormulaError, match=r"argument order: expected one of .*got 'hwtc'"):
         vtnp.patch_tokens(np.zeros((2, 2, 2, 3)), size=(1, 2, 2), order="hwtc")
 
 

@@ -98,9 +98,7 @@ def windows(video, *, size, stride, padding=(0, 0, 0)):
     for *b, t, h, w, i, j, k, channel in np.ndindex(y.shape):
         seen = [
             place * step + inside - edge
-            for place, step, inside, edge in zip(
-                (t, h, w), stride, (i, j, k), padding, strict=True
-            )
+            for place, step, inside, edge in zip((t, h, w), stride, (i, j, k), padding, strict=True)
         ]
         if all(0 <= at < n for at, n in zip(seen, (T, H, W), strict=True)):
             y[(*b, t, h, w, i, j, k, channel)] = video[(*b, *seen, channel)]

@@ -1,0 +1,313 @@
+"""The usual mistakes of the pages in spec/tokens/."""
+
+import math
+
+from vtnp._xp import biased, device, namespace
+from vtnp.mistakes._registry import mistake
+from vtnp.tokens import (
+    bilinear_sample,
+    clip_tokens,
+    frame_tokens,
+    instance_tokens,
+    patch_tokens,
+    spatial_embedding,
+    spatio_temporal_embedding,
+    windows,
+)
+
+
+def _split(video, size):
+    """Return the axes t p_t h p_h w p_w C behind the batch, and the counts of the grid."""
+    *batch, T, H, W, C = video.shape
+    p_t, p_h, p_w = size
+    grid = t, h, w = T // p_t, H // p_h, W // p_w
+    shape = (*batch, t, p_t, h, p_h, w, p_w, C)
+    return namespace(video).reshape(video, shape), grid
+
+
+def _tokens(video, size, order):
+    """Return patches with the axes of the split in another order, flattened as if it were right."""
+    split, (t, h, w) = _split(video, size)
+    batch = split.ndim - 7
+    xp = namespace(video)
+    moved = xp.permute_dims(split, tuple(range(batch)) + tuple(batch + i for i in order))
+    return xp.reshape(moved, (*video.shape[:-4], t, h * w, math.prod(size) * video.shape[-1]))
+
+
+@mistake("patch-tokens", "columns-first")
+def patches_columns_first(video, *, size, order="thwc"):
+    return _tokens(video, size, (0, 4, 2, 1, 3, 5, 6) if order == "thwc" else (0, 4, 2, 6, 1, 3, 5))
+
+
+@mistake("patch-tokens", "time-inside")
+def patches_time_inside(video, *, size, order="thwc"):
+    return _tokens(video, size, (0, 2, 4, 3, 5, 1, 6) if order == "thwc" else (0, 2, 4, 6, 3, 5, 1))
+
+
+@mistake("patch-tokens", "other-order")
+def patches_in_the_other_order(video, *, size, order="thwc"):
+    return patch_tokens(video, size=size, order="cthw" if order == "thwc" else "thwc")
+
+
+@mistake("patch-tokens", "reshape-alone")
+def patches_by_reshape_alone(video, *, size, order="thwc"):
+    return _tokens(video, size, tuple(range(7)))
+
+
+@mistake("frame-tokens", "columns-first")
+def frames_columns_first(video):
+    return frame_tokens(namespace(video).moveaxis(video, -2, -3))
+
+
+@mistake("frame-tokens", "channels-first")
+def frames_channels_first(video):
+    xp = namespace(video)
+    return xp.reshape(frame_tokens(xp.moveaxis(video, -1, -3)), frame_tokens(video).shape)
+
+
+@mistake("clip-tokens", "every-so-many-frames")
+def clips_of_frames_apart(video, *, length):
+    """A clip takes frames that lie far apart instead of a run of them."""
+    xp = namespace(video)
+    *batch, T, H, W, C = video.shape
+    apart = xp.reshape(video, (*batch, length, T // length, H, W, C))
+    runs = xp.reshape(xp.moveaxis(apart, -4, -5), video.shape)
+    return clip_tokens(runs, length=length)
+
+
+@mistake("clip-tokens", "mean-frame")
+def clips_of_the_mean_frame(video, *, length):
+    """All frames of a clip are replaced by their mean, as pooling would."""
+    xp = namespace(video)
+    x = clip_tokens(video, length=length)
+    frames = xp.reshape(x, (*x.shape[:-1], length, x.shape[-1] // length))
+    mean = xp.mean(frames, axis=-2, keepdims=True)
+    return xp.reshape(xp.broadcast_to(mean, frames.shape), x.shape)
+
+
+@mistake("bilinear-sample", "xy-swapped")
+def sample_with_x_and_y_swapped(v, positions, *, padding="zeros"):
+    return bilinear_sample(v, namespace(positions).flip(positions, axis=-1), padding=padding)
+
+
+def _mapped(v, positions, function):
+    """Return the positions with function(x, n) in place of each coordinate."""
+    xp = namespace(v, positions)
+    *_, h, w, _ = v.shape
+    moved = [function(positions[..., i], n) for i, n in enumerate((w, h))]
+    return xp.stack(moved, axis=-1)
+
+
+@mistake("bilinear-sample", "align-corners")
+def sample_with_corners_aligned(v, positions, *, padding="zeros"):
+    """Coordinates normalised with one convention and read with the other."""
+    positions = _mapped(v, positions, lambda x, n: (x + 0.5) * ((n - 1) / n))
+    return bilinear_sample(v, positions, padding=padding)
+
+
+@mistake("bilinear-sample", "half-pixel")
+def sample_half_a_pixel_off(v, positions, *, padding="zeros"):
+    return bilinear_sample(v, positions - 0.5, padding=padding)
+
+
+@mistake("bilinear-sample", "nearest")
+def sample_the_nearest_cell(v, positions, *, padding="zeros"):
+    positions = namespace(positions).round(positions)
+    return bilinear_sample(v, positions, padding=padding)
+
+
+@mistake("bilinear-sample", "weights-swapped")
+def sample_with_weights_swapped(v, positions, *, padding="zeros"):
+    """The far cell gets the weight of the near one."""
+    xp = namespace(positions)
+    low = xp.floor(positions)
+    return bilinear_sample(v, low + 1.0 - (positions - low), padding=padding)
+
+
+@mistake("bilinear-sample", "truncation")
+def sample_by_truncation(v, positions, *, padding="zeros"):
+    """Casting to int rounds towards 0, so that between -1 and 0 the sum extrapolates."""
+    xp = namespace(v, positions)
+    low = xp.trunc(positions)
+    past = positions - low
+    corners = [(low + step, past if step else 1.0 - past) for step in (0.0, 1.0)]
+    total = 0.0
+    for x, across in ((c[..., 0], weight[..., 0]) for c, weight in corners):
+        for y, down in ((c[..., 1], weight[..., 1]) for c, weight in corners):
+            cell = bilinear_sample(v, xp.stack([x, y], axis=-1), padding=padding)
+            total = total + xp.expand_dims(across * down, axis=-1) * cell
+    return total
+
+
+@mistake("bilinear-sample", "other-padding")
+def sample_with_the_other_padding(v, positions, *, padding="zeros"):
+    return bilinear_sample(v, positions, padding="border" if padding == "zeros" else "zeros")
+
+
+@mistake("instance-tokens", "xy-swapped")
+def boxes_with_x_and_y_swapped(video, boxes, *, size):
+    xp = namespace(boxes)
+    swapped = xp.stack([boxes[..., i] for i in (1, 0, 3, 2)], axis=-1)
+    return instance_tokens(video, swapped, size=size)
+
+
+@mistake("instance-tokens", "half-pixel")
+def boxes_half_a_pixel_off(video, boxes, *, size):
+    """The rule before aligned=True: a pixel's centre taken for its corner."""
+    return instance_tokens(video, boxes + 0.5, size=size)
+
+
+@mistake("instance-tokens", "rounded-boxes")
+def boxes_rounded(video, boxes, *, size):
+    """What RoIPool does."""
+    return instance_tokens(video, namespace(boxes).round(boxes), size=size)
+
+
+@mistake("instance-tokens", "width-and-height")
+def boxes_as_width_and_height(video, boxes, *, size):
+    """x2 and y2 are read as the width and the height of the box."""
+    xp = namespace(boxes)
+    corner, extent = boxes[..., :2], boxes[..., 2:]
+    return instance_tokens(video, xp.concat([corner, corner + extent], axis=-1), size=size)
+
+
+@mistake("instance-tokens", "corners-sampled")
+def boxes_sampled_at_their_corners(video, boxes, *, size):
+    """Samples run from edge to edge of the box instead of from cell centre to cell centre."""
+    xp = namespace(boxes)
+    widened = []
+    for low, high, n in ((0, 2, size[1]), (1, 3, size[0])):
+        middle, half = (boxes[..., low] + boxes[..., high]) / 2, boxes[..., high] - boxes[..., low]
+        half = half / 2 * (n / (n - 1) if n > 1 else 1.0)
+        widened.append((middle - half, middle + half))
+    (x1, x2), (y1, y2) = widened
+    return instance_tokens(video, xp.stack([x1, y1, x2, y2], axis=-1), size=size)
+
+
+@mistake("instance-tokens", "zeros-outside")
+def boxes_with_zeros_outside(video, boxes, *, size):
+    """The border is padded with zeros where RoIAlign reads the border for one more pixel."""
+    xp = namespace(video, boxes)
+    for axis in (-3, -2):
+        shape = list(video.shape)
+        shape[axis] = 3
+        blank = xp.zeros(tuple(shape), dtype=video.dtype, device=device(video))
+        video = xp.concat([blank, video, blank], axis=axis)
+    return instance_tokens(video, boxes + 3.0, size=size)
+
+
+@mistake("linear-embedding", "no-bias")
+def embedding_without_bias(x, E, *, bias=None):
+    return x @ E
+
+
+@mistake("linear-embedding", "times-root-d")
+def embedding_times_root_d(x, E, *, bias=None):
+    """As word embeddings are scaled, and patches are not."""
+    return biased(x @ E * math.sqrt(E.shape[-1]), bias)
+
+
+@mistake("linear-embedding", "bias-of-every-pixel")
+def embedding_with_the_bias_summed(x, E, *, bias=None):
+    return biased(x @ E, None if bias is None else bias * x.shape[-1])
+
+
+@mistake("windows", "border-padding")
+def windows_with_the_border_repeated(video, *, size, stride, padding=(0, 0, 0)):
+    xp = namespace(video)
+    for axis, edge in zip((-4, -3, -2), padding, strict=True):
+        moved = xp.moveaxis(video, axis, 0)
+        parts = [moved[:1, ...]] * edge + [moved] + [moved[-1:, ...]] * edge
+        video = xp.moveaxis(xp.concat(parts, axis=0), 0, axis)
+    return windows(video, size=size, stride=stride)
+
+
+@mistake("windows", "padded-behind")
+def windows_padded_behind(video, *, size, stride, padding=(0, 0, 0)):
+    """All zeros stand behind the video instead of half of them before it."""
+    xp = namespace(video)
+    for axis, edge in zip((-4, -3, -2), padding, strict=True):
+        shape = list(video.shape)
+        shape[axis] = 2 * edge
+        blank = xp.zeros(tuple(shape), dtype=video.dtype, device=device(video))
+        video = xp.concat([video, blank], axis=axis)
+    return windows(video, size=size, stride=stride)
+
+
+@mistake("windows", "flipped")
+def windows_flipped(video, *, size, stride, padding=(0, 0, 0)):
+    y = windows(video, size=size, stride=stride, padding=padding)
+    return namespace(y).flip(y, axis=(-4, -3, -2))
+
+
+@mistake("windows", "height-and-width-swapped")
+def windows_transposed(video, *, size, stride, padding=(0, 0, 0)):
+    """The window's rows and columns are swapped, in shape and in content."""
+    y = windows(video, size=size, stride=stride, padding=padding)
+    return namespace(y).moveaxis(y, -3, -2)
+
+
+def _flipped(kernel):
+    return namespace(kernel).flip(kernel, axis=tuple(range(kernel.ndim - 2)))
+
+
+@mistake("spatial-embedding", "kernel-flipped")
+def spatial_kernel_flipped(video, kernel, **options):
+    return spatial_embedding(video, _flipped(kernel), **options)
+
+
+@mistake("spatial-embedding", "kernel-transposed")
+def spatial_kernel_transposed(video, kernel, **options):
+    """The kernel's numbers are read column by column."""
+    xp = namespace(kernel)
+    turned = xp.reshape(xp.moveaxis(kernel, 0, 1), kernel.shape)
+    return spatial_embedding(video, turned, **options)
+
+
+@mistake("spatial-embedding", "channels-outside")
+def spatial_kernel_channels_outside(video, kernel, **options):
+    """A kernel laid out as channels, rows, columns is read as rows, columns, channels."""
+    xp = namespace(kernel)
+    moved = xp.reshape(xp.moveaxis(kernel, -2, 0), kernel.shape)
+    return spatial_embedding(video, moved, **options)
+
+
+@mistake("spatial-embedding", "mean-over-the-kernel")
+def spatial_mean(video, kernel, **options):
+    """Divided by the kernel's size, as pooling is."""
+    size = kernel.shape[0] * kernel.shape[1]
+    return spatial_embedding(video, kernel / size, **options)
+
+
+@mistake("spatio-temporal-embedding", "kernel-flipped")
+def spatio_temporal_kernel_flipped(video, kernel, **options):
+    return spatio_temporal_embedding(video, _flipped(kernel), **options)
+
+
+@mistake("spatio-temporal-embedding", "channels-outside")
+def spatio_temporal_kernel_channels_outside(video, kernel, **options):
+    """A kernel laid out as c t h w is read as t h w c."""
+    xp = namespace(kernel)
+    moved = xp.reshape(xp.moveaxis(kernel, -2, 0), kernel.shape)
+    return spatio_temporal_embedding(video, moved, **options)
+
+
+@mistake("spatio-temporal-embedding", "time-inside")
+def spatio_temporal_time_inside(video, kernel, **options):
+    """A kernel laid out as h w t c is read as t h w c."""
+    xp = namespace(kernel)
+    moved = xp.reshape(xp.moveaxis(kernel, 0, 2), kernel.shape)
+    return spatio_temporal_embedding(video, moved, **options)
+
+
+@mistake("spatio-temporal-embedding", "no-bias")
+def spatio_temporal_without_bias(video, kernel, *, bias=None, **options):
+    return spatio_temporal_embedding(video, kernel, **options)
+
+
+@mistake("spatio-temporal-embedding", "frame-by-frame")
+def embedding_frame_by_frame(video, kernel, **options):
+    """The kernel is summed over time, so that frames under it have no order."""
+    xp = namespace(kernel)
+    mean = xp.mean(kernel, axis=0, keepdims=True)
+    return spatio_temporal_embedding(video, xp.broadcast_to(mean, kernel.shape), **options)
