@@ -1,0 +1,147 @@
+"""Inputs for the formulas of vtnp.nystromformer."""
+
+from typing import Any
+
+import numpy as np
+
+from tests.cases import Draw, builds
+from tests.cases.encoder import projections
+from vtnp.encoder import attention_weights, head_projection
+from vtnp.nystromformer import segment_means
+
+# A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix:
+# the comparisons to 1e-12 are made where that is small. test_nystromformer.py has the others.
+WELL_CONDITIONED = 30.0
+
+
+def segments(draw: Draw) -> int:
+    """Draw a number of segments, and one of tokens that it divides or leaves a rest of."""
+    count = draw.size("l")
+    lengths = (2, 3) if count < 5 else (2,)
+    tokens = count * int(draw.rng.choice(lengths))
+    if draw.chance():
+        tokens += int(draw.rng.integers(1, count))
+    draw.sizes["n"] = tokens
+    return count
+
+
+def token_mask(draw: Draw) -> np.ndarray:
+    """Draw which tokens are real, alike for the whole batch or not; the first always is."""
+    return draw.mask("n") if draw.chance() else draw.mask("*b n")
+
+
+def condition(Q: np.ndarray, K: np.ndarray) -> float:
+    """Return the condition number of the landmarks' softmax matrix, the largest of the batch.
+
+    Singular values that are 0 do not count: segments without a real token all have the landmark 0.
+    """
+    sigma = np.linalg.svd(attention_weights(Q, K), compute_uv=False)
+    return float(np.max(sigma[..., :1] / np.where(sigma > 1e-14, sigma, 1.0)))
+
+
+def near(draw: Draw, anchors: np.ndarray, text: str) -> np.ndarray:
+    """Draw an array whose rows lie around one anchor for each segment."""
+    noise = draw.array(text)
+    rows = noise.shape[-2]
+    return 0.5 * noise + np.repeat(anchors, -(-rows // len(anchors)), axis=0)[:rows]
+
+
+@builds("softmax-blocks")
+def softmax_blocks(draw: Draw) -> dict[str, Any]:
+    count = segments(draw)
+    return {"Q": draw.array("*b n d"), "K": draw.array("*b n d"), "l": count}
+
+
+@builds("nystrom-approximation")
+def nystrom_approximation(draw: Draw) -> dict[str, Any]:
+    A = draw.array("*b l l")
+    while np.max(np.linalg.cond(A)) > WELL_CONDITIONED:
+        A = draw.array("*b l l")
+    return {"A": A, "B": draw.array("*b l k"), "F": draw.array("*b k l")}
+
+
+@builds("segment-means")
+def means(draw: Draw) -> dict[str, Any]:
+    args: dict[str, Any] = {"l": segments(draw)}
+    args["X"] = draw.array("*b n d")
+    if draw.chance():
+        args["mask"] = token_mask(draw)
+        args["divisor"] = "tokens" if draw.chance() else "segment"
+    return args
+
+
+@builds("iterative-pinv")
+def iterative_pinv(draw: Draw) -> dict[str, Any]:
+    # Like a softmax matrix, but of rows whose sums differ: equal ones would tie in |A|_inf, where
+    # the start value "paper" has no derivative.
+    A = np.exp(draw.array("*b l l")) / 3.0
+    start = str(draw.rng.choice(["paper", "exact", "original"]))
+    if start != "paper":
+        A = A / A.sum(axis=-1, keepdims=True)
+    return {"A": A, "iterations": int(draw.rng.integers(1, 7)), "start": start}
+
+
+def inverse(draw: Draw) -> dict[str, Any]:
+    """Draw how the landmarks' matrix is inverted."""
+    if draw.chance():
+        return {"pinv": "exact"}
+    start = str(draw.rng.choice(["paper", "exact", "original"]))
+    return {"pinv": "iterative", "iterations": int(draw.rng.integers(1, 7)), "start": start}
+
+
+@builds("nystrom-attention")
+def nystrom_attention(draw: Draw) -> dict[str, Any]:
+    count = segments(draw)
+    args = {"V": draw.array("*b n d_v"), **inverse(draw)}
+    if draw.chance():
+        args["mask"] = token_mask(draw)
+    if draw.chance():
+        args["scale"] = 0.7
+    given, far = draw.chance(), 1.0
+    while True:
+        anchors = far * draw.array("l d")
+        Q, K = near(draw, anchors, "*b n d"), near(draw, anchors, "*b n d")
+        Q_tilde, K_tilde = near(draw, anchors, "*b l d"), near(draw, anchors, "*b l d")
+        if not given:
+            mask = args.get("mask", np.ones(Q.shape[:-1], bool))
+            Q_tilde, K_tilde = (segment_means(X, count, mask=mask) for X in (Q, K))
+        if args["pinv"] == "iterative" or condition(Q_tilde, K_tilde) < WELL_CONDITIONED:
+            break
+        far *= 1.05
+    args |= {"Q_tilde": Q_tilde, "K_tilde": K_tilde} if given else {"landmarks": count}
+    return {"Q": Q, "K": K, **args}
+
+
+@builds("sequence-convolution")
+def sequence_convolution(draw: Draw) -> dict[str, Any]:
+    draw.sizes["k"] = int(draw.rng.choice([1, 3, 5, 7]))
+    return {"V": draw.array("*b heads n d_v"), "kernel": draw.array("heads k")}
+
+
+@builds("nystrom-self-attention")
+def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
+    count = segments(draw)
+    args: dict[str, Any] = {"landmarks": count, **inverse(draw)}
+    if draw.chance():
+        draw.sizes["k"] = int(draw.rng.choice([1, 3, 5]))
+        args["kernel"] = draw.array("heads k")
+    if draw.chance():
+        args["mask"] = token_mask(draw)
+    far = 1.0
+    while True:
+        x = near(draw, far * draw.array("l d"), "*b n d")
+        args |= projections(draw, bias=draw.chance())
+        # Queries and keys that point the same way, so that landmarks find themselves.
+        args["W_k"] = args["W_q"] + 0.3 * args["W_k"]
+        mask = args.get("mask", np.ones(x.shape[:-1], bool))[..., None, :]
+        Q, K = (
+            segment_means(X, count, mask=np.broadcast_to(mask, X.shape[:-1]))
+            for X in (
+                head_projection(x, args["W_q"], bias=args.get("b_q")),
+                head_projection(x, args["W_k"], bias=args.get("b_k")),
+            )
+        )
+        if args["pinv"] == "iterative" or condition(Q, K) < WELL_CONDITIONED:
+            # A mask may lack batch axes, so that it comes after what has them.
+            return {"x": x, **args}
+        far *= 1.05

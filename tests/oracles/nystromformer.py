@@ -1,0 +1,198 @@
+"""Loops written from spec/nystromformer/."""
+
+import math
+
+import numpy as np
+
+from tests.oracles.encoder import attention_weights, head_merge, head_projection
+
+
+def softmax_blocks(Q, K, l):  # noqa: E741
+    S = attention_weights(Q, K)
+    *batch, n, _ = S.shape
+    sizes = ((l, l), (l, n - l), (n - l, l), (n - l, n - l))
+    blocks = tuple(np.zeros((*batch, *size), S.dtype) for size in sizes)
+    for b in np.ndindex(*batch):
+        for i in range(n):
+            for j in range(n):
+                block = blocks[2 * (i >= l) + (j >= l)]
+                block[(*b, i - l * (i >= l), j - l * (j >= l))] = S[(*b, i, j)]
+    return blocks
+
+
+def product(X, Y):
+    Z = np.zeros((X.shape[0], Y.shape[1]), X.dtype)
+    for i in range(X.shape[0]):
+        for j in range(Y.shape[1]):
+            for k in range(X.shape[1]):
+                Z[i, j] += X[i, k] * Y[k, j]
+    return Z
+
+
+def pseudo_inverse(A):
+    """One-sided Jacobi: turn pairs of columns of A until all are orthogonal. A W = U diag(sigma)."""
+    n = A.shape[0]
+    # A column counts as 0 below n eps of the largest; squares are compared with squares.
+    nothing = (n * np.finfo(A.dtype).eps) ** 2
+    U, W = A.copy(), np.eye(n, dtype=A.dtype)
+    for _ in range(60):
+        turned = False
+        for i in range(n):
+            for j in range(i + 1, n):
+                a = sum(U[k, i] * U[k, i] for k in range(n))
+                b = sum(U[k, j] * U[k, j] for k in range(n))
+                c = sum(U[k, i] * U[k, j] for k in range(n))
+                if min(a, b) <= nothing * max(a, b) or abs(c) <= np.finfo(A.dtype).eps * np.sqrt(a * b):
+                    continue
+                turned = True
+                zeta = (b - a) / (2 * c)
+                sign = 1 if zeta >= 0 else -1
+                tangent = sign / (abs(zeta) + np.hypot(1, zeta))
+                cosine = 1 / np.hypot(1, tangent)
+                for M in (U, W):
+                    for k in range(n):
+                        x, y = M[k, i], M[k, j]
+                        M[k, i] = cosine * (x - tangent * y)
+                        M[k, j] = cosine * (tangent * x + y)
+        if not turned:
+            break
+    squares = [sum(U[k, i] * U[k, i] for k in range(n)) for i in range(n)]
+    Z = np.zeros_like(A)
+    for r in range(n):
+        if squares[r] > nothing * max(squares):
+            for i in range(n):
+                for j in range(n):
+                    Z[i, j] += W[i, r] * U[j, r] / squares[r]
+    return Z
+
+
+def nystrom_approximation(A, B, F):
+    *batch, l, k = B.shape
+    S = np.zeros((*batch, l + k, l + k), A.dtype)
+    for b in np.ndindex(*batch):
+        C = product(product(F[b], pseudo_inverse(A[b])), B[b])
+        for i in range(l + k):
+            for j in range(l + k):
+                if i < l:
+                    S[(*b, i, j)] = A[(*b, i, j)] if j < l else B[(*b, i, j - l)]
+                else:
+                    S[(*b, i, j)] = F[(*b, i - l, j)] if j < l else C[i - l, j - l]
+    return S
+
+
+def segment_means(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+    *batch, n, d = X.shape
+    real = np.broadcast_to(True if mask is None else mask, (*batch, n))
+    means = np.zeros((*batch, l, d), X.dtype)
+    for b in np.ndindex(*batch):
+        first = 0
+        for j in range(l):
+            # The last n mod l segments are one token longer than the others.
+            length = n // l + (1 if j >= l - n % l else 0)
+            tokens = [i for i in range(first, first + length) if real[(*b, i)]]
+            first += length
+            count = length if divisor == "segment" else len(tokens)
+            for k in range(d):
+                if tokens:
+                    means[(*b, j, k)] = sum(X[(*b, i, k)] for i in tokens) / count
+    return means
+
+
+def iterative_pinv(A, *, iterations=6, start="paper"):
+    *batch, l, _ = A.shape
+    columns, rows = np.zeros(batch, A.dtype), np.zeros(batch, A.dtype)
+    for b in np.ndindex(*batch):
+        columns[b] = max(sum(abs(A[(*b, i, j)]) for i in range(l)) for j in range(l))
+        rows[b] = max(sum(abs(A[(*b, i, j)]) for j in range(l)) for i in range(l))
+    result = np.zeros_like(A)
+    for b in np.ndindex(*batch):
+        divisor = columns[b]
+        if start == "paper":
+            divisor = columns[b] * rows[b]
+        elif start == "original":
+            divisor = max(columns[other] for other in np.ndindex(*batch))
+        Z = np.zeros((l, l), A.dtype)
+        if divisor > 0:
+            for i in range(l):
+                for j in range(l):
+                    Z[i, j] = A[(*b, j, i)] / divisor
+        for _ in range(iterations):
+            AZ = product(A[b], Z)
+            inner = AZ
+            for c in (7, 15, 13):
+                shifted = -inner
+                for i in range(l):
+                    shifted[i, i] += c
+                inner = product(Z if c == 13 else AZ, shifted)
+            Z = inner / 4
+        result[b] = Z
+    return result
+
+
+def nystrom_attention(
+    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
+    pinv="exact", iterations=6, start="paper",
+):
+    *batch, n, _ = Q.shape
+    real = np.broadcast_to(True if mask is None else mask, (*batch, n))
+    Q, K = Q.copy(), K.copy()
+    for token in np.ndindex(*batch, n):
+        if not real[token]:
+            Q[token] = K[token] = 0
+    if landmarks is not None:
+        Q_tilde, K_tilde = segment_means(Q, landmarks), segment_means(K, landmarks)
+    l = Q_tilde.shape[-2]  # noqa: E741
+    F = attention_weights(Q, K_tilde, scale=scale)
+    A = attention_weights(Q_tilde, K_tilde, scale=scale)
+    keys = np.zeros((*batch, l, n), bool)
+    for b in np.ndindex(*batch):
+        for j in range(l):
+            keys[(*b, j)] = real[b]
+    B = attention_weights(Q_tilde, K, mask=keys, scale=scale)
+    if pinv == "iterative":
+        Z = iterative_pinv(A, iterations=iterations, start=start)
+    else:
+        Z = np.zeros_like(A)
+        for b in np.ndindex(*batch):
+            Z[b] = pseudo_inverse(A[b])
+    Y = np.zeros_like(V)
+    for b in np.ndindex(*batch):
+        Y[b] = product(product(F[b], Z[b]), product(B[b], V[b]))
+    return Y
+
+
+def sequence_convolution(V, kernel):
+    *batch, heads, n, d_v = V.shape
+    k = kernel.shape[-1]
+    y = np.zeros_like(V)
+    for b in np.ndindex(*batch):
+        for h in range(heads):
+            for i in range(n):
+                for j in range(k):
+                    neighbour = i + j - (k - 1) // 2
+                    if 0 <= neighbour < n:
+                        for c in range(d_v):
+                            y[(*b, h, i, c)] += kernel[h, j] * V[(*b, h, neighbour, c)]
+    return y
+
+
+def nystrom_self_attention(
+    x, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, kernel=None, landmarks,
+    mask=None, pinv="exact", iterations=6, start="paper",
+):
+    Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
+    V = head_projection(x, W_v, bias=b_v)
+    *batch, heads, n, _ = Q.shape
+    real = np.zeros((*batch, heads, n), bool)
+    for b in np.ndindex(*batch):
+        for h in range(heads):
+            real[(*b, h)] = True if mask is None else np.broadcast_to(mask, (*batch, n))[b]
+    options = {"landmarks": landmarks, "pinv": pinv, "iterations": iterations, "start": start}
+    y = nystrom_attention(Q, K, V, mask=real, **options)
+    if kernel is not None:
+        V = V.copy()
+        for token in np.ndindex(*real.shape):
+            if not real[token]:
+                V[token] = 0
+        y = y + sequence_convolution(V, kernel)
+    return head_merge(y, W_c, bias=b_c)
