@@ -66,6 +66,29 @@ from vtnp.timesformer import (
     width_attention,
 )
 
+# isort: split
+from vtnp.nystromformer import (
+    iterative_pinv,
+    nystrom_approximation,
+    nystrom_attention,
+    nystrom_self_attention,
+    segment_means,
+    sequence_convolution,
+    softmax_blocks,
+)
+
+# isort: split
+from vtnp.longnet import (
+    dilated_attention,
+    dilated_branch,
+    dilated_segments,
+    head_offsets,
+    kept_places,
+    log_sum_exp,
+    mix_branches,
+    scatter_back,
+)
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -84,6 +107,9 @@ __all__ = [
     "clip_tokens",
     "cross_attention",
     "decoder_layer",
+    "dilated_attention",
+    "dilated_branch",
+    "dilated_segments",
     "divided_layer",
     "encoder_layer",
     "feed_forward",
@@ -94,26 +120,38 @@ __all__ = [
     "gelu",
     "global_attention",
     "head_merge",
+    "head_offsets",
     "head_projection",
     "height_attention",
     "instance_tokens",
+    "iterative_pinv",
     "joint_attention",
     "joint_layer",
+    "kept_places",
     "layer_norm",
     "learned_positions",
     "linear_embedding",
     "local_attention",
     "local_global_layer",
+    "log_sum_exp",
+    "mix_branches",
     "multi_head_self_attention",
+    "nystrom_approximation",
+    "nystrom_attention",
+    "nystrom_self_attention",
     "patch_tokens",
     "pre_norm_layer",
     "relative_attention",
     "relu",
+    "scatter_back",
+    "segment_means",
     "separable_positions",
+    "sequence_convolution",
     "sinusoidal_positions",
     "sinusoidal_positions_2d",
     "sinusoidal_positions_3d",
     "softmax",
+    "softmax_blocks",
     "space_attention",
     "space_layer",
     "space_time_embedding",
