@@ -144,7 +144,7 @@ def assert_replicates(case):
 
 def assert_masked_token_is_deleted(case):
     n = case["x"].shape[-2]
-    j, mask, kept = without(case, n, n)
+    _, mask, kept = without(case, n, n)
     alone = case(x=rows(case["x"], kept), mask=columns(rows(mask, kept), kept))
     assert_close(rows(case(mask=mask), kept), alone, within=1e-11)
 
@@ -705,7 +705,7 @@ def test_self_attention_fully_masked_row(case):
     mask = mask_of(case, n, n).copy()
     mask[..., 0, :] = False
     y = case(mask=mask)
-    assert np.array_equal(y[..., 0, :], np.broadcast_to(case.args.get("b_c", 0.0), y[..., 0, :].shape))
+    assert np.all(y[..., 0, :] == case.args.get("b_c", 0.0))
     assert_close(y[..., 1:, :], case()[..., 1:, :])
 
 
@@ -1401,7 +1401,7 @@ def test_pre_norm_huge_token(case):
 def test_pre_norm_is_not_normalised():
     first, second = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
     plain = {"gamma": np.ones(2), "beta": np.zeros(2)}
-    attention = {name: first[None] for name in ("W_q", "W_k", "W_v")}
+    attention = dict.fromkeys(("W_q", "W_k", "W_v"), first[None])
     params = {
         "attention": {**attention, "W_c": np.array([[[4.0, 0.0]]])},
         "norm_1": plain,

@@ -507,8 +507,8 @@ def layer_without_eps(x, params, *, mask=None, eps):
 def _too_flat(attention_params, d):
     """Weights whose right use gives the wrong scale 1/sqrt(d) in place of 1/sqrt(d_h)."""
     factor = math.sqrt(attention_params["W_q"].shape[-1] / d)
-    wrong = {key: attention_params[key] * factor for key in ("W_q", "b_q") if key in attention_params}
-    return {**attention_params, **wrong}
+    asked = {key: x * factor for key, x in attention_params.items() if key in {"W_q", "b_q"}}
+    return {**attention_params, **asked}
 
 
 @mistake("encoder-layer", "scale-of-the-model")
