@@ -1,0 +1,189 @@
+"""safetensors files: what is written comes back, and what is broken is refused."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vtnp.checkpoints import FileError, load, read_header, replacing, save
+
+DTYPES = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8"]
+
+
+def encoded(header, data=b""):
+    """The bytes of a safetensors file, by the format's page."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def one(shape=(2,), begin=0, end=8, dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from(DTYPES),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+    ),
+    st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3),
+)
+def test_arrays_of_any_shape_and_dtype_come_back(tmp_path_factory, array, metadata):
+    path = tmp_path_factory.mktemp("files") / "x.safetensors"
+    save(path, {"a": array, "b.0": np.float64(3)}, metadata)
+    arrays, read = load(path)
+    assert set(arrays) == {"a", "b.0"}
+    assert arrays["a"].dtype == array.dtype
+    assert arrays["a"].shape == array.shape
+    assert arrays["a"].tobytes() == array.tobytes()
+    assert read == metadata
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.T,
+        lambda x: x[::2],
+        lambda x: x[:, ::-1],
+        lambda x: x[1:, 1:, 1:],
+        np.asfortranarray,
+        lambda x: np.broadcast_to(x[:1], (3, *x.shape[1:])),
+        lambda x: x.astype(">f4"),
+    ],
+    ids=["transposed", "stepped", "reversed", "inner", "fortran", "broadcast", "big-endian"],
+)
+def test_views_come_back_as_they_look(tmp_path, view):
+    array = view(np.random.default_rng(0).standard_normal((4, 5, 7)))
+    save(tmp_path / "x", {"a": array})
+    assert np.array_equal(load(tmp_path / "x")[0]["a"], array)
+
+
+def test_another_reader_reads_the_same(tmp_path):
+    from safetensors.numpy import load_file
+
+    array = np.arange(6.0).reshape(2, 3).T
+    save(tmp_path / "x", {"a": array}, {"k": "v"})
+    assert np.array_equal(load_file(tmp_path / "x")["a"], array)
+
+
+def test_the_header_tells_names_shapes_and_metadata(tmp_path):
+    save(tmp_path / "x", {"a": np.zeros((2, 3), np.float32)}, {"k": "v"})
+    header = read_header(tmp_path / "x")
+    assert header["__metadata__"] == {"k": "v"}
+    assert header["a"] == one((2, 3), 0, 24)
+
+
+GOOD = {"a": one(), "b": one((1,), 8, 12)}
+BROKEN = {
+    "empty": (b"", "cut short"),
+    "header longer than the file": ((2**40).to_bytes(8, "little") + b"{}", "cut short"),
+    "no JSON": (encoded(b"nonsense"), "bad safetensors header"),
+    "no UTF-8": (encoded(b'{"\xff": 1}'), "bad safetensors header"),
+    "a list": (encoded([]), "no table"),
+    "nested without end": (encoded(b"[" * 200_000), "bad safetensors header"),
+    "metadata of numbers": (encoded({"__metadata__": {"k": 1}}), "__metadata__"),
+    "duplicate array": (
+        encoded(b'{"a":%s,"a":%s}' % ((json.dumps(one()).encode(),) * 2), bytes(8)),
+        "'a' occurs twice",
+    ),
+    "duplicate shape": (
+        encoded(b'{"a":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}', bytes(8)),
+        "'shape' occurs twice",
+    ),
+    "data cut short": (encoded(GOOD, bytes(11)), "the file holds 11"),
+    "data left over": (encoded(GOOD, bytes(13)), "the file holds 13"),
+    "overlap": (encoded({"a": one(), "b": one((1,), 4, 8)}, bytes(8)), "'b' begins at byte 4"),
+    "hole": (encoded({"a": one(), "b": one((1,), 12, 16)}, bytes(16)), "'b' begins at byte 12"),
+    "wrong size": (encoded({"a": one((3,))}, bytes(8)), "has 8 bytes"),
+    "backwards": (encoded({"a": one((0,), 8, 0)}, bytes(8)), "has -8 bytes"),
+    "negative": (encoded({"a": one((-1, -2))}, bytes(8)), "no lists of counts"),
+    "true for 1": (encoded({"a": one((True,), 0, 4)}, bytes(4)), "no lists of counts"),
+    "three offsets": (encoded({"a": one() | {"data_offsets": [0, 4, 8]}}, bytes(8)), "counts"),
+    "unknown dtype": (encoded({"a": one(dtype="C64")}, bytes(8)), "unknown dtype 'C64'"),
+    "entry without shape": (encoded({"a": {"dtype": "F32"}}), "no description"),
+    "bfloat16": (encoded({"a": one((4,), dtype="BF16")}, bytes(8)), "bfloat16"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), BROKEN.values(), ids=BROKEN)
+def test_broken_files_are_refused_in_one_line(tmp_path, content, told):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=re.escape(told)) as error:
+        load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(st.data())
+def test_a_file_cut_anywhere_is_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("files") / "x"
+    save(path, {"a": np.arange(3.0), "b": np.zeros((0, 2))}, {"k": "v"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(FileError):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    with pytest.raises(FileError, match=r"No such file|Is a directory"):
+        load(tmp_path / name)
+
+
+def test_a_folder_that_does_not_exist_is_told(tmp_path):
+    with pytest.raises(FileError, match="No such file"):
+        save(tmp_path / "none" / "x", {"a": np.zeros(1)})
+
+
+def test_writing_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    save(path, {"a": np.zeros(2)})
+    before = path.read_bytes()
+    # A writer as wrong as safetensors 0.8.0 is for strided views.
+    from safetensors.numpy import save as right
+
+    monkeypatch.setattr(
+        "safetensors.numpy.save", lambda arrays, **options: right({"a": arrays["a"][::-1].copy()})
+    )
+    with pytest.raises(FileError, match="a does not read back"):
+        save(path, {"a": np.arange(2.0)})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nan_and_signed_zero_read_back(tmp_path):
+    array = np.array([np.nan, -0.0, np.inf])
+    save(tmp_path / "x", {"a": array})
+    assert load(tmp_path / "x")[0]["a"].tobytes() == array.tobytes()
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    program = (
+        "import os, signal, sys\n"
+        "from vtnp.checkpoints import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], check=False)
+    assert done.returncode == -9
+    assert path.read_text() == "old"
+
+
+def test_replacing_keeps_nothing_of_what_failed(tmp_path):
+    def fail():
+        with replacing(tmp_path / "x") as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
