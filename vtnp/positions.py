@@ -1,6 +1,7 @@
 """Where a token stands: the positional embeddings of the survey's §3-1."""
 
 import math
+from typing import Any
 
 from vtnp._errors import require
 from vtnp._spec import spec
@@ -22,16 +23,16 @@ def sinusoidal_positions(
     left out, NumPy and float64.
     Raises FormulaError for a width that is not even and positive, a negative n, another layout, or
     a `like` that holds no floats.
-    Notes: an angle p omega_i is rounded in the table's own dtype, off by up to p eps: where
+    Notes: an angle p omega_i is rounded in the table's own dtype, off by (p + 1) eps at most: where
     float32 is wanted for thousands of positions, make the table in float64 and cast it.
     """
     require(n >= 0, "sinusoidal-positions", "n", "a number of positions", n)
     require(d >= 2 and d % 2 == 0, "sinusoidal-positions", "d", "an even number >= 2", d)
     known = layout in _LAYOUTS
     require(known, "sinusoidal-positions", "layout", f"one of {_LAYOUTS}", layout)
-    xp = namespace(like)
-    omega = xp.exp(_count(d // 2, like) * (-2.0 * math.log(10000.0) / d))
-    angle = xp.expand_dims(_count(n, like), axis=-1) * omega
+    xp, kind = namespace(like), _kind(like)
+    omega = xp.asarray([10000.0 ** (-2 * i / d) for i in range(d // 2)], **kind)
+    angle = xp.expand_dims(xp.arange(n, **kind), axis=-1) * omega
     sin, cos = xp.sin(angle), xp.cos(angle)
     if layout == "halves":
         return xp.concat([sin, cos], axis=-1)
@@ -41,14 +42,13 @@ def sinusoidal_positions(
 _LAYOUTS = ("halves", "interleaved")
 
 
-def _count(n: int, like: Array | None) -> Array:
-    """Return 0 ... n-1 in the dtype, library and device of `like`; NumPy's float64 without it."""
-    xp = namespace(like)
+def _kind(like: Array | None) -> dict[str, Any]:
+    """Return the dtype and the device of a table made for `like`; without it, float64."""
     if like is None:
-        return xp.arange(n, dtype=xp.float64)
-    floats = xp.isdtype(like.dtype, "real floating")
+        return {"dtype": namespace().float64}
+    floats = namespace(like).isdtype(like.dtype, "real floating")
     require(floats, "sinusoidal-positions", "like", "an array of floats", like.dtype)
-    return xp.arange(n, dtype=like.dtype, device=device(like))
+    return {"dtype": like.dtype, "device": device(like)}
 
 
 @spec("sinusoidal-positions-2d")
