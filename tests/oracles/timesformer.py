@@ -1,0 +1,185 @@
+"""Loops written from spec/timesformer/: each patch with the list of patches it may see."""
+
+import numpy as np
+
+from tests.oracles.encoder import (
+    attention,
+    feed_forward_step,
+    head_merge,
+    head_projection,
+    layer_norm,
+)
+
+
+def space_time_embedding(x, E, e_pos, *, bias=None):
+    *batch, t, s, p = x.shape
+    d = E.shape[1]
+    z = np.zeros((*batch, t, s, d), x.dtype)
+    for b in np.ndindex(*batch):
+        for i, j, k in np.ndindex(t, s, d):
+            total = sum(E[m, k] * x[(*b, i, j, m)] for m in range(p)) + e_pos[i, j, k]
+            z[(*b, i, j, k)] = total if bias is None else total + bias[k]
+    return z
+
+
+def sees(attend, grid, t, s, u, p):
+    """Whether the patch in place s of frame t reads the patch in place p of frame u."""
+    if attend == "space":
+        return u == t
+    if attend == "time":
+        return p == s
+    if attend == "joint":
+        return True
+    h, w = grid
+    (y, x), (y_other, x_other) = divmod(s, w), divmod(p, w)
+    if attend == "width":
+        return (u, y_other) == (t, y)
+    if attend == "height":
+        return (u, x_other) == (t, x)
+    if attend == "local":
+        return (y_other < h / 2, x_other < w / 2) == (y < h / 2, x < w / 2)
+    assert attend == "global"
+    return all(a % 2 == b % 2 for a, b in ((u, t), (y_other, y), (x_other, x)))
+
+
+def seen(attend, grid, places, t, s):
+    """The patches that one patch reads, in order."""
+    return [(u, p) for u, p in places if sees(attend, grid, t, s, u, p)]
+
+
+def reading(b, q, chosen, K, V, K_cls, V_cls):
+    """What one query reads in the chosen patches and, if it is there, the class token."""
+    keys = [K[(*b, u, p)] for u, p in chosen]
+    values = [V[(*b, u, p)] for u, p in chosen]
+    if K_cls is not None:
+        keys.append(K_cls[(*b, 0)])
+        values.append(V_cls[(*b, 0)])
+    return attention(q[None], np.stack(keys), np.stack(values))[0]
+
+
+def attention_in(attend, Q, K, V, K_cls=None, V_cls=None, grid=None):
+    *batch, t, s, _ = Q.shape
+    places = list(np.ndindex(t, s))
+    Y = np.zeros((*batch, t, s, V.shape[-1]), V.dtype)
+    for b in np.ndindex(*batch):
+        for i, j in places:
+            chosen = seen(attend, grid, places, i, j)
+            Y[(*b, i, j)] = reading(b, Q[(*b, i, j)], chosen, K, V, K_cls, V_cls)
+    return Y
+
+
+def space_attention(Q, K, V, *, K_cls=None, V_cls=None):
+    return attention_in("space", Q, K, V, K_cls, V_cls)
+
+
+def time_attention(Q, K, V, *, K_cls=None, V_cls=None):
+    return attention_in("time", Q, K, V, K_cls, V_cls)
+
+
+def joint_attention(Q, K, V, *, K_cls=None, V_cls=None):
+    return attention_in("joint", Q, K, V, K_cls, V_cls)
+
+
+def local_attention(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    return attention_in("local", Q, K, V, K_cls, V_cls, grid)
+
+
+def global_attention(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    return attention_in("global", Q, K, V, K_cls, V_cls, grid)
+
+
+def width_attention(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    return attention_in("width", Q, K, V, K_cls, V_cls, grid)
+
+
+def height_attention(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    return attention_in("height", Q, K, V, K_cls, V_cls, grid)
+
+
+def class_attention(Q_cls, K, V, *, K_cls=None, V_cls=None, over="space", grid=None):
+    *batch, t, s, d_v = V.shape
+    places = list(np.ndindex(t, s))
+    groups = {tuple(seen(over, grid, places, i, j)) for i, j in places}
+    y = np.zeros((*batch, 1, d_v), V.dtype)
+    for b in np.ndindex(*batch):
+        for group in sorted(groups):
+            y[(*b, 0)] += reading(b, Q_cls[(*b, 0)], group, K, V, K_cls, V_cls)
+    return y / np.asarray(len(groups), V.dtype)
+
+
+def attention_step(z, cls, params, *, attend, class_token, grid=None, eps=1e-6):
+    *batch, t, s, d = z.shape
+    weights = params["attention"]
+    tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
+    normalised = layer_norm(tokens, **params["norm_1"], eps=eps)
+    Q, K, V = (
+        head_projection(normalised, weights[f"W_{i}"], bias=weights.get(f"b_{i}")) for i in "qkv"
+    )
+    Q_p, K_p, V_p = (y[..., 1:, :].reshape(*y.shape[:-2], t, s, y.shape[-1]) for y in (Q, K, V))
+    as_key = (None, None) if class_token == "out" else (K[..., :1, :], V[..., :1, :])
+    read = attention_in(attend, Q_p, K_p, V_p, *as_key, grid)
+    new_z = z + update(read, params).reshape(z.shape)
+    if class_token in {"out", "key"}:
+        return new_z, cls.copy()
+    lone = class_attention(
+        Q[..., :1, :], K_p, V_p, K_cls=as_key[0], V_cls=as_key[1],
+        over=attend if class_token == "mean" else "joint", grid=grid,
+    )  # fmt: skip
+    return new_z, cls + update(lone[..., None, :], params)[..., 0, :]
+
+
+def update(read, params):
+    """Add up the heads of what the patches have read, and pass it through the extra linear map."""
+    *front, t, s, d_v = read.shape
+    weights = params["attention"]
+    u = head_merge(read.reshape(*front, t * s, d_v), weights["W_c"], bias=weights.get("b_c"))
+    if "fc" not in params:
+        return u
+    W, b = params["fc"]["W"], params["fc"].get("b")
+    mixed = np.zeros_like(u)
+    for place in np.ndindex(u.shape):
+        *token, k = place
+        mixed[place] = sum(u[(*token, m)] * W[m, k] for m in range(W.shape[0]))
+        if b is not None:
+            mixed[place] += b[k]
+    return mixed
+
+
+def layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
+    for attend, rule, of_step in steps:
+        z, cls = attention_step(
+            z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
+        )
+    *batch, t, s, d = z.shape
+    z = feed_forward_step(z, params, eps=eps, activation=activation)
+    return z, feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
+
+
+def space_layer(z, cls, params, *, cls_in_space="mean", **options):
+    return layer(z, cls, params, [("space", cls_in_space, params)], **options)
+
+
+def joint_layer(z, cls, params, **options):
+    return layer(z, cls, params, [("joint", "mean", params)], **options)
+
+
+def divided_layer(
+    z, cls, params, *, order="time-space", cls_in_time="out", cls_in_space="mean", **options
+):
+    steps = [("time", cls_in_time, params["time"]), ("space", cls_in_space, params["space"])]
+    return layer(z, cls, params, steps if order == "time-space" else steps[::-1], **options)
+
+
+def local_global_layer(
+    z, cls, params, *, cls_in_local="out", cls_in_global="mean", **options
+):
+    steps = [("local", cls_in_local, params["local"]), ("global", cls_in_global, params["global"])]
+    return layer(z, cls, params, steps, **options)
+
+
+def axial_layer(
+    z, cls, params, *, cls_in_time="out", cls_in_width="out", cls_in_height="mean", **options
+):
+    rules = {"time": cls_in_time, "width": cls_in_width, "height": cls_in_height}
+    steps = [(attend, rule, params[attend]) for attend, rule in rules.items()]
+    return layer(z, cls, params, steps, **options)
