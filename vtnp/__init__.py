@@ -67,6 +67,18 @@ from vtnp.timesformer import (
 )
 
 # isort: split
+from vtnp.motionformer import (
+    orthogonal_prototypes,
+    prototype_attention,
+    prototype_trajectory_tokens,
+    trajectory_attention,
+    trajectory_layer,
+    trajectory_prototypes,
+    trajectory_self_attention,
+    trajectory_tokens,
+)
+
+# isort: split
 from vtnp.nystromformer import (
     iterative_pinv,
     nystrom_approximation,
@@ -139,8 +151,11 @@ __all__ = [
     "nystrom_approximation",
     "nystrom_attention",
     "nystrom_self_attention",
+    "orthogonal_prototypes",
     "patch_tokens",
     "pre_norm_layer",
+    "prototype_attention",
+    "prototype_trajectory_tokens",
     "relative_attention",
     "relu",
     "scatter_back",
@@ -158,6 +173,11 @@ __all__ = [
     "spatial_embedding",
     "spatio_temporal_embedding",
     "time_attention",
+    "trajectory_attention",
+    "trajectory_layer",
+    "trajectory_prototypes",
+    "trajectory_self_attention",
+    "trajectory_tokens",
     "unchecked",
     "width_attention",
     "windows",
