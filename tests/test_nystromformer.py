@@ -358,10 +358,18 @@ def test_pinv_no_step(case):
 
 @special("iterative-pinv", "singular")
 def test_pinv_singular(case):
-    """Six steps reach the pseudo-inverse of equal rows; sixty, the noise of its null space."""
-    A = np.array([[0.3, 0.7], [0.3, 0.7]])
-    assert_close(case(A=A, iterations=6), np.linalg.pinv(A))
-    assert largest(case(A=A, iterations=60, start="paper")) > 1e6
+    """Six steps reach the pseudo-inverse; forty, the noise of the null space."""
+    A = np.array([[0.2, 0.8, 0.0], [0.6, 0.2, 0.2], [0.4, 0.5, 0.1]])
+    assert_close(case(A=A, iterations=6, start="paper"), np.linalg.pinv(A, rcond=1e-12))
+    assert largest(case(A=A, iterations=40, start="paper")) > 100.0
+
+
+@special("iterative-pinv", "equal-landmarks")
+def test_pinv_equal_landmarks(case):
+    """Rows and columns that are equal bit for bit stay so, and no noise grows between them."""
+    A = np.array([[0.3, 0.3, 0.4], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    for iterations in (12, 60):
+        assert_close(case(A=A, iterations=iterations), np.linalg.pinv(A, rcond=1e-12))
 
 
 @special("iterative-pinv", "original-couples-the-batch")
