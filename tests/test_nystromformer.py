@@ -95,18 +95,19 @@ def test_approximation_keeps_its_blocks(case):
 @law("nystrom-approximation", "second-equality")
 def test_approximation_second_equality(case):
     """For A of full rank, and for a singular A whose range holds B's and whose rows hold F's."""
-    A, B, F = case["A"], case["B"], case["F"]
-    count = A.shape[-1]
-    flat = case.rng.standard_normal((*A.shape[:-1], count - 1))
+    count = case["A"].shape[-1]
+    flat = case.rng.standard_normal((*case["A"].shape[:-1], count - 1))
     singular = flat @ np.swapaxes(flat, -1, -2)
-    within = (singular, singular @ B, F @ singular)
-    for A, B, F in ((A, B, F), within):
+    full = case["A"], case["B"], case["F"]
+    for rank, (A, B, F) in (
+        (count, full),
+        (count - 1, (singular, singular @ full[1], full[2] @ singular)),
+    ):
         product = np.concatenate([A, F], -2) @ np.linalg.pinv(A, rcond=1e-12)
         product = product @ np.concatenate([A, B], -1)
         # Two roundings apart, each enlarged by the condition of A on its range.
         sigma = np.linalg.svd(A, compute_uv=False)
-        rank = count if A is case["A"] else count - 1
-        conditions = sigma[..., 0] / sigma[..., rank - 1] if rank else np.ones(1)
+        conditions = sigma[..., 0] / sigma[..., rank - 1]
         assert_close(case(A=A, B=B, F=F), product, within=100 * EPS * np.max(conditions))
 
 
@@ -351,7 +352,9 @@ def test_pinv_no_step(case):
     columns = np.abs(A).sum(-2, keepdims=True).max(-1, keepdims=True)
     rows = np.abs(A).sum(-1, keepdims=True).max(-2, keepdims=True)
     for start, divisor in (
-        ("paper", columns * rows), ("exact", columns), ("original", columns.max()),
+        ("paper", columns * rows),
+        ("exact", columns),
+        ("original", columns.max()),
     ):
         assert_close(case(iterations=0, start=start), turned / divisor)
 
@@ -402,7 +405,11 @@ def values(case, n: int) -> np.ndarray:
 
 
 PLAIN = {
-    "landmarks": None, "Q_tilde": None, "K_tilde": None, "mask": None, "scale": None,
+    "landmarks": None,
+    "Q_tilde": None,
+    "K_tilde": None,
+    "mask": None,
+    "scale": None,
     "pinv": "exact",
 }
 
@@ -522,7 +529,7 @@ def test_attention_iteration_becomes_exact(case):
 @law("nystrom-attention", "rank")
 def test_attention_rank(case):
     """With V = I the result is S^ itself: a product through as many columns as landmarks."""
-    Q, K, (Q_tilde, _) = apart(case, 13, 3)
+    Q, K, _ = apart(case, 13, 3)
     S = case(**changed(Q=Q, K=K, V=np.eye(13), landmarks=3))
     sigma = np.linalg.svd(S, compute_uv=False)
     assert sigma[3] <= 1e-11 * sigma[0]
@@ -539,7 +546,11 @@ def test_attention_error_is_bounded(case):
         tilde = tuple(vtnp.segment_means(X, case["landmarks"]) for X in (Q, K))
     A = vtnp.attention_weights(*tilde)
     for pinv in ("exact", "iterative"):
-        Z = np.linalg.pinv(A, rcond=A.shape[-1] * EPS) if pinv == "exact" else vtnp.iterative_pinv(A)
+        Z = (
+            np.linalg.pinv(A, rcond=A.shape[-1] * EPS)
+            if pinv == "exact"
+            else vtnp.iterative_pinv(A)
+        )
         given = dict(zip(("Q_tilde", "K_tilde"), tilde, strict=True))
         error = vtnp.attention_weights(Q, K) - case(**changed(Q=Q, K=K, V=eye, **given, pinv=pinv))
         assert np.all(row_norm(error) <= (1.0 + row_norm(Z)) * (1.0 + 1e-9))
@@ -600,7 +611,9 @@ def test_attention_segment_without_a_real_token(case):
 def test_attention_huge_logits(case):
     """Scores of 1e4 and more: finite, with either inverse, in both precisions."""
     for dtype in (np.float64, np.float32):
-        given = {name: (case[name] * (1.0 if name == "V" else 300.0)).astype(dtype) for name in "QKV"}
+        given = {
+            name: (case[name] * (1.0 if name == "V" else 300.0)).astype(dtype) for name in "QKV"
+        }
         for pinv in ("exact", "iterative"):
             assert np.all(np.isfinite(case(**changed(**given, landmarks=2, pinv=pinv))))
 
@@ -684,9 +697,7 @@ def test_heads_all_landmarks_are_exact(case):
     weights |= {name: case.args.get(name) for name in ("b_v", "b_c")}
     eye = np.broadcast_to(np.eye(Q.shape[-1]), (case["W_q"].shape[0], *[Q.shape[-1]] * 2))
     weights |= {"W_q": eye, "W_k": eye}
-    y = case(
-        x=Q, **weights, b_q=None, b_k=None, kernel=None, mask=None, landmarks=5, pinv="exact"
-    )
+    y = case(x=Q, **weights, b_q=None, b_k=None, kernel=None, mask=None, landmarks=5, pinv="exact")
     assert_close(y, vtnp.multi_head_self_attention(Q, **weights), within=1e-10)
 
 
@@ -796,8 +807,11 @@ def test_exact_inverse_loses_no_more_than_the_condition_explains(dtype):
     rng, eps = np.random.default_rng(1), np.finfo(dtype).eps
     for far in (0.3, 0.6, 1.0, 2.0, 4.0):
         for _ in range(8):
-            Q, K, V = (far * rng.standard_normal((12, 3)), far * rng.standard_normal((12, 3)),
-                       rng.standard_normal((12, 2)))
+            Q, K, V = (
+                far * rng.standard_normal((12, 3)),
+                far * rng.standard_normal((12, 3)),
+                rng.standard_normal((12, 2)),
+            )
             Q, K, V = (x.astype(dtype) for x in (Q, K, V))
             tilde = [vtnp.segment_means(x.astype(np.float64), 3) for x in (Q, K)]
             worst = condition(*tilde)

@@ -47,7 +47,9 @@ def uneven(tree):
     rows = tree["par.qkv.weight"].reshape((3, width, d))
     bias = tree["par.qkv.bias"].reshape((3, 1, width))
     xp = namespace(rows)
-    Q, K, V = (head_projection(x, xp.matrix_transpose(rows[i])[None], bias=bias[i]) for i in range(3))
+    Q, K, V = (
+        head_projection(x, xp.matrix_transpose(rows[i])[None], bias=bias[i]) for i in range(3)
+    )
     y = nystrom_attention(Q, K, V, landmarks=4, scale=d**-0.5, pinv="iterative", start="exact")
     y = y + sequence_convolution(V, tree["par.conv.weight"][:, 0, :, 0])
     W_c = namespace(tree["par.proj.weight"]).matrix_transpose(tree["par.proj.weight"])[None]

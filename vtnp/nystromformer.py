@@ -1,5 +1,7 @@
 """Nyström attention: softmax attention through a few landmarks, in time linear in the tokens."""
 
+from typing import Any
+
 from vtnp._errors import require
 from vtnp._spec import spec
 from vtnp._xp import constant, device, namespace, transposed
@@ -11,7 +13,7 @@ from vtnp.typing import Array, Bool, Float
 def softmax_blocks(
     Q: Float[Array, "*b n d"],
     K: Float[Array, "*b n d"],
-    l: int,  # noqa: E741
+    l: int,
 ) -> tuple[
     Float[Array, "*b l l"], Float[Array, "*b l k"], Float[Array, "*b k l"], Float[Array, "*b k k"]
 ]:
@@ -38,7 +40,7 @@ def nystrom_approximation(
     S^ = [A B; F (F A^+ B)]
 
     A, B, F: the upper left, upper right and lower left block; l >= 1.
-    Raises ShapeError; FormulaError for an empty A, or where the array library has no pseudo-inverse.
+    Raises ShapeError; FormulaError for an empty A, or where the library has no pseudo-inverse.
     Notes: the survey's second form [A; F] A^+ [A B] is equal where A A^+ B = B and F A^+ A = F
     (page, Laws); the gradient is that of constant rank.
     """
@@ -63,7 +65,7 @@ def _pseudo_inverse(A: Array, formula: str) -> Array:
 @spec("segment-means")
 def segment_means(
     X: Float[Array, "*b n d"],
-    l: int,  # noqa: E741
+    l: int,
     *,
     mask: Bool[Array, "*#b n"] | None = None,
     divisor: str = "segment",
@@ -271,7 +273,7 @@ def nystrom_self_attention(
     K = head_projection(x, W_k, bias=b_k)
     V = head_projection(x, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-2)
-    inverse = {"pinv": pinv, "iterations": iterations, "start": start}
+    inverse: dict[str, Any] = {"pinv": pinv, "iterations": iterations, "start": start}
     y = nystrom_attention(Q, K, V, landmarks=landmarks, mask=each_head, **inverse)
     if kernel is not None:
         y = y + sequence_convolution(_real(V, each_head), kernel)

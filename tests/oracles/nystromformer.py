@@ -1,13 +1,11 @@
 """Loops written from spec/nystromformer/."""
 
-import math
-
 import numpy as np
 
 from tests.oracles.encoder import attention_weights, head_merge, head_projection
 
 
-def softmax_blocks(Q, K, l):  # noqa: E741
+def softmax_blocks(Q, K, l):
     S = attention_weights(Q, K)
     *batch, n, _ = S.shape
     sizes = ((l, l), (l, n - l), (n - l, l), (n - l, n - l))
@@ -42,7 +40,9 @@ def pseudo_inverse(A):
                 a = sum(U[k, i] * U[k, i] for k in range(n))
                 b = sum(U[k, j] * U[k, j] for k in range(n))
                 c = sum(U[k, i] * U[k, j] for k in range(n))
-                if min(a, b) <= nothing * max(a, b) or abs(c) <= np.finfo(A.dtype).eps * np.sqrt(a * b):
+                if min(a, b) <= nothing * max(a, b) or abs(c) <= np.finfo(A.dtype).eps * np.sqrt(
+                    a * b
+                ):
                     continue
                 turned = True
                 zeta = (b - a) / (2 * c)
@@ -80,7 +80,7 @@ def nystrom_approximation(A, B, F):
     return S
 
 
-def segment_means(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def segment_means(X, l, *, mask=None, divisor="segment"):
     *batch, n, d = X.shape
     real = np.broadcast_to(True if mask is None else mask, (*batch, n))
     means = np.zeros((*batch, l, d), X.dtype)
@@ -130,8 +130,18 @@ def iterative_pinv(A, *, iterations=6, start="paper"):
 
 
 def nystrom_attention(
-    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-    pinv="exact", iterations=6, start="paper",
+    Q,
+    K,
+    V,
+    *,
+    landmarks=None,
+    Q_tilde=None,
+    K_tilde=None,
+    mask=None,
+    scale=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     *batch, n, _ = Q.shape
     real = np.broadcast_to(True if mask is None else mask, (*batch, n))
@@ -141,7 +151,7 @@ def nystrom_attention(
             Q[token] = K[token] = 0
     if landmarks is not None:
         Q_tilde, K_tilde = segment_means(Q, landmarks), segment_means(K, landmarks)
-    l = Q_tilde.shape[-2]  # noqa: E741
+    l = Q_tilde.shape[-2]
     F = attention_weights(Q, K_tilde, scale=scale)
     A = attention_weights(Q_tilde, K_tilde, scale=scale)
     keys = np.zeros((*batch, l, n), bool)
@@ -177,8 +187,22 @@ def sequence_convolution(V, kernel):
 
 
 def nystrom_self_attention(
-    x, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, kernel=None, landmarks,
-    mask=None, pinv="exact", iterations=6, start="paper",
+    x,
+    W_q,
+    W_k,
+    W_v,
+    W_c,
+    *,
+    b_q=None,
+    b_k=None,
+    b_v=None,
+    b_c=None,
+    kernel=None,
+    landmarks,
+    mask=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
     V = head_projection(x, W_v, bias=b_v)

@@ -21,20 +21,20 @@ from vtnp.nystromformer import (
 
 
 @mistake("softmax-blocks", "each-block-normalised")
-def each_block_normalised(Q, K, l):  # noqa: E741
+def each_block_normalised(Q, K, l):
     S = Q @ transposed(K) / math.sqrt(K.shape[-1])
     A, B, F, C = S[..., :l, :l], S[..., :l, l:], S[..., l:, :l], S[..., l:, l:]
     return tuple(softmax(block) if 0 not in block.shape else block for block in (A, B, F, C))
 
 
 @mistake("softmax-blocks", "landmarks-last")
-def landmarks_last(Q, K, l):  # noqa: E741
+def landmarks_last(Q, K, l):
     xp = namespace(Q, K)
     return softmax_blocks(xp.flip(Q, axis=-2), xp.flip(K, axis=-2), l)
 
 
 @mistake("softmax-blocks", "corners-swapped")
-def corners_swapped(Q, K, l):  # noqa: E741
+def corners_swapped(Q, K, l):
     A, B, F, C = softmax_blocks(Q, K, l)
     return A, F, B, C
 
@@ -72,18 +72,18 @@ def _means_of(X, slices):
 
 
 @mistake("segment-means", "one-token-each")
-def one_token_each(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def one_token_each(X, l, *, mask=None, divisor="segment"):
     length = X.shape[-2] // l
     return _means_of(_real(X, mask), [slice(j * length, j * length + 1) for j in range(l)])
 
 
 @mistake("segment-means", "interleaved")
-def interleaved(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def interleaved(X, l, *, mask=None, divisor="segment"):
     return _means_of(_real(X, mask), [slice(j, None, l) for j in range(l)])
 
 
 @mistake("segment-means", "as-many-tokens-as-segments")
-def as_many_tokens_as_segments(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def as_many_tokens_as_segments(X, l, *, mask=None, divisor="segment"):
     xp, length = namespace(X), X.shape[-2] // l
     X = _real(X, mask)
     sums = [xp.sum(X[..., j * length : j * length + l, :], axis=-2) / l for j in range(l)]
@@ -91,7 +91,7 @@ def as_many_tokens_as_segments(X, l, *, mask=None, divisor="segment"):  # noqa: 
 
 
 @mistake("segment-means", "long-segments-first")
-def long_segments_first(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def long_segments_first(X, l, *, mask=None, divisor="segment"):
     xp = namespace(X)
     mask = None if mask is None else xp.flip(mask, axis=-1)
     means = segment_means(xp.flip(X, axis=-2), l, mask=mask, divisor=divisor)
@@ -99,7 +99,7 @@ def long_segments_first(X, l, *, mask=None, divisor="segment"):  # noqa: E741
 
 
 @mistake("segment-means", "padded")
-def padded(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def padded(X, l, *, mask=None, divisor="segment"):
     xp = namespace(X)
     *batch, n, d = X.shape
     rest = xp.zeros((*batch, -n % l, d), dtype=X.dtype, device=device(X))
@@ -107,13 +107,13 @@ def padded(X, l, *, mask=None, divisor="segment"):  # noqa: E741
 
 
 @mistake("segment-means", "other-divisor")
-def other_divisor(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def other_divisor(X, l, *, mask=None, divisor="segment"):
     other = "tokens" if divisor == "segment" else "segment"
     return segment_means(X, l, mask=mask, divisor=other)
 
 
 @mistake("segment-means", "mask-ignored")
-def mean_mask_ignored(X, l, *, mask=None, divisor="segment"):  # noqa: E741
+def mean_mask_ignored(X, l, *, mask=None, divisor="segment"):
     return segment_means(X, l)
 
 
@@ -190,7 +190,11 @@ def _inverted(A, pinv, iterations, start):
 def _with_inverse(inverted, **given):
     """Nyström attention with something else in the place of the pseudo-inverse."""
     Q, K, Q_tilde, K_tilde = _landmarks(
-        given["Q"], given["K"], given["landmarks"], given["Q_tilde"], given["K_tilde"],
+        given["Q"],
+        given["K"],
+        given["landmarks"],
+        given["Q_tilde"],
+        given["K_tilde"],
         given["mask"],
     )
     scale = given["scale"]
@@ -203,24 +207,54 @@ def _with_inverse(inverted, **given):
 
 @mistake("nystrom-attention", "not-inverted")
 def not_inverted(
-    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-    pinv="exact", iterations=6, start="paper",
+    Q,
+    K,
+    V,
+    *,
+    landmarks=None,
+    Q_tilde=None,
+    K_tilde=None,
+    mask=None,
+    scale=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     return _with_inverse(lambda A, Z: A, **locals())
 
 
 @mistake("nystrom-attention", "inverse-dropped")
 def inverse_dropped(
-    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-    pinv="exact", iterations=6, start="paper",
+    Q,
+    K,
+    V,
+    *,
+    landmarks=None,
+    Q_tilde=None,
+    K_tilde=None,
+    mask=None,
+    scale=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     return _with_inverse(lambda A, Z: _eye(A), **locals())
 
 
 @mistake("nystrom-attention", "inverse-transposed")
 def inverse_transposed(
-    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-    pinv="exact", iterations=6, start="paper",
+    Q,
+    K,
+    V,
+    *,
+    landmarks=None,
+    Q_tilde=None,
+    K_tilde=None,
+    mask=None,
+    scale=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     return _with_inverse(lambda A, Z: transposed(Z), **locals())
 
@@ -235,8 +269,18 @@ def _factors(normalise_F, normalise_B):
     """Nyström attention with softmax over other axes."""
 
     def attention(
-        Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-        pinv="exact", iterations=6, start="paper",
+        Q,
+        K,
+        V,
+        *,
+        landmarks=None,
+        Q_tilde=None,
+        K_tilde=None,
+        mask=None,
+        scale=None,
+        pinv="exact",
+        iterations=6,
+        start="paper",
     ):
         Q, K, Q_tilde, K_tilde = _landmarks(Q, K, landmarks, Q_tilde, K_tilde, mask)
         factor = 1.0 / math.sqrt(K.shape[-1]) if scale is None else scale
@@ -295,8 +339,18 @@ def blocks_of_the_full_softmax(Q, K, V, *, landmarks=None, Q_tilde=None, mask=No
 
 @mistake("nystrom-attention", "mask-only-in-the-last-factor")
 def mask_only_in_the_last_factor(
-    Q, K, V, *, landmarks=None, Q_tilde=None, K_tilde=None, mask=None, scale=None,
-    pinv="exact", iterations=6, start="paper",
+    Q,
+    K,
+    V,
+    *,
+    landmarks=None,
+    Q_tilde=None,
+    K_tilde=None,
+    mask=None,
+    scale=None,
+    pinv="exact",
+    iterations=6,
+    start="paper",
 ):
     Q, K, Q_tilde, K_tilde = _landmarks(Q, K, landmarks, Q_tilde, K_tilde, None)
     F = attention_weights(Q, K_tilde, scale=scale)
@@ -318,7 +372,9 @@ def kernel_flipped(V, kernel):
 @mistake("sequence-convolution", "causal")
 def causal(V, kernel):
     *before, n, d_v = V.shape
-    edge = namespace(V).zeros((*before, kernel.shape[-1] // 2, d_v), dtype=V.dtype, device=device(V))
+    edge = namespace(V).zeros(
+        (*before, kernel.shape[-1] // 2, d_v), dtype=V.dtype, device=device(V)
+    )
     later = namespace(V).concat([edge, V], axis=-2)
     return sequence_convolution(later, kernel)[..., :n, :]
 
@@ -343,7 +399,18 @@ def convolution_dropped(x, W_q, W_k, W_v, W_c, *, kernel=None, **options):
 
 @mistake("nystrom-self-attention", "reading-convolved")
 def reading_convolved(
-    x, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, kernel=None, mask=None,
+    x,
+    W_q,
+    W_k,
+    W_v,
+    W_c,
+    *,
+    b_q=None,
+    b_k=None,
+    b_v=None,
+    b_c=None,
+    kernel=None,
+    mask=None,
     **options,
 ):
     Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
@@ -355,7 +422,18 @@ def reading_convolved(
 
 @mistake("nystrom-self-attention", "masked-values-convolved")
 def masked_values_convolved(
-    x, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, kernel=None, mask=None,
+    x,
+    W_q,
+    W_k,
+    W_v,
+    W_c,
+    *,
+    b_q=None,
+    b_k=None,
+    b_v=None,
+    b_c=None,
+    kernel=None,
+    mask=None,
     **options,
 ):
     Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
