@@ -1,0 +1,124 @@
+"""One run: its settings, its state, and the checkpoint that holds both."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tiny.training import Optimiser, filled, fresh
+
+from vtnp.checkpoints import FileError, load, save
+from vtnp.models.parts import leaves
+
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a run's result depends on, apart from the data."""
+
+    model: str
+    scheme: str
+    steps: int
+    batch: int
+    seed: int
+    dtype: str
+
+
+@dataclass
+class State:
+    """Where a run stands.
+
+    losses: of every step made. accuracies: pairs of a step and the held-out accuracy after it.
+    seconds: what the steps, and the whole run, have taken so far.
+    """
+
+    params: Any
+    optimiser: Optimiser
+    rng: np.random.Generator
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[tuple[int, float]] = field(default_factory=list)
+    step_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    @property
+    def step(self) -> int:
+        return len(self.losses)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file as read, its arrays not yet held against a model."""
+
+    path: Path
+    settings: Settings
+    video: str | None
+    data: str
+    arrays: dict[str, Any]
+    state: dict[str, Any]
+
+
+def write(path: Path, settings: Settings, video: str | None, data: str, state: State) -> None:
+    """Write a checkpoint: weights, optimiser, random numbers, learning curve, settings."""
+    tables = {"params": dict(leaves(state.params)), **state.optimiser._asdict()}
+    arrays = {f"{kind}.{name}": x for kind, table in tables.items() for name, x in table.items()}
+    progress = {
+        "rng": state.rng.bit_generator.state,
+        "losses": state.losses,
+        "accuracies": state.accuracies,
+        "step_seconds": state.step_seconds,
+        "wall_seconds": state.wall_seconds,
+    }
+    told = {
+        "settings": dataclasses.asdict(settings), "video": video, "data": data, "state": progress,
+    }  # fmt: skip
+    save(path, arrays, {key: json.dumps(value) for key, value in told.items()})
+
+
+def write_weights(path: Path, settings: Settings, params: Any) -> None:
+    """Write the weights alone, for use."""
+    save(path, dict(leaves(params)), {"settings": json.dumps(dataclasses.asdict(settings))})
+
+
+def read(place: Path) -> Checkpoint:
+    """Read a checkpoint from its file, or from the folder of its run.
+
+    Raises FileError.
+    """
+    path = place / CHECKPOINT if place.is_dir() else place
+    arrays, metadata = load(path)
+    try:
+        told = {key: json.loads(metadata[key]) for key in ("settings", "video", "data", "state")}
+        settings = Settings(**told["settings"])
+    except (KeyError, TypeError, ValueError):
+        raise FileError(f"{path}: not a checkpoint of train_tiny.py") from None
+    return Checkpoint(path, settings, told["video"], told["data"], arrays, told["state"])
+
+
+def resumed(checkpoint: Checkpoint, params: Any) -> State:
+    """Return the state that a checkpoint holds, for a model with such params.
+
+    Raises FileError where the arrays are not those of the model.
+    """
+    optimiser = fresh(params)
+    tables = {"params": dict(leaves(params)), **optimiser._asdict()}
+    expected = {f"{kind}.{name}": x for kind, table in tables.items() for name, x in table.items()}
+    if _traits(expected) != _traits(checkpoint.arrays):
+        raise FileError(f"{checkpoint.path}: its arrays are not those of the model it names")
+    for kind, table in tables.items():
+        table.update({name: checkpoint.arrays[f"{kind}.{name}"] for name in table})
+    try:
+        progress = dict(checkpoint.state)
+        rng = np.random.default_rng()
+        rng.bit_generator.state = progress.pop("rng")
+        progress["accuracies"] = [(step, value) for step, value in progress["accuracies"]]
+        params = filled(params, tables.pop("params"))
+        return State(params, Optimiser(**tables), rng, **progress)
+    except (KeyError, TypeError, ValueError):
+        raise FileError(f"{checkpoint.path}: its state cannot be read") from None
+
+
+def _traits(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: (x.dtype, x.shape) for name, x in arrays.items()}

@@ -1,0 +1,331 @@
+"""Train a tiny video transformer, made of vtnp's formulas alone, on a real task in a minute.
+
+    python examples/train_tiny.py                       handwritten digits: where do they fly to?
+    python examples/train_tiny.py --scheme joint        the same with joint space-time attention
+    python examples/train_tiny.py --video holiday.mp4   clips of a video: at which pace do they run?
+    python examples/train_tiny.py --resume runs/...     go on where a run was stopped
+
+Into --out (runs/MODEL-SCHEME unless given) go the learning curve, an attention map, run.json with
+all figures, the weights, and after every evaluation a checkpoint to resume from.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from tiny import pictures, runs, training
+from tiny.clips import paces_of
+from tiny.digits import moving_digits
+from tiny.models import MODELS
+from tiny.runs import Settings, State
+from tiny.task import Task
+
+from vtnp.checkpoints import FileError, replacing
+from vtnp.models import parts
+from vtnp.video import VideoError
+
+_EVALUATIONS = 8
+_DEFAULTS = {"model": "timesformer", "steps": 240, "batch": 32, "seed": 0, "dtype": "float32"}
+
+
+class BadInputError(Exception):
+    """What the user asked for cannot be done; the message is one line."""
+
+
+class Device(NamedTuple):
+    """Ways to bring an array to where it is computed with, and back."""
+
+    to: Callable[[Any], Any]
+    back: Callable[[Any], Any]
+
+
+class Run(NamedTuple):
+    """What a run works with."""
+
+    settings: Settings
+    task: Task
+    video: str | None
+    out: Path
+    device: Device
+    apply: Callable[[Any, Any], Any]
+    config: Any
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInputError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        run, state = prepared(parsed(arguments))
+        try:
+            train(run, state)
+        except KeyboardInterrupt:
+            print(f"\nstopped; to go on: --resume {run.out}", file=sys.stderr)
+            return 130
+        finish(run, state)
+    except (BadInputError, FileError, VideoError) as error:
+        print(f"train_tiny.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line. What is not given is None."""
+    parser = _Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", choices=MODELS, help="default: timesformer")
+    add("--scheme", help="of attention: " + ", ".join(MODELS["timesformer"].schemes))
+    add("--steps", type=_count, help="steps of training in all (default: 240)")
+    add("--batch", type=_count, help="clips in each step (default: 32)")
+    add("--seed", type=_natural, help="of weights and clips (default: 0)")
+    add("--dtype", choices=("float32", "float64"), help="default: float32")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda needs CuPy")
+    add("--video", metavar="FILE", help="train on clips of this video")
+    add("--out", type=Path, metavar="DIR", help="default: runs/MODEL-SCHEME")
+    add("--resume", type=Path, metavar="DIR_OR_FILE", help="a run to go on with")
+    return parser.parse_args(arguments)
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_natural.__name__ = "whole number >= 0"  # argparse names a type by this when a text is not one
+_count.__name__ = "whole number >= 1"
+
+
+def prepared(options: argparse.Namespace) -> tuple[Run, State]:
+    """Make all that a run needs out of its options, and write its first checkpoint."""
+    device = chosen_device(options.device)
+    checkpoint = runs.read(options.resume) if options.resume else None
+    settings = settled(options, checkpoint)
+    video = options.video or (checkpoint.video if checkpoint else None)
+    task = paces_of(video) if video else moving_digits()
+    if checkpoint and checkpoint.data != task.digest:
+        raise BadInputError(f"{checkpoint.path} was trained on other clips than {task.name}")
+    model = MODELS[settings.model]
+    config = model.config(settings.scheme, task)
+    rng = np.random.default_rng(settings.seed)
+    params = model.init(rng, config, settings.dtype)
+    if checkpoint:
+        state = runs.resumed(checkpoint, params)
+    else:
+        state = State(params, training.fresh(params), rng)
+    usual = Path("runs", f"{settings.model}-{settings.scheme}")
+    out = options.out or (checkpoint.path.parent if checkpoint else usual)
+    run = Run(
+        settings, task, video, out, device,
+        lambda params, clips: model.apply(params, clips, config), config,
+    )  # fmt: skip
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"cannot make the folder {out}: {error.strerror}") from None
+    # At once, so that a folder that cannot be written to is found before the training.
+    write_checkpoint(run, state)
+    moved(state, device.to)
+    return run, state
+
+
+def settled(options: argparse.Namespace, checkpoint: runs.Checkpoint | None) -> Settings:
+    """Settle every setting: as given, as in the checkpoint, or the default."""
+    given = {
+        setting.name: value
+        for setting in dataclasses.fields(Settings)
+        if (value := getattr(options, setting.name)) is not None
+    }
+    if checkpoint:
+        held = dataclasses.asdict(checkpoint.settings)
+        for name, value in given.items():
+            if held[name] != value:
+                raise BadInputError(
+                    f"{checkpoint.path} is of another configuration: "
+                    f"{name} {held[name]}, not {value}"
+                )
+        given = held
+    settings = Settings(**({"scheme": None} | _DEFAULTS | given))
+    if settings.model not in MODELS:
+        raise BadInputError(f"unknown model {settings.model!r}: one of {', '.join(MODELS)}")
+    schemes = MODELS[settings.model].schemes
+    if settings.scheme is None:
+        return dataclasses.replace(settings, scheme=schemes[0])
+    if settings.scheme not in schemes:
+        raise BadInputError(
+            f"{settings.model} has no scheme {settings.scheme!r}: one of {', '.join(schemes)}"
+        )
+    return settings
+
+
+def chosen_device(name: str) -> Device:
+    """Return the way to a device and back."""
+    if name == "cpu":
+        return Device(np.asarray, np.asarray)
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        raise BadInputError("--device cuda needs CuPy: pip install 'vtnp[gpu]'") from None
+    try:
+        cupy.cuda.runtime.getDevice()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BadInputError(f"--device cuda finds no GPU: {error}") from None
+    return Device(cupy.asarray, cupy.asnumpy)
+
+
+def moved(state: State, to: Callable[[Any], Any]) -> State:
+    """Bring a state's arrays somewhere."""
+    state.params = parts.mapped(to, state.params)
+    state.optimiser = training.Optimiser(*(parts.mapped(to, table) for table in state.optimiser))
+    return state
+
+
+def write_checkpoint(run: Run, state: State) -> None:
+    """Put the state where --resume finds it."""
+    here = moved(dataclasses.replace(state), run.device.back)
+    runs.write(run.out / runs.CHECKPOINT, run.settings, run.video, run.task.digest, here)
+
+
+def train(run: Run, state: State) -> None:
+    """Make the steps that are left; evaluate and write a checkpoint from time to time."""
+    from tqdm import tqdm
+
+    settings, task = run.settings, run.task
+    print(f"{title(run)}: {parts.size(state.params)} weights, {settings.steps} steps", flush=True)
+    step_of = training.loss_and_gradient(run.apply)
+    one_hot = np.eye(len(task.classes), dtype=settings.dtype)
+    begun, before = time.perf_counter(), state.wall_seconds
+    # disable=None: no bar where standard error is no terminal.
+    with tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as bar:
+        while state.step < settings.steps:
+            start = time.perf_counter()
+            clips, labels = task.draw(state.rng, settings.batch)
+            batch = [run.device.to(x) for x in (clips.astype(settings.dtype), one_hot[labels])]
+            loss, gradient = step_of(state.params, *batch)
+            if not math.isfinite(float(loss)):
+                raise BadInputError(f"the loss is {float(loss)} at step {state.step + 1}")
+            state.params, state.optimiser = training.adamw(
+                state.params, gradient, state.optimiser, state.step, settings.steps
+            )
+            state.losses.append(float(loss))
+            state.step_seconds += time.perf_counter() - start
+            bar.update()
+            if state.step % math.ceil(settings.steps / _EVALUATIONS) == 0:
+                bar.write(evaluated(run, state))
+                state.wall_seconds = before + time.perf_counter() - begun
+                write_checkpoint(run, state)
+        if not state.accuracies or state.accuracies[-1][0] < state.step:
+            bar.write(evaluated(run, state))
+            state.wall_seconds = before + time.perf_counter() - begun
+            write_checkpoint(run, state)
+
+
+def evaluated(run: Run, state: State) -> str:
+    """Take the held-out accuracy into the state; return a line that tells how it stands."""
+    video, labels = run.task.held_out
+    held_out = run.device.to(video.astype(run.settings.dtype))
+    found = run.device.back(
+        training.predictions(lambda clips: run.apply(state.params, clips), held_out)
+    )
+    state.accuracies.append((state.step, float(np.mean(found == labels))))
+    recent = state.losses[-math.ceil(run.settings.steps / _EVALUATIONS) :]
+    return (
+        f"step {state.step}/{run.settings.steps}  loss {np.mean(recent):.3f}  "
+        f"held-out {state.accuracies[-1][1]:.1%} (chance {run.task.chance:.1%})  "
+        f"{state.step_seconds / state.step:.3f} s/step"
+    )
+
+
+def title(run: Run) -> str:
+    """Name a run for a person."""
+    return f"{run.settings.model}, {run.settings.scheme}: {run.task.name}"
+
+
+def finish(run: Run, state: State) -> None:
+    """Write what a finished run leaves behind."""
+    moved(state, run.device.back)
+    runs.write_weights(run.out / runs.WEIGHTS, run.settings, state.params)
+    chance = run.task.chance
+    pictures.learning_curve(
+        run.out / "curve.png", title(run), state.losses, state.accuracies, chance
+    )
+    pictures.attention_maps(
+        run.out / "attention.png",
+        f"{title(run)}\nattention of the class token in the last layer",
+        looked_at(run, state.params),
+    )
+    accuracy = state.accuracies[-1][1]
+    figures = {
+        "accuracy": accuracy,
+        "chance": chance,
+        "held_out_clips": len(run.task.held_out[1]),
+        "weights": parts.size(state.params),
+        "losses": state.losses,
+        "accuracies": state.accuracies,
+    }
+    times = {
+        "seconds_per_step": state.step_seconds / state.step,
+        "wall_seconds": state.wall_seconds,
+    }
+    told = {
+        "settings": dataclasses.asdict(run.settings),
+        "data": {"task": run.task.name, "video": run.video, "digest": run.task.digest},
+        "config": repr(run.config),
+        "figures": figures,
+        "times": times,
+        "versions": versions(),
+    }
+    with replacing(run.out / "run.json") as temporary:
+        temporary.write_text(json.dumps(told, indent=2) + "\n")
+    print(
+        f"held-out accuracy {accuracy:.1%}, chance {chance:.1%}; {times['wall_seconds']:.0f} s, "
+        f"{times['seconds_per_step']:.3f} s/step; see {run.out}"
+    )
+
+
+def looked_at(run: Run, params: Any) -> list[pictures.Example]:
+    """Return two held-out clips of different labels, and what the model looks at in them."""
+    video, labels = run.task.held_out
+    examples = []
+    for label in (0, len(run.task.classes) - 1):
+        clip = video[np.argmax(labels == label)].astype(run.settings.dtype)
+        predicted = int(np.argmax(run.apply(params, clip)))
+        attention = MODELS[run.settings.model].attention(params, clip, run.config)
+        words = run.task.classes
+        examples.append(pictures.Example(clip, words[label], words[predicted], attention))
+    return examples
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result can depend on."""
+    names = ("numpy", "autograd", "array-api-compat", "scipy", "scikit-learn")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
