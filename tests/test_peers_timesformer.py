@@ -95,9 +95,9 @@ def test_logits_and_every_gradient(scheme):
     theirs.backward(torch.from_numpy(cotangent))
     assert_close(apply(params, video, config), theirs.detach().numpy(), within=WITHIN)
 
-    tree, of_video = grad(
-        lambda arguments: anp.sum(apply(*arguments, config) * cotangent)
-    )([params, video])
+    tree, of_video = grad(lambda arguments: anp.sum(apply(*arguments, config) * cotangent))(
+        [params, video]
+    )
     assert_close(of_video, np.moveaxis(pixels.grad.numpy(), -3, -1), within=WITHIN)
     wanted = weights.model(
         arrays((name, weight.grad) for name, weight in peer.named_parameters()), config.heads

@@ -150,9 +150,8 @@ def layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
         z, cls = attention_step(
             z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
         )
-    *batch, t, s, d = z.shape
-    z = feed_forward_step(z, params, eps=eps, activation=activation)
-    return z, feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
+    cls = feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
+    return feed_forward_step(z, params, eps=eps, activation=activation), cls
 
 
 def space_layer(z, cls, params, *, cls_in_space="mean", **options):
@@ -170,9 +169,7 @@ def divided_layer(
     return layer(z, cls, params, steps if order == "time-space" else steps[::-1], **options)
 
 
-def local_global_layer(
-    z, cls, params, *, cls_in_local="out", cls_in_global="mean", **options
-):
+def local_global_layer(z, cls, params, *, cls_in_local="out", cls_in_global="mean", **options):
     steps = [("local", cls_in_local, params["local"]), ("global", cls_in_global, params["global"])]
     return layer(z, cls, params, steps, **options)
 

@@ -1,0 +1,812 @@
+"""Laws and special cases of spec/timesformer/. Oracles and gradients: test_formulas.py."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import vtnp
+from tests.cases import law, make, special
+from tests.compare import assert_close, difference
+from tests.oracles import timesformer as oracles
+from tests.trees import mapped
+
+ATTENTIONS = ("space", "time", "joint", "local", "global", "width", "height")
+RULES = ("out", "key", "mean", "all")
+TOKENS = ("Q", "K", "V")
+
+
+# --- What the laws are told with ------------------------------------------------------------------
+
+
+def allowed(attend, grid, t, s):
+    """Return who sees whom among all patches, `t s t s`, from the page's words."""
+    mask = np.zeros((t, s, t, s), bool)
+    for place in np.ndindex(mask.shape):
+        mask[place] = oracles.sees(attend, grid, *place)
+    return mask
+
+
+def flat(x):
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+
+
+def on_grid(x, grid):
+    """`*b t s d` as `*b t h w d`."""
+    return x.reshape(*x.shape[:-2], *grid, x.shape[-1])
+
+
+def off_grid(x):
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+
+
+def changed(case, f, names=TOKENS):
+    """Return the arguments of these names, each with f applied."""
+    return {name: f(case[name]) for name in names}
+
+
+def resized(case, t, s, **others):
+    """Return new queries, keys and values of other sizes, without a class token."""
+    shapes = {name: (*case[name].shape[:-3], t, s, case[name].shape[-1]) for name in TOKENS}
+    tokens = {name: case.rng.standard_normal(shape) for name, shape in shapes.items()}
+    return {**tokens, "K_cls": None, "V_cls": None, **others}
+
+
+def permuted(x, order, axis):
+    return np.take(x, order, axis=axis)
+
+
+def own_orders(case, x, axis):
+    """Return a function that reorders one axis of `t s`, differently at each index of the other."""
+    shape = x.shape[-3], x.shape[-2]
+    order = np.argsort(case.rng.random(shape), axis=axis + 1)
+
+    def reorder(x):
+        where = np.broadcast_to(order[..., None], x.shape)
+        return np.take_along_axis(x, where, axis=axis)
+
+    return reorder
+
+
+def without_fc(params):
+    """Return a step's params with fc multiplied into the merge of the heads."""
+    weights, fc = params["attention"], params["fc"]
+    folded = {"W_c": weights["W_c"] @ fc["W"]}
+    b = weights["b_c"] @ fc["W"] if "b_c" in weights else np.zeros(fc["W"].shape[1])
+    folded["b_c"] = b + fc.get("b", 0.0)
+    return {"norm_1": params["norm_1"], "attention": weights | folded}
+
+
+def silenced(params, *names):
+    """Return params with the named parts all 0."""
+    zeros = {name: mapped(np.zeros_like, params[name]) for name in names}
+    return {**params, **zeros}
+
+
+def merged_to_zero(step):
+    merge = {name: 0.0 * x for name, x in step["attention"].items() if name in {"W_c", "b_c"}}
+    step = {**step, "attention": {**step["attention"], **merge}}
+    return silenced(step, "fc") if "fc" in step else step
+
+
+def idle(params):
+    """Return a layer's params with which nothing is ever added to a token."""
+    network = mapped(np.zeros_like, params["feed_forward"])
+    if "attention" in params:
+        return {**merged_to_zero(params), "feed_forward": network}
+    steps = {k: merged_to_zero(v) for k, v in params.items() if "attention" in v}
+    return {**params, **steps, "feed_forward": network}
+
+
+def sequence(z, cls):
+    """The class token and all patches in a row."""
+    return np.concatenate([cls[..., None, :], flat(z)], axis=-2)
+
+
+def parted(tokens, like):
+    return tokens[..., 1:, :].reshape(like.shape), tokens[..., 0, :]
+
+
+# --- eq. (1) --------------------------------------------------------------------------------------
+
+
+@law("space-time-embedding", "positions-add")
+def test_embedding_positions_add(case):
+    assert_close(
+        case() - case(e_pos=0 * case["e_pos"]), np.broadcast_to(case["e_pos"], case().shape)
+    )
+
+
+@law("space-time-embedding", "each-patch-alone")
+def test_embedding_each_patch_alone(case):
+    x = case["x"].copy()
+    x[..., 1:, :, :] = case.rng.standard_normal(x[..., 1:, :, :].shape)
+    x[..., 1:, :] = case.rng.standard_normal(x[..., 1:, :].shape)
+    assert_close(case(x=x)[..., 0, 0, :], case()[..., 0, 0, :])
+
+
+@law("space-time-embedding", "bias-is-a-position")
+def test_embedding_bias_is_a_position(case):
+    bias = case.rng.standard_normal(case["E"].shape[1])
+    assert_close(case(bias=bias), case(bias=None, e_pos=case["e_pos"] + bias))
+
+
+@special("space-time-embedding", "black-patches")
+def test_embedding_black_patches(case):
+    z = case(x=0 * case["x"], bias=None)
+    assert np.array_equal(z, np.broadcast_to(case["e_pos"], z.shape))
+
+
+# --- Neighbourhoods -------------------------------------------------------------------------------
+
+
+def masked_joint(case):
+    attend, (t, s) = case.id.removesuffix("-attention"), case["Q"].shape[-3:-1]
+    mask = allowed(attend, case.args.get("grid"), t, s).reshape(t * s, t * s)
+    K, V = flat(case["K"]), flat(case["V"])
+    if "K_cls" in case.args:
+        K = np.concatenate([case["K_cls"], K], axis=-2)
+        V = np.concatenate([case["V_cls"], V], axis=-2)
+        mask = np.concatenate([np.ones((t * s, 1), bool), mask], axis=-1)
+    Y = vtnp.attention(flat(case["Q"]), K, V, mask=mask)
+    assert_close(flat(case()), Y)
+
+
+def others_do_not_matter(case):
+    attend, (t, s) = case.id.removesuffix("-attention"), case["Q"].shape[-3:-1]
+    i, j = case.rng.integers(t), case.rng.integers(s)
+    mine = allowed(attend, case.args.get("grid"), t, s)[i, j][..., None]
+    other = changed(case, lambda x: np.where(mine, x, case.rng.standard_normal(x.shape)), "KV")
+    assert_close(case(**other)[..., i, j, :], case()[..., i, j, :])
+
+
+def within_values(case):
+    attend, (t, s) = case.id.removesuffix("-attention"), case["Q"].shape[-3:-1]
+    mask, V, Y = allowed(attend, case.args.get("grid"), t, s), case["V"], case()
+    for i, j in np.ndindex(t, s):
+        seen = V[..., mask[i, j], :]
+        if "V_cls" in case.args:
+            seen = np.concatenate([seen, case["V_cls"]], axis=-2)
+        assert np.all(Y[..., i, j, :] <= seen.max(axis=-2) + 1e-12)
+        assert np.all(Y[..., i, j, :] >= seen.min(axis=-2) - 1e-12)
+
+
+test_space_masked = law("space-attention", "masked-joint")(masked_joint)
+test_time_masked = law("time-attention", "masked-joint")(masked_joint)
+test_joint_masked = law("joint-attention", "masked-joint")(masked_joint)
+test_local_masked = law("local-attention", "masked-joint")(masked_joint)
+test_global_masked = law("global-attention", "masked-joint")(masked_joint)
+test_width_masked = law("width-attention", "masked-joint")(masked_joint)
+test_height_masked = law("height-attention", "masked-joint")(masked_joint)
+
+test_space_others = law("space-attention", "others-do-not-matter")(others_do_not_matter)
+test_time_others = law("time-attention", "others-do-not-matter")(others_do_not_matter)
+test_local_others = law("local-attention", "others-do-not-matter")(others_do_not_matter)
+test_global_others = law("global-attention", "others-do-not-matter")(others_do_not_matter)
+test_width_others = law("width-attention", "others-do-not-matter")(others_do_not_matter)
+test_height_others = law("height-attention", "others-do-not-matter")(others_do_not_matter)
+
+test_space_within = law("space-attention", "within-values")(within_values)
+test_time_within = law("time-attention", "within-values")(within_values)
+test_joint_within = law("joint-attention", "within-values")(within_values)
+test_local_within = law("local-attention", "within-values")(within_values)
+test_global_within = law("global-attention", "within-values")(within_values)
+test_width_within = law("width-attention", "within-values")(within_values)
+test_height_within = law("height-attention", "within-values")(within_values)
+
+
+@law("space-attention", "permute-places")
+def test_space_permute_places(case):
+    reorder = own_orders(case, case["Q"], -2)
+    assert_close(case(**changed(case, reorder)), reorder(case()))
+
+
+def permute_frames(case):
+    order = case.rng.permutation(case["Q"].shape[-3])
+    moved = changed(case, lambda x: permuted(x, order, -3))
+    assert_close(case(**moved), permuted(case(), order, -3))
+
+
+test_space_permute_frames = law("space-attention", "permute-frames")(permute_frames)
+test_local_permute_frames = law("local-attention", "permute-frames")(permute_frames)
+
+
+@law("time-attention", "permute-frames")
+def test_time_permute_frames(case):
+    reorder = own_orders(case, case["Q"], -3)
+    assert_close(case(**changed(case, reorder)), reorder(case()))
+
+
+@law("time-attention", "replicate-frames")
+def test_time_replicate_frames(case):
+    alone = case(K_cls=None, V_cls=None)
+    twice = changed(case, lambda x: np.concatenate([x, x], axis=-3))
+    again = case(**twice, K_cls=None, V_cls=None)
+    assert_close(again, np.concatenate([alone, alone], axis=-3))
+
+
+@law("joint-attention", "permute-patches")
+def test_joint_permute_patches(case):
+    t, s = case["Q"].shape[-3:-1]
+    order = case.rng.permutation(t * s)
+
+    def reorder(x):
+        return flat(x)[..., order, :].reshape(x.shape)
+
+    assert_close(case(**changed(case, reorder)), reorder(case()))
+
+
+def mirrored(case):
+    def mirror(x):
+        return off_grid(on_grid(x, case["grid"])[..., ::-1, ::-1, ::-1, :])
+
+    assert_close(case(**changed(case, mirror)), mirror(case()))
+
+
+test_local_mirrored = law("local-attention", "mirrored")(mirrored)
+test_global_mirrored = law("global-attention", "mirrored")(mirrored)
+
+
+@law("global-attention", "shift-frames")
+def test_global_shift_frames(case):
+    shifted = changed(case, lambda x: np.roll(x, 1, axis=-3))
+    assert_close(case(**shifted), np.roll(case(), 1, axis=-3))
+
+
+@law("width-attention", "permute-columns")
+def test_width_permute_columns(case):
+    order = case.rng.permutation(case["grid"][1])
+
+    def reorder(x):
+        return off_grid(permuted(on_grid(x, case["grid"]), order, -2))
+
+    assert_close(case(**changed(case, reorder)), reorder(case()))
+
+
+@law("height-attention", "permute-rows")
+def test_height_permute_rows(case):
+    order = case.rng.permutation(case["grid"][0])
+
+    def reorder(x):
+        return off_grid(permuted(on_grid(x, case["grid"]), order, -3))
+
+    assert_close(case(**changed(case, reorder)), reorder(case()))
+
+
+def transposed(x, grid):
+    """Exchange rows and columns."""
+    return off_grid(np.swapaxes(on_grid(x, grid), -3, -2))
+
+
+@law("width-attention", "transposed-is-height")
+def test_width_transposed(case):
+    grid = case["grid"]
+    turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
+    assert_close(transposed(case(), grid), vtnp.height_attention(**turned))
+
+
+@law("height-attention", "transposed-is-width")
+def test_height_transposed(case):
+    grid = case["grid"]
+    turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
+    assert_close(transposed(case(), grid), vtnp.width_attention(**turned))
+
+
+def alone(case, t, s, **grid):
+    """With nobody else in the neighbourhood, every patch reads its own value."""
+    args = resized(case, t, s, **grid)
+    assert np.array_equal(case(**args), args["V"])
+
+
+@special("space-attention", "single-place")
+def test_space_single_place(case):
+    alone(case, 3, 1)
+
+
+@special("time-attention", "single-frame")
+def test_time_single_frame(case):
+    alone(case, 1, 3)
+
+
+@special("global-attention", "two-by-two-by-two")
+def test_global_two_by_two_by_two(case):
+    alone(case, 2, 4, grid=(2, 2))
+
+
+@special("width-attention", "single-column")
+def test_width_single_column(case):
+    alone(case, 2, 3, grid=(3, 1))
+
+
+@special("height-attention", "single-row")
+def test_height_single_row(case):
+    alone(case, 2, 3, grid=(1, 3))
+
+
+@special("joint-attention", "single-frame")
+def test_joint_single_frame(case):
+    first = changed(case, lambda x: x[..., :1, :, :])
+    expected = vtnp.space_attention(**{**case.args, **first})
+    assert_close(case(**first), expected)
+
+
+@special("local-attention", "two-by-two")
+def test_local_two_by_two(case):
+    args = resized(case, 3, 4)
+    assert_close(case(**args, grid=(2, 2)), vtnp.time_attention(**args))
+
+
+@special("local-attention", "odd-grid")
+def test_local_odd_grid(case):
+    with pytest.raises(vtnp.FormulaError, match=r"local-attention: argument grid: .*even"):
+        case(**resized(case, 2, 6, grid=(2, 3)))
+
+
+@special("global-attention", "odd-sizes")
+def test_global_odd_sizes(case):
+    with pytest.raises(vtnp.FormulaError, match=r"global-attention: argument grid: .*even"):
+        case(**resized(case, 3, 4, grid=(2, 2)))
+
+
+@pytest.mark.parametrize("attend", ["local", "global", "width", "height"])
+def test_grids_that_do_not_fit_are_refused(attend):
+    case = make(f"{attend}-attention", 0)
+    s = case["Q"].shape[-2]
+    with pytest.raises(vtnp.FormulaError, match=rf"{attend}-attention: .*h w = {s}, got \(2, 1\)"):
+        case(grid=(2, 1))
+
+
+@pytest.mark.parametrize("id", ["space-attention", "class-attention"])
+def test_a_class_key_without_its_value_is_refused(id):
+    case = make(id, 0)
+    K_cls = np.ones((1, case["K"].shape[-1]))
+    with pytest.raises(vtnp.FormulaError, match=f"{id}: argument V_cls: expected both"):
+        case(K_cls=K_cls, V_cls=None)
+
+
+# --- The class token's reading --------------------------------------------------------------------
+
+
+@law("class-attention", "within-values")
+def test_class_within_values(case):
+    values = flat(case["V"])
+    if "V_cls" in case.args:
+        values = np.concatenate([values, case["V_cls"]], axis=-2)
+    y = case()
+    assert np.all(y <= values.max(axis=-2, keepdims=True) + 1e-12)
+    assert np.all(y >= values.min(axis=-2, keepdims=True) - 1e-12)
+
+
+@law("class-attention", "average-of-frames")
+def test_class_average_of_frames(case):
+    t = case["K"].shape[-3]
+    frames = [
+        case(
+            over="space",
+            grid=None,
+            K=case["K"][..., i : i + 1, :, :],
+            V=case["V"][..., i : i + 1, :, :],
+        )
+        for i in range(t)
+    ]
+    assert_close(case(over="space", grid=None), sum(frames) / t)
+
+
+@law("class-attention", "shift-frames")
+def test_class_shift_frames(case):
+    shifted = changed(case, lambda x: np.roll(x, 1, axis=-3), "KV")
+    assert_close(case(**shifted), case())
+
+
+@law("class-attention", "replicate-frames")
+def test_class_replicate_frames(case):
+    twice = changed(case, lambda x: np.concatenate([x, x], axis=-3), "KV")
+    frames = {"over": "space", "grid": None}
+    assert_close(case(**twice, **frames), case(**frames))
+
+
+@special("class-attention", "all-at-once")
+def test_class_all_at_once(case):
+    K, V = flat(case["K"]), flat(case["V"])
+    if "K_cls" in case.args:
+        K = np.concatenate([case["K_cls"], K], axis=-2)
+        V = np.concatenate([case["V_cls"], V], axis=-2)
+    assert_close(case(over="joint", grid=None), vtnp.attention(case["Q_cls"], K, V))
+
+
+@special("class-attention", "single-frame")
+def test_class_single_frame(case):
+    first = changed(case, lambda x: x[..., :1, :, :], "KV")
+    assert_close(case(**first, over="space", grid=None), case(**first, over="joint", grid=None))
+
+
+# --- One step -------------------------------------------------------------------------------------
+
+
+@law("attention-step", "fc-folds")
+def test_step_fc_folds(case):
+    d = case["z"].shape[-1]
+    fc = {"W": case.rng.standard_normal((d, d)), "b": case.rng.standard_normal(d)}
+    params = {**case["params"], "fc": fc}
+    assert_close(case(params=params), case(params=without_fc(params)), within=1e-11)
+
+
+@law("attention-step", "key-bias-is-invisible")
+def test_step_key_bias_is_invisible(case):
+    weights = case["params"]["attention"]
+    heads, _, d_h = weights["W_k"].shape
+    b_k = case.rng.standard_normal((heads, d_h))
+    params = {**case["params"], "attention": {**weights, "b_k": b_k}}
+    unbiased = {**case["params"], "attention": {**weights, "b_k": 0 * b_k}}
+    assert_close(case(params=params), case(params=unbiased), within=1e-11)
+
+
+@law("attention-step", "rules-agree-on-patches")
+def test_step_rules_agree_on_patches(case):
+    z, _ = case(class_token="key")
+    for rule in ("mean", "all"):
+        assert_close(case(class_token=rule)[0], z)
+
+
+@law("attention-step", "others-do-not-matter")
+def test_step_others_do_not_matter(case):
+    t, s = case["z"].shape[-3:-1]
+    i, j = case.rng.integers(t), case.rng.integers(s)
+    mine = allowed(case["attend"], case.args.get("grid"), t, s)[i, j][..., None]
+    z = np.where(mine, case["z"], case.rng.standard_normal(case["z"].shape))
+    assert_close(case(z=z)[0][..., i, j, :], case()[0][..., i, j, :])
+
+
+@law("attention-step", "shift-frames")
+def test_step_shift_frames(case):
+    z, cls = case()
+    assert_close(case(z=np.roll(case["z"], 1, axis=-3)), (np.roll(z, 1, axis=-3), cls))
+
+
+@special("attention-step", "class-token-stays")
+def test_step_class_token_stays(case):
+    for rule in ("out", "key"):
+        assert np.array_equal(case(class_token=rule)[1], case["cls"])
+    other = case.rng.standard_normal(case["cls"].shape)
+    assert np.array_equal(case(class_token="out", cls=other)[0], case(class_token="out")[0])
+
+
+@special("attention-step", "zero-merge")
+def test_step_zero_merge(case):
+    z, cls = case(params=merged_to_zero(case["params"]))
+    assert np.array_equal(z, case["z"])
+    assert np.array_equal(cls, case["cls"])
+
+
+@special("attention-step", "alone-in-time")
+def test_step_alone_in_time(case):
+    """With one frame, a time step maps each token's value and looks at no query and no key."""
+    z = case["z"][..., :1, :, :]
+    weights = case["params"]["attention"]
+    values = vtnp.head_projection(
+        vtnp.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
+        weights["W_v"], bias=weights.get("b_v"),
+    )  # fmt: skip
+    update = vtnp.head_merge(values, weights["W_c"], bias=weights.get("b_c"))
+    if "fc" in case["params"]:
+        update = update @ case["params"]["fc"]["W"] + case["params"]["fc"].get("b", 0.0)
+    result, _ = case(z=z, attend="time", class_token="out", grid=None)
+    assert_close(result, z + update.reshape(z.shape))
+
+
+@pytest.mark.parametrize(("option", "word"), [("attend", "diagonal"), ("class_token", "maybe")])
+def test_unknown_words_are_refused(option, word):
+    case = make("attention-step", 0)
+    with pytest.raises(vtnp.FormulaError, match=f"attention-step: argument {option}: .*'{word}'"):
+        case(**{option: word})
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+def equivariant(case, f, **others):
+    """Assert that f, applied to the patches, is applied to the result, the class token unmoved."""
+    z, cls = case()
+    assert_close(case(z=f(case["z"]), **others), (f(z), cls), within=1e-11)
+
+
+def layer_permute_frames(case):
+    order = case.rng.permutation(case["z"].shape[-3])
+    equivariant(case, lambda x: permuted(x, order, -3))
+
+
+def layer_permute_places(case):
+    order = case.rng.permutation(case["z"].shape[-2])
+    equivariant(case, lambda x: permuted(x, order, -2))
+
+
+test_space_layer_permute_frames = law("space-layer", "permute-frames")(layer_permute_frames)
+test_divided_layer_permute_frames = law("divided-layer", "permute-frames")(layer_permute_frames)
+test_divided_layer_permute_places = law("divided-layer", "permute-places")(layer_permute_places)
+test_axial_layer_permute_frames = law("axial-layer", "permute-frames")(layer_permute_frames)
+
+
+@law("space-layer", "permute-places")
+def test_space_layer_permute_places(case):
+    equivariant(case, own_orders(case, case["z"], -2))
+
+
+@law("joint-layer", "permute-patches")
+def test_joint_layer_permute_patches(case):
+    order = case.rng.permutation(flat(case["z"]).shape[-2])
+    equivariant(case, lambda x: flat(x)[..., order, :].reshape(x.shape))
+
+
+@law("axial-layer", "permute-rows-and-columns")
+def test_axial_layer_permute_rows_and_columns(case):
+    rows, columns = (case.rng.permutation(n) for n in case["grid"])
+
+    def reorder(x):
+        return off_grid(permuted(permuted(on_grid(x, case["grid"]), rows, -3), columns, -2))
+
+    equivariant(case, reorder)
+
+
+@law("local-global-layer", "shift-frames")
+def test_local_global_layer_shift_frames(case):
+    equivariant(case, lambda x: np.roll(x, 1, axis=-3))
+
+
+@law("local-global-layer", "mirrored")
+def test_local_global_layer_mirrored(case):
+    equivariant(case, lambda x: off_grid(on_grid(x, case["grid"])[..., ::-1, ::-1, ::-1, :]))
+
+
+def idle_layer(case):
+    assert all(
+        np.array_equal(y, case[name])
+        for name, y in zip(("z", "cls"), case(params=idle(case["params"])), strict=True)
+    )
+
+
+test_space_layer_idle = special("space-layer", "zero-sublayers")(idle_layer)
+test_joint_layer_idle = special("joint-layer", "zero-sublayers")(idle_layer)
+test_divided_layer_idle = special("divided-layer", "zero-sublayers")(idle_layer)
+test_local_global_layer_idle = special("local-global-layer", "zero-sublayers")(idle_layer)
+test_axial_layer_idle = special("axial-layer", "zero-sublayers")(idle_layer)
+
+
+def extra_fc_folds(case):
+    params = {k: without_fc(v) if "fc" in v else v for k, v in case["params"].items()}
+    assert params != case["params"]
+    assert_close(case(params=params), case(), within=1e-11)
+
+
+test_divided_layer_fc_folds = law("divided-layer", "fc-folds")(extra_fc_folds)
+test_local_global_layer_fc_folds = law("local-global-layer", "fc-folds")(extra_fc_folds)
+test_axial_layer_fc_folds = law("axial-layer", "fc-folds")(extra_fc_folds)
+
+
+def reaches_everything(case):
+    """Change one patch: every patch and the class token notice."""
+    z = case["z"].copy()
+    i, j = case.rng.integers(z.shape[-3]), case.rng.integers(z.shape[-2])
+    z[..., i, j, :] = case.rng.standard_normal(z[..., i, j, :].shape)
+    for after, before in zip(case(z=z), case(), strict=True):
+        assert np.all(np.max(np.abs(after - before), axis=-1) > 0.0)
+
+
+test_divided_layer_reaches = law("divided-layer", "reaches-everything")(reaches_everything)
+test_axial_layer_reaches = law("axial-layer", "reaches-everything")(reaches_everything)
+
+
+@law("local-global-layer", "reaches-everything")
+def test_local_global_layer_reaches_everything(case):
+    """Every quarter must hold even and odd rows and columns: at least four of each in the grid."""
+    *batch, _, _, d = case["z"].shape
+    z = case.rng.standard_normal((*batch, 2, 16, d))
+    reaches_everything(case.with_args(z=z, grid=(4, 4)))
+
+
+def test_not_a_law_local_then_global_reaches_everything_in_two_columns():
+    case = make("local-global-layer", 0)
+    z = case.rng.standard_normal((2, 8, case["z"].shape[-1]))
+    other = z.copy()
+    other[0, 0] += 1.0 + case.rng.random(z.shape[-1])
+    after, before = case(z=other, grid=(4, 2))[0], case(z=z, grid=(4, 2))[0]
+    assert np.array_equal(after[:, 1::2], before[:, 1::2])
+
+
+@law("space-layer", "frames-apart")
+def test_space_layer_frames_apart(case):
+    z = case["z"].copy()
+    z[..., 1:, :, :] = case.rng.standard_normal(z[..., 1:, :, :].shape)
+    assert_close(case(z=z)[0][..., 0, :, :], case()[0][..., 0, :, :])
+
+
+@law("space-layer", "frames-as-batch")
+def test_space_layer_frames_as_batch(case):
+    z, cls = case["z"], case["cls"]
+    each = np.broadcast_to(cls[..., None, :], (*z.shape[:-2], z.shape[-1]))
+    apart = case(z=z[..., None, :, :], cls=each)[0]
+    assert_close(apart[..., 0, :, :], case()[0])
+
+
+def is_pre_norm_layer(case, z):
+    tokens = vtnp.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
+    assert_close(case(z=z), parted(tokens, z))
+
+
+@law("joint-layer", "pre-norm-layer")
+def test_joint_layer_is_pre_norm_layer(case):
+    is_pre_norm_layer(case, case["z"])
+
+
+@special("space-layer", "single-frame")
+def test_space_layer_single_frame(case):
+    is_pre_norm_layer(case, case["z"][..., :1, :, :])
+
+
+# --- Divided space-time attention -----------------------------------------------------------------
+
+
+def without_time(params):
+    """fc = 0: the time step adds nothing, as when training starts from an image model."""
+    return {**params, "time": silenced(params["time"], "fc")}
+
+
+@law("divided-layer", "replicate-clip")
+def test_divided_replicate_clip(case):
+    z, cls = case()
+    again = np.concatenate([case["z"], case["z"]], axis=-3)
+    assert_close(case(z=again), (np.concatenate([z, z], axis=-3), cls), within=1e-11)
+
+
+@law("divided-layer", "static-clip-is-image")
+def test_divided_static_clip_is_image(case):
+    frame = case["z"][..., :1, :, :]
+    static = np.broadcast_to(frame, case["z"].shape)
+    params = without_time(case["params"])
+    image = vtnp.space_layer(frame, case["cls"], {**params, **params["space"]})
+    z, cls = case(z=static, params=params)
+    assert_close(cls, image[1])
+    assert_close(z, np.broadcast_to(image[0], z.shape))
+
+
+@law("divided-layer", "class-token-is-mean-of-frames")
+def test_divided_class_token_is_mean_of_frames(case):
+    params, z = without_time(case["params"]), case["z"]
+    of_frames = [
+        vtnp.attention_step(
+            z[..., i : i + 1, :, :],
+            case["cls"],
+            params["space"],
+            attend="space",
+            class_token="mean",
+        )[1]
+        for i in range(z.shape[-3])
+    ]
+    mean = sum(of_frames) / len(of_frames)
+    expected = vtnp.feed_forward_step(mean[..., None, :], params, eps=1e-6)[..., 0, :]
+    assert_close(case(params=params)[1], expected)
+
+
+@law("divided-layer", "two-masked-attentions")
+def test_divided_two_masked_attentions(case):
+    """The patches' own two steps as attention over everything with a mask."""
+    z, params = case["z"], case["params"]
+    t, s = z.shape[-3:-1]
+    same = {name: allowed(name, None, t, s).reshape(t * s, t * s) for name in ("time", "space")}
+    time, space = params["time"], params["space"]
+    normalised = vtnp.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
+    r = vtnp.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
+    y = flat(z) + r @ time["fc"]["W"] + time["fc"].get("b", 0.0)
+    tokens = np.concatenate([case["cls"][..., None, :], y], axis=-2)
+    normalised = vtnp.layer_norm(tokens, **space["norm_1"], eps=1e-6)
+    mask = np.concatenate([np.ones((t * s, 1), bool), same["space"]], axis=-1)
+    y = y + vtnp.cross_attention(
+        normalised[..., 1:, :], normalised, **space["attention"], mask=mask
+    )
+    assert_close(flat(case()[0]), vtnp.feed_forward_step(y, params, eps=1e-6), within=1e-11)
+
+
+@special("divided-layer", "single-frame")
+def test_divided_single_frame(case):
+    """With one frame, time's queries and keys do not matter, yet its values do."""
+    frame = case["z"][..., :1, :, :]
+    time = case["params"]["time"]
+    blind = {
+        name: case.rng.standard_normal(x.shape) if name in {"W_q", "W_k", "b_q", "b_k"} else x
+        for name, x in time["attention"].items()
+    }
+    params = {**case["params"], "time": {**time, "attention": blind}}
+    assert_close(case(z=frame, params=params), case(z=frame))
+    assert difference(case(z=frame, params=without_time(params))[0], case(z=frame)[0]) > 1e-6
+
+
+# --- What is not a law: the pages say so, with these counterexamples ------------------------------
+
+
+def test_not_a_law_replicate_clip_with_the_papers_class_key():
+    case = make("divided-layer", 0).with_args(cls_in_time="key")
+    again = np.concatenate([case["z"], case["z"]], axis=-3)
+    assert difference(case(z=again)[1], case()[1]) > 1e-3
+
+
+def test_not_a_law_divided_attention_with_places_permuted_in_each_frame():
+    case = make("divided-layer", 1)
+    reorder = own_orders(case, case["z"], -2)
+    assert difference(case(z=reorder(case["z"]))[0], reorder(case()[0])) > 1e-3
+
+
+def test_not_a_law_one_softmax_for_the_class_token():
+    case = make("class-attention", 2).with_args(over="space", grid=None)
+    assert case["K"].shape[-3] > 1
+    assert difference(case(over="joint"), case()) > 1e-3
+
+
+def test_not_a_law_moving_clip_is_the_mean_of_images():
+    """Already in the second layer the class token that is shared differs from one in each frame."""
+    case = make("divided-layer", 3)
+    params = without_time(case["params"])
+    z, cls = case(params=params)
+    twice = vtnp.divided_layer(z, cls, params)[1]
+    image = {**params, **params["space"]}
+    of_frames = []
+    for i in range(case["z"].shape[-3]):
+        frame = case["z"][..., i : i + 1, :, :], case["cls"]
+        of_frames.append(vtnp.space_layer(*vtnp.space_layer(*frame, image), image)[1])
+    assert difference(twice, sum(of_frames) / len(of_frames)) > 1e-3
+
+
+# --- Axial attention ------------------------------------------------------------------------------
+
+
+@law("axial-layer", "transposed")
+def test_axial_transposed(case):
+    """On the transposed video: time, height, width, with the params of width and height swapped."""
+    params, grid = case["params"], case["grid"][::-1]
+    z, cls = transposed(case["z"], case["grid"]), case["cls"]
+    z, cls = vtnp.attention_step(z, cls, params["time"], attend="time", class_token="out")
+    for attend, own, rule in (("height", "width", "out"), ("width", "height", "mean")):
+        z, cls = vtnp.attention_step(
+            z, cls, params[own], attend=attend, class_token=rule, grid=grid
+        )
+    expected = (
+        vtnp.feed_forward_step(z, params, eps=1e-6),
+        vtnp.feed_forward_step(cls[..., None, :], params, eps=1e-6)[..., 0, :],
+    )
+    z, cls = case()
+    assert_close((transposed(z, case["grid"]), cls), expected, within=1e-11)
+
+
+# --- Options, each against the loops --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "options"),
+    [
+        *(("space-layer", {"cls_in_space": rule}) for rule in RULES),
+        *(
+            ("divided-layer", {"order": order, "cls_in_time": time, "cls_in_space": space})
+            for order, time, space in itertools.product(
+                ("time-space", "space-time"), ("out", "key", "all"), ("key", "mean", "all")
+            )
+        ),
+        *(
+            ("local-global-layer", {"cls_in_local": first, "cls_in_global": second})
+            for first, second in (("key", "mean"), ("mean", "mean"), ("all", "all"))
+        ),
+        *(
+            ("axial-layer", {"cls_in_time": first, "cls_in_width": second, "cls_in_height": third})
+            for first, second, third in (("key", "key", "mean"), ("all", "all", "all"))
+        ),
+        ("joint-layer", {"activation": "relu", "eps": 1e-3}),
+        ("divided-layer", {"activation": "gelu_tanh", "eps": 1e-3}),
+    ],
+    ids=str,
+)
+def test_options_equal_the_loops(id, options):
+    case = make(id, 11).with_args(**options)
+    loop = getattr(oracles, id.replace("-", "_"))
+    assert_close(case(), loop(**case.args), within=1e-11)
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(vtnp.FormulaError, match=r"divided-layer: argument order: .*'parallel'"):
+        make("divided-layer", 0)(order="parallel")

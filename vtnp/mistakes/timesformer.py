@@ -1,0 +1,434 @@
+"""The usual mistakes of the pages in spec/timesformer/."""
+
+from vtnp import timesformer as right
+from vtnp._neighbourhoods import ON_GRID, grouped
+from vtnp._xp import namespace
+from vtnp.encoder import attention, feed_forward_step
+from vtnp.mistakes._registry import mistake
+
+# --- eq. (1) --------------------------------------------------------------------------------------
+
+
+@mistake("space-time-embedding", "positions-forgotten")
+def positions_forgotten(x, E, e_pos, *, bias=None):
+    return right.space_time_embedding(x, E, 0.0 * e_pos, bias=bias)
+
+
+@mistake("space-time-embedding", "positions-of-the-first-frame")
+def positions_of_the_first_frame(x, E, e_pos, *, bias=None):
+    first = namespace(e_pos).broadcast_to(e_pos[:1, ...], e_pos.shape)
+    return right.space_time_embedding(x, E, first, bias=bias)
+
+
+@mistake("space-time-embedding", "table-place-major")
+def table_place_major(x, E, e_pos, *, bias=None):
+    xp, (t, s, d) = namespace(e_pos), e_pos.shape
+    table = xp.permute_dims(xp.reshape(e_pos, (s, t, d)), (1, 0, 2))
+    return right.space_time_embedding(x, E, table, bias=bias)
+
+
+@mistake("space-time-embedding", "bias-forgotten")
+def bias_forgotten(x, E, e_pos, *, bias=None):
+    return right.space_time_embedding(x, E, e_pos)
+
+
+# --- Neighbourhoods -------------------------------------------------------------------------------
+
+
+def _instead(other, turned=False):  # noqa: FBT002
+    """One neighbourhood's attention taken for another's."""
+
+    def wrong(Q, K, V, *, K_cls=None, V_cls=None, grid=None):
+        grid = grid[::-1] if turned else grid
+        options = {"grid": grid} if other in ON_GRID else {}
+        return right.ATTENTIONS[other](Q, K, V, K_cls=K_cls, V_cls=V_cls, **options)
+
+    return wrong
+
+
+def _class_key_forgotten(attend):
+    def wrong(Q, K, V, *, K_cls=None, V_cls=None, **grid):
+        return right.ATTENTIONS[attend](Q, K, V, **grid)
+
+    return wrong
+
+
+for _attend in right.ATTENTIONS:
+    mistake(f"{_attend}-attention", "class-key-forgotten")(_class_key_forgotten(_attend))
+mistake("space-attention", "time-for-space")(_instead("time"))
+mistake("time-attention", "space-for-time")(_instead("space"))
+mistake("joint-attention", "frames-apart")(_instead("space"))
+mistake("local-attention", "grid-turned")(_instead("local", turned=True))
+mistake("global-attention", "local-for-global")(_instead("local"))
+mistake("global-attention", "grid-turned")(_instead("global", turned=True))
+mistake("width-attention", "height-for-width")(_instead("height"))
+mistake("width-attention", "grid-turned")(_instead("width", turned=True))
+mistake("height-attention", "width-for-height")(_instead("width"))
+mistake("height-attention", "grid-turned")(_instead("height", turned=True))
+
+
+def _with_class_key(groups, K_cls, V_cls, Q, K, V):
+    """Attend within groups that some other rule has made."""
+    Q, K, V = (groups(x) for x in (Q, K, V))
+    if K_cls is None:
+        return attention(Q, K, V)
+    xp = namespace(Q, K, V, K_cls, V_cls)
+    of_all = (*K.shape[:-2], 1)
+    K_cls = xp.broadcast_to(K_cls[..., None, :, :], (*of_all, K.shape[-1]))
+    V_cls = xp.broadcast_to(V_cls[..., None, :, :], (*of_all, V.shape[-1]))
+    return attention(Q, xp.concat([K_cls, K], axis=-2), xp.concat([V_cls, V], axis=-2))
+
+
+@mistake("time-attention", "reshape-for-transpose")
+def reshape_for_transpose(Q, K, V, *, K_cls=None, V_cls=None):
+    t, s = Q.shape[-3:-1]
+
+    def groups(x):
+        return namespace(x).reshape(x, (*x.shape[:-3], s, t, x.shape[-1]))
+
+    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    return namespace(Y).reshape(Y, (*Y.shape[:-3], t, s, Y.shape[-1]))
+
+
+@mistake("local-attention", "single-frame")
+def local_single_frame(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    t = Q.shape[-3]
+    of_frames = [
+        right.local_attention(*(x[..., i : i + 1, :, :] for x in (Q, K, V)),
+                              grid=grid, K_cls=K_cls, V_cls=V_cls)
+        for i in range(t)
+    ]  # fmt: skip
+    return namespace(*of_frames).concat(of_frames, axis=-3)
+
+
+@mistake("global-attention", "stride-in-space-only")
+def stride_in_space_only(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    t, (h, w) = Q.shape[-3], grid
+
+    def groups(x):
+        """Split rows and columns into pairs, time not."""
+        xp, d = namespace(x), x.shape[-1]
+        x = xp.reshape(x, (*x.shape[:-3], t, h // 2, 2, w // 2, 2, d))
+        x = xp.moveaxis(xp.moveaxis(x, -4, -6), -2, -5)
+        return xp.reshape(x, (*x.shape[:-6], 4, t * h * w // 4, d))
+
+    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    xp, d = namespace(Y), Y.shape[-1]
+    Y = xp.reshape(Y, (*Y.shape[:-3], 2, 2, t, h // 2, w // 2, d))
+    Y = xp.moveaxis(xp.moveaxis(Y, -5, -2), -6, -4)
+    return xp.reshape(Y, (*Y.shape[:-6], t, h * w, d))
+
+
+@mistake("width-attention", "all-frames")
+def width_all_frames(Q, K, V, *, grid, K_cls=None, V_cls=None):
+    t, (h, w) = Q.shape[-3], grid
+
+    def groups(x):
+        xp, d = namespace(x), x.shape[-1]
+        x = xp.moveaxis(xp.reshape(x, (*x.shape[:-3], t, h, w, d)), -4, -3)
+        return xp.reshape(x, (*x.shape[:-4], h, t * w, d))
+
+    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    xp, d = namespace(Y), Y.shape[-1]
+    Y = xp.moveaxis(xp.reshape(Y, (*Y.shape[:-3], h, t, w, d)), -4, -3)
+    return xp.reshape(Y, (*Y.shape[:-4], t, h * w, d))
+
+
+# --- The class token's reading --------------------------------------------------------------------
+
+
+@mistake("class-attention", "sum-over-frames")
+def sum_over_frames(Q_cls, K, V, *, over="space", grid=None, **key):
+    groups = grouped(K, over, grid).shape[-3]
+    return groups * right.class_attention(Q_cls, K, V, over=over, grid=grid, **key)
+
+
+@mistake("class-attention", "first-frame-only")
+def first_frame_only(Q_cls, K, V, *, over="space", grid=None, **key):
+    K, V = (grouped(x, over, grid)[..., :1, :, :] for x in (K, V))
+    return right.class_attention(Q_cls, K, V, **key)
+
+
+@mistake("class-attention", "one-softmax")
+def one_softmax(Q_cls, K, V, *, over="space", grid=None, **key):
+    return right.class_attention(Q_cls, K, V, over="joint", **key)
+
+
+@mistake("class-attention", "class-key-forgotten")
+def class_reads_patches_only(Q_cls, K, V, *, over="space", grid=None, K_cls=None, V_cls=None):
+    return right.class_attention(Q_cls, K, V, over=over, grid=grid)
+
+
+# --- One step -------------------------------------------------------------------------------------
+
+
+def _without_fc(params):
+    return {name: value for name, value in params.items() if name != "fc"}
+
+
+def _mixed(x, params):
+    """Pass tokens through the extra linear map, where a step has one."""
+    if "fc" not in params:
+        return x
+    mixed = x @ params["fc"]["W"]
+    return mixed + params["fc"]["b"] if "b" in params["fc"] else mixed
+
+
+@mistake("attention-step", "fc-missing")
+def fc_missing(z, cls, params, **options):
+    return right.attention_step(z, cls, _without_fc(params), **options)
+
+
+@mistake("attention-step", "fc-on-the-sum")
+def fc_on_the_sum(z, cls, params, **options):
+    new_z, new_cls = right.attention_step(z, cls, _without_fc(params), **options)
+    stays = options["class_token"] in {"out", "key"}
+    return _mixed(new_z, params), new_cls if stays else _mixed(new_cls, params)
+
+
+@mistake("attention-step", "residual-missing")
+def residual_missing(z, cls, params, **options):
+    new_z, new_cls = right.attention_step(z, cls, params, **options)
+    return new_z - z, new_cls - cls
+
+
+@mistake("attention-step", "class-token-always-a-key")
+def class_token_always_a_key(z, cls, params, *, class_token, **options):
+    rule = "key" if class_token == "out" else class_token
+    return right.attention_step(z, cls, params, class_token=rule, **options)
+
+
+@mistake("attention-step", "class-token-always-updated")
+def class_token_always_updated(z, cls, params, *, class_token, **options):
+    new_z, new_cls = right.attention_step(z, cls, params, class_token=class_token, **options)
+    if class_token in {"out", "key"}:
+        _, new_cls = right.attention_step(z, cls, params, class_token="mean", **options)
+    return new_z, new_cls
+
+
+@mistake("attention-step", "one-softmax")
+def one_softmax_in_every_step(z, cls, params, *, class_token, **options):
+    rule = "all" if class_token == "mean" else class_token
+    return right.attention_step(z, cls, params, class_token=rule, **options)
+
+
+@mistake("attention-step", "eps-of-torch")
+def eps_of_torch(z, cls, params, **options):
+    return right.attention_step(z, cls, params, **{**options, "eps": 1e-5})
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+def _layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
+    """Any row of (neighbourhood, rule for the class token, params), then the feed-forward step."""
+    for attend, rule, of_step in steps:
+        z, cls = right.attention_step(
+            z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
+        )
+    return _fed_forward(z, cls, params, eps, activation)
+
+
+def _fed_forward(z, cls, params, eps=1e-6, activation="gelu"):
+    cls = feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
+    return feed_forward_step(z, params, eps=eps, activation=activation), cls
+
+
+def _other_activation(layer, activation):
+    def wrong(z, cls, params, **options):
+        return layer(z, cls, params, **{**options, "activation": activation})
+
+    return wrong
+
+
+for _id, _right in {
+    "space-layer": right.space_layer,
+    "joint-layer": right.joint_layer,
+    "divided-layer": right.divided_layer,
+    "local-global-layer": right.local_global_layer,
+    "axial-layer": right.axial_layer,
+}.items():
+    mistake(_id, "relu-for-gelu")(_other_activation(_right, "relu"))
+    mistake(_id, "tanh-for-erf")(_other_activation(_right, "gelu_tanh"))
+
+
+def _not_fed_forward(*steps):
+    """The class token is left out of the feed-forward step."""
+
+    def wrong(z, cls, params, **options):
+        of_steps = [(a, rule, params[a] if len(steps) > 1 else params) for a, rule in steps]
+        new_z, _ = _layer(z, cls, params, of_steps, **options)
+        for attend, rule, of_step in of_steps:
+            z, cls = right.attention_step(
+                z, cls, of_step, attend=attend, class_token=rule, grid=options.get("grid")
+            )
+        return new_z, cls
+
+    return wrong
+
+
+mistake("space-layer", "class-token-not-fed-forward")(_not_fed_forward(("space", "mean")))
+mistake("joint-layer", "class-token-not-fed-forward")(_not_fed_forward(("joint", "mean")))
+mistake("divided-layer", "class-token-not-fed-forward")(
+    _not_fed_forward(("time", "out"), ("space", "mean"))
+)
+mistake("local-global-layer", "class-token-not-fed-forward")(
+    _not_fed_forward(("local", "out"), ("global", "mean"))
+)
+mistake("axial-layer", "class-token-not-fed-forward")(
+    _not_fed_forward(("time", "out"), ("width", "out"), ("height", "mean"))
+)
+
+
+def _first_frame(z, cls, params, **options):
+    """A space step whose class token keeps what it has read in the first frame."""
+    new_z, _ = right.attention_step(z, cls, params, attend="space", class_token="key", **options)
+    first = z[..., :1, :, :]
+    _, cls = right.attention_step(first, cls, params, attend="space", class_token="mean", **options)
+    return new_z, cls
+
+
+def _summed(z, cls, params, **options):
+    """A space step whose class token adds up what it has read in the frames."""
+    new_z, new = right.attention_step(z, cls, params, attend="space", class_token="mean", **options)
+    return new_z, cls + z.shape[-3] * (new - cls)
+
+
+@mistake("space-layer", "one-softmax")
+def space_one_softmax(z, cls, params, **options):
+    return right.space_layer(z, cls, params, cls_in_space="all", **options)
+
+
+@mistake("space-layer", "class-token-of-the-first-frame")
+def space_first_frame(z, cls, params, **options):
+    return _fed_forward(*_first_frame(z, cls, params, **options), params)
+
+
+@mistake("space-layer", "class-token-summed")
+def space_summed(z, cls, params, **options):
+    return _fed_forward(*_summed(z, cls, params, **options), params)
+
+
+@mistake("joint-layer", "frames-apart")
+def joint_frames_apart(z, cls, params, **options):
+    return right.space_layer(z, cls, params, **options)
+
+
+@mistake("joint-layer", "class-token-not-read")
+def joint_class_token_not_read(z, cls, params, **options):
+    lone, _ = _layer(z, cls, params, [("joint", "out", params)], **options)
+    return lone, right.joint_layer(z, cls, params, **options)[1]
+
+
+def _divided(**changed):
+    def wrong(z, cls, params, **options):
+        return right.divided_layer(z, cls, params, **{**options, **changed})
+
+    return wrong
+
+
+mistake("divided-layer", "space-then-time")(_divided(order="space-time"))
+mistake("divided-layer", "class-key-in-time")(_divided(cls_in_time="key"))
+mistake("divided-layer", "class-token-updated-in-time")(_divided(cls_in_time="mean"))
+mistake("divided-layer", "one-softmax")(_divided(cls_in_space="all"))
+
+
+@mistake("divided-layer", "parallel")
+def parallel(z, cls, params, **options):
+    r, _ = right.attention_step(z, cls, params["time"], attend="time", class_token="out", **options)
+    y, cls = right.attention_step(
+        z, cls, params["space"], attend="space", class_token="mean", **options
+    )
+    return _fed_forward(r + y - z, cls, params)
+
+
+@mistake("divided-layer", "fc-missing")
+def divided_fc_missing(z, cls, params, **options):
+    return right.divided_layer(z, cls, {**params, "time": _without_fc(params["time"])}, **options)
+
+
+def _divided_after(time_step, space_step=None):
+    """Divided attention with its own way to take the time step, or the space step."""
+
+    def wrong(z, cls, params, **options):
+        y = time_step(z, cls, params["time"], attend="time", class_token="out")[0]
+        if space_step is None:
+            rest = [("space", "mean", params["space"])]
+            return _layer(y, cls, params, rest, **options)
+        return _fed_forward(*space_step(y, cls, params["space"]), params)
+
+    return wrong
+
+
+mistake("divided-layer", "fc-on-the-sum")(_divided_after(fc_on_the_sum))
+mistake("divided-layer", "time-residual-missing")(_divided_after(residual_missing))
+mistake("divided-layer", "class-token-of-the-first-frame")(
+    _divided_after(right.attention_step, _first_frame)
+)
+mistake("divided-layer", "class-token-summed")(_divided_after(right.attention_step, _summed))
+
+
+def _exchanged(params, one, other):
+    """The weights of two steps taken for each other; fc stays where it is."""
+    swapped = {one: {**params[one]}, other: {**params[other]}}
+    for name in ("norm_1", "attention"):
+        swapped[one][name], swapped[other][name] = params[other][name], params[one][name]
+    return {**params, **swapped}
+
+
+@mistake("divided-layer", "weights-exchanged")
+def divided_weights_exchanged(z, cls, params, **options):
+    return right.divided_layer(z, cls, _exchanged(params, "time", "space"), **options)
+
+
+@mistake("divided-layer", "norm-shared")
+def norm_shared(z, cls, params, **options):
+    shared = {**params["time"], "norm_1": params["space"]["norm_1"]}
+    return right.divided_layer(z, cls, {**params, "time": shared}, **options)
+
+
+@mistake("local-global-layer", "global-first")
+def global_first(z, cls, params, *, grid, **options):
+    steps = [("global", "mean", params["global"]), ("local", "out", params["local"])]
+    return _layer(z, cls, params, steps, grid=grid, **options)
+
+
+@mistake("local-global-layer", "fc-missing")
+def local_global_fc_missing(z, cls, params, **options):
+    bare = {**params, "local": _without_fc(params["local"])}
+    return right.local_global_layer(z, cls, bare, **options)
+
+
+@mistake("local-global-layer", "grid-turned")
+def local_global_grid_turned(z, cls, params, *, grid, **options):
+    return right.local_global_layer(z, cls, params, grid=grid[::-1], **options)
+
+
+@mistake("local-global-layer", "weights-exchanged")
+def local_global_weights_exchanged(z, cls, params, **options):
+    exchanged = _exchanged(params, "local", "global")
+    return right.local_global_layer(z, cls, exchanged, **options)
+
+
+@mistake("axial-layer", "height-before-width")
+def height_before_width(z, cls, params, *, grid, **options):
+    rules = {"time": "out", "height": "out", "width": "mean"}
+    steps = [(attend, rule, params[attend]) for attend, rule in rules.items()]
+    return _layer(z, cls, params, steps, grid=grid, **options)
+
+
+@mistake("axial-layer", "axis-missing")
+def axis_missing(z, cls, params, *, grid, **options):
+    steps = [("time", "out", params["time"]), ("height", "mean", params["height"])]
+    return _layer(z, cls, params, steps, grid=grid, **options)
+
+
+@mistake("axial-layer", "grid-turned")
+def axial_grid_turned(z, cls, params, *, grid, **options):
+    return right.axial_layer(z, cls, params, grid=grid[::-1], **options)
+
+
+@mistake("axial-layer", "fc-missing")
+def axial_fc_missing(z, cls, params, **options):
+    bare = {attend: _without_fc(params[attend]) for attend in ("time", "width")}
+    return right.axial_layer(z, cls, {**params, **bare}, **options)
