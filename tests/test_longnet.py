@@ -11,6 +11,7 @@ import vtnp
 from tests.cases import law, special
 from tests.compare import assert_close
 from tests.oracles.longnet import kept_of
+from tests.peers import installed, needs
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import (
     dilated_attention,
@@ -21,6 +22,8 @@ from vtnp.longnet import (
     mix_branches,
     scatter_back,
 )
+
+jax = installed("jax")
 
 PUBLISHED = {"segments": [2048, 4096, 8192, 16384, 32768], "dilations": [1, 2, 4, 6, 12]}
 LIKE = np.zeros(1)
@@ -635,6 +638,30 @@ def test_branches_by_hand_are_the_whole():
         mix_branches(*zip(*branches, strict=True)),
         dilated_attention(Q, K, V, segments=(4, 11), dilations=(1, 3)),
     )
+
+
+def program(jaxpr):
+    """Return how many operations a program of JAX has, and the size of its largest array."""
+    sizes = [math.prod(var.aval.shape) for eqn in jaxpr.eqns for var in eqn.outvars]
+    inner = [
+        program(x.jaxpr) for eqn in jaxpr.eqns for x in eqn.params.values() if hasattr(x, "jaxpr")
+    ]
+    return len(sizes) + sum(n for n, _ in inner), max([*sizes, *(size for _, size in inner)])
+
+
+@needs(jax, "jax")
+@pytest.mark.parametrize("causal", [False, True])
+def test_operations_do_not_grow_with_the_sequence_and_arrays_only_linearly(causal):
+    def of_length(n):
+        x = jax.numpy.zeros((3, n, 2))
+        options = {"segments": [4, 16, 64], "dilations": [1, 2, 4], "causal": causal}
+        made = jax.make_jaxpr(lambda x: dilated_attention(x, x, x, **options))(x)
+        return program(made.jaxpr)
+
+    (operations, largest), (same, twice) = of_length(1024), of_length(2048)
+    assert operations == same
+    assert twice == 2 * largest
+    assert largest <= 1024 * 3 * 64 // 4  # the scores of the longest branch: n w / r**2 a head
 
 
 def arguments(n=6, heads=2, d=3):
