@@ -19,7 +19,8 @@ def difference(actual: Any, expected: Any) -> float:
     if b.dtype.kind != "f":
         return 0.0 if np.array_equal(a, b) else np.inf
     finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.all(np.isfinite(a[finite])):
+    same = np.array_equal(a[~finite], b[~finite], equal_nan=True)
+    if not same or not np.all(np.isfinite(a[finite])):
         return np.inf
     return largest(a[finite] - b[finite]) / max(1.0, largest(b[finite]))
 

@@ -10,7 +10,12 @@ from tests import readings
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 # The same cases in every run, so that a red run is red for everybody.
 settings.register_profile(
-    "vtnp", max_examples=15, deadline=None, derandomize=True, database=None, print_blob=True,
+    "vtnp",
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
     suppress_health_check=_SLOW,
 )
 # For a person with time: VTNP_HYPOTHESIS=deep python -m pytest
@@ -52,6 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On another library than NumPy only the laws and the readings have something to say."""
     if config.getoption("--xp") == "numpy":
         return
-    laws = [item for item in items if any(m.name in {"law", "special"} for m in item.iter_markers())]
+    marks = {"law", "special"}
+    laws = [item for item in items if any(mark.name in marks for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in laws])
     items[:] = laws

@@ -32,7 +32,7 @@ def _numpy() -> Reading:
 def _strict() -> Reading:
     import array_api_strict as strict
 
-    # A device whose arrays refuse to become NumPy's: a formula that meets the host by accident fails.
+    # Arrays of this device refuse to become NumPy's: a formula that meets the host fails.
     far, near = strict.Device("device1"), strict.Device("CPU_DEVICE")
     return Reading(
         "strict",

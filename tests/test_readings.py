@@ -42,7 +42,9 @@ def test_gradient_is_numpys(id, name):
     if (id, name) in MISSING:
         return
     reading, case = readings.reading(name), make(id, 9, (2,))
-    cotangents = [case.rng.standard_normal(np.shape(y)) for y in outputs(case.function(**case.args))]
+    cotangents = [
+        case.rng.standard_normal(np.shape(y)) for y in outputs(case.function(**case.args))
+    ]
     paths = [path for path, _ in floats(case.args)]
     expected = gradients(case, paths, cotangents, np.asarray(1.0))
     foreign = case.with_args(**mapped(reading.asarray, case.args))

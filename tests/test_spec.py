@@ -65,7 +65,7 @@ def test_a_mask_broadcasts_onto_the_batch(formula):
     Q, K = ones(2, 3, 4), ones(2, 5, 4)
     for shape in [(3, 5), (1, 3, 5), (2, 3, 5)]:
         assert formula(Q, K, mask=np.ones(shape, bool)).shape == (2, 3, 5)
-    with pytest.raises(vtnp.ShapeError, match="argument mask: .* do not broadcast onto b="):
+    with pytest.raises(vtnp.ShapeError, match=r"argument mask: .* do not broadcast onto b="):
         formula(Q, K, mask=np.ones((7, 3, 5), bool))
     with pytest.raises(TypeError, match="argument mask: expected a bool dtype, got float64"):
         formula(Q, K, mask=ones(3, 5))
@@ -112,7 +112,7 @@ def test_a_call_that_was_right_once_does_not_vouch_for_another(formula):
 
 
 def test_a_formula_that_breaks_its_own_promise_is_told(formula):
-    with pytest.raises(vtnp.ShapeError, match='promised axes .* made shape .* axis m is 5, not 1'):
+    with pytest.raises(vtnp.ShapeError, match=r"promised axes .* made shape .* axis m is 5, not 1"):
         formula(ones(3, 4), ones(5, 4), wrong=True)
 
 
@@ -165,7 +165,7 @@ def test_formula_is_found_by_id_equation_and_number():
     assert weights.function is vtnp.attention_weights
     assert weights.plain in (weights.function.__doc__ or "")
     assert weights.page.startswith("# Attention weights")
-    with pytest.raises(vtnp.UnknownFormulaError, match="near it: .*attention-weights"):
+    with pytest.raises(vtnp.UnknownFormulaError, match=r"near it: .*attention-weights"):
         vtnp.formula("attention-weight")
     with pytest.raises(vtnp.UnknownFormulaError, match="no formula is called 'eq99'"):
         vtnp.formula("eq99")

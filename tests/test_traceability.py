@@ -8,8 +8,8 @@ import pytest
 
 from tests.claims import Claim
 from tests.traceability import Project, complaints, project
-from vtnp._spec import Signature
 from vtnp._shapes import parse
+from vtnp._spec import Signature
 
 PAGE, ID = "encoder/attention-weights.md", "attention-weights"
 
@@ -100,7 +100,7 @@ FAULTS: dict[Callable[[Project], None], str] = {
     law_without_test: "law 'permute-keys' has no test: mark one with",
     mark_without_law: f"marked law({ID!r}, 'made-up'): add it to",
     mark_without_formula: "no such formula",
-    other_uses: f"uses is [], vtnp.encoder.attention_weights calls ['softmax']",
+    other_uses: "uses is [], vtnp.encoder.attention_weights calls ['softmax']",
     mistake_not_written: "mistake 'no-scale' is not written out",
     mistake_on_no_page: "vtnp/mistakes has 'made-up'",
     not_public: "is not public: add it to vtnp.__all__",
@@ -119,5 +119,6 @@ def test_every_formula_has_a_docstring_in_the_house_form():
     """One sentence, the formula, then the arguments; at most about ten statements of body."""
     for entry in project().entries.values():
         lines = (inspect.getdoc(entry.function) or "").split("\n\n")
-        assert lines[0].endswith(".") and "\n" not in lines[0], entry.id
+        assert lines[0].endswith("."), entry.id
+        assert "\n" not in lines[0], f"{entry.id}: one line"
         assert len(lines) >= 3, f"{entry.id}: sentence, formula, arguments"

@@ -1,4 +1,4 @@
-"""The errors of a formula: each names the formula, the argument, what was expected and what came."""
+"""The errors of a formula, which name it, the argument, what was expected and what came."""
 
 
 class FormulaError(ValueError):

@@ -32,7 +32,7 @@ class Formula:
 
 
 def pages_folder() -> Path:
-    """Return the folder of the pages: beside the package in a checkout, within it when installed."""
+    """Return where the pages are: beside the package in a checkout, within it when installed."""
     package = Path(__file__).parent
     installed = package / "spec_pages"
     return installed if installed.is_dir() else package.parent / "spec"

@@ -60,9 +60,7 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
     if len(sizes) < fixed or (shape.row is None and len(sizes) != fixed):
         return f"{len(sizes)} axes came where {fixed}{' or more' if shape.row else ''} are meant"
     end = len(sizes) - len(shape.after)
-    axes = zip(
-        shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True
-    )
+    axes = zip(shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True)
     for axis, size in axes:
         meant = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
         # An axis of unknown length (Dask after a data-dependent step) is not held against anybody.

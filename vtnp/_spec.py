@@ -9,9 +9,10 @@ from functools import wraps
 from types import NoneType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from vtnp._autograd import unboxed, value_namespace
 from vtnp._errors import ShapeError
 from vtnp._shapes import Argument, Bound, bind, dtype_name, kind_of, parse, told
-from vtnp._xp import device, unboxed, value_namespace
+from vtnp._xp import device
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,9 +64,9 @@ def spec(id: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def register(function: Callable[P, R]) -> Callable[P, R]:
         if id in registry:
             raise ValueError(f"formula {id!r} is registered twice")
-        arguments, returns = signature = read_signature(function)
+        signature = read_signature(function)
         names = tuple(inspect.signature(function).parameters)
-        by_name = {argument.name: argument for argument in arguments}
+        by_name = {argument.name: argument for argument in signature.arguments}
         by_position = [by_name.get(name) for name in names]
         seen: set[Any] = set()
 

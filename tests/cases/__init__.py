@@ -121,9 +121,7 @@ def make(id: str, seed: int, batch: tuple[int, ...] = ()) -> Case:
 
 def cases(id: str, batches: tuple[tuple[int, ...], ...] = ((), (2,), (3, 1))) -> Any:
     """Return the strategy of a formula's cases."""
-    return st.builds(
-        make, st.just(id), st.integers(0, 2**32 - 1), st.sampled_from(batches)
-    )
+    return st.builds(make, st.just(id), st.integers(0, 2**32 - 1), st.sampled_from(batches))
 
 
 def law(id: str, name: str, **options: Any) -> Callable[[Callable[[Case], None]], Any]:
