@@ -113,7 +113,7 @@ def test_approximation_second_equality(case):
 
 @law("nystrom-approximation", "exact-at-equal-rank")
 def test_approximation_exact_at_equal_rank(case):
-    """It restores a matrix of A's rank; of another it misses what its lower right block has more."""
+    """It restores a matrix of A's rank, and misses what another's lower right block has more."""
     A, B, F = case["A"], case["B"], case["F"]
     C = F @ np.linalg.solve(A, B)
     assert_close(case(), assembled(A, B, F, C), within=1e-12)

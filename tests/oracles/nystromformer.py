@@ -28,7 +28,7 @@ def product(X, Y):
 
 
 def pseudo_inverse(A):
-    """One-sided Jacobi: turn pairs of columns of A until all are orthogonal. A W = U diag(sigma)."""
+    """One-sided Jacobi: turn pairs of columns of A until A W has orthogonal columns."""
     n = A.shape[0]
     # A column counts as 0 below n eps of the largest; squares are compared with squares.
     nothing = (n * np.finfo(A.dtype).eps) ** 2
