@@ -982,8 +982,9 @@ def test_norm_overflowing_square(case):
         narrow = {name: case[name].astype(dtype) for name in ("gamma", "beta")}
         x = np.zeros(case["x"].shape, dtype)
         x[..., 0], x[..., 1] = 2 * size, -2 * size
+        # In NumPy: not every library has float16.
         with np.errstate(over="ignore"):
-            y = case(x=x, **narrow)
+            y = case.function(x=x, **narrow, eps=case["eps"])
         assert np.array_equal(y, np.broadcast_to(narrow["beta"], y.shape))
 
 
@@ -1031,7 +1032,8 @@ def test_sum_each_token_alone(case):
 @special("add-and-norm", "no-update")
 def test_sum_no_update(case):
     expected = vtnp.layer_norm(case["x"], case["gamma"], case["beta"], eps=case["eps"])
-    assert np.array_equal(case(update=np.zeros_like(case["x"])), expected)
+    # Another library's mean is rounded elsewhere.
+    assert_close(case(update=np.zeros_like(case["x"])), expected, within=1e-11)
 
 
 @special("add-and-norm", "cancelling-update")
@@ -1112,7 +1114,8 @@ def test_gelu_reflection(case):
 def test_gelu_below_relu(case):
     for x in (case["x"], np.linspace(-9, 9, 1801)):
         gap = np.maximum(x, 0.0) - case(x=x)
-        assert np.all((gap >= -1e-15) & (gap <= 0.1701))
+        # The rounding of 1 + erf, times x.
+        assert np.all((gap >= -4 * EPS * (1 + np.abs(x))) & (gap <= 0.1701))
 
 
 @law("gelu", "derivative")

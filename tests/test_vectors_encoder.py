@@ -1,4 +1,4 @@
-"""The encoder layers against numbers that torch computed: values, and the gradient of everything."""
+"""The encoder layers against numbers that torch computed: values, and all gradients."""
 
 from pathlib import Path
 

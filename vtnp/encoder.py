@@ -1,7 +1,7 @@
 """The encoder and decoder layers of the survey's Fig. 1-2, one function for each formula."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vtnp._errors import require
@@ -251,7 +251,7 @@ def gelu(x: Float[Array, "*b"], *, approximate: str = "none") -> Float[Array, "*
     return x * (_INNER[approximate](x) + 1.0) * 0.5
 
 
-_INNER = {
+_INNER: dict[str, Callable[[Array], Array]] = {
     "none": lambda x: erf(x * math.sqrt(0.5)),
     "tanh": lambda x: namespace(x).tanh((x + 0.044715 * x * x * x) * math.sqrt(2 / math.pi)),
 }
@@ -281,7 +281,7 @@ def feed_forward(
     return biased(ACTIVATIONS[activation](biased(u @ W_1, b_1)) @ W_2, b_2)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": relu,
     "gelu": gelu,
     "gelu_tanh": lambda x: gelu(x, approximate="tanh"),

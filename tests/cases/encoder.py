@@ -152,4 +152,5 @@ def decoder_layer(draw: Draw) -> dict[str, Any]:
         "feed_forward": network(draw),
         "norm_3": norm(draw),
     }
-    return {"x": draw.array("*b n d"), "memory": draw.array("*b m d"), "params": params, "eps": 1e-5}
+    tokens = {"x": draw.array("*b n d"), "memory": draw.array("*b m d")}
+    return {**tokens, "params": params, "eps": 1e-5}
