@@ -1,9 +1,4 @@
-"""Inputs for the formulas of vtnp.timesformer.
-
-Besides the axis letters, sizes holds what the costs on the pages are written in: h and w of the
-grid, c = 1 where the class token is a key, f = 1 where a step has its extra linear map, members of
-a neighbourhood, and how many keys the class token reads in all.
-"""
+"""Inputs for the formulas of vtnp.timesformer: few tokens, for loops are slow."""
 
 from typing import Any
 
@@ -15,7 +10,7 @@ EVEN = ((2, 4, 6), (2, 2, 4), (4, 2, 2))
 
 
 def grid_of(draw: Draw, attend: str) -> dict[str, Any]:
-    """Draw t and s, and the grid where the neighbourhood needs one; few tokens, loops are slow."""
+    """Draw t and s, and the grid where the neighbourhood needs one."""
     sizes = draw.rng.choice(EVEN) if attend in {"local", "global"} else (2, 3, 4)
     t, h, w = (int(size) for size in draw.rng.permutation(sizes))
     if attend not in ON_GRID:
@@ -23,14 +18,6 @@ def grid_of(draw: Draw, attend: str) -> dict[str, Any]:
         return {}
     draw.sizes |= {"t": t, "h": h, "w": w, "s": h * w}
     return {"grid": (h, w)}
-
-
-def members_of(draw: Draw, attend: str) -> int:
-    """Count the patches of one neighbourhood."""
-    t, s = draw.sizes["t"], draw.sizes["s"]
-    h, w = draw.sizes.get("h", 1), draw.sizes.get("w", s)
-    counts = {"space": s, "time": t, "joint": t * s, "local": t * s // 4, "global": t * s // 8}
-    return {**counts, "width": w, "height": h}[attend]
 
 
 @builds("space-time-embedding")
@@ -41,8 +28,7 @@ def space_time_embedding(draw: Draw) -> dict[str, Any]:
 
 def _tokens(draw: Draw) -> dict[str, Any]:
     arrays = {"K": draw.array("*b t s d_k"), "V": draw.array("*b t s d_v")}
-    draw.sizes["c"] = int(draw.chance())
-    if draw.sizes["c"]:
+    if draw.chance():
         arrays |= {"K_cls": draw.array("*b 1 d_k"), "V_cls": draw.array("*b 1 d_v")}
     return arrays
 
@@ -61,9 +47,7 @@ for _attend in ("space", "time", "joint", *ON_GRID):
 def class_attention(draw: Draw) -> dict[str, Any]:
     over = str(draw.rng.choice(["space", "time", "joint", *ON_GRID]))
     grid = grid_of(draw, over)
-    tokens = _tokens(draw)
-    draw.sizes["groups"] = draw.sizes["t"] * draw.sizes["s"] // members_of(draw, over)
-    return {"Q_cls": draw.array("*b 1 d_k"), **tokens, "over": over, **grid}
+    return {"Q_cls": draw.array("*b 1 d_k"), **_tokens(draw), "over": over, **grid}
 
 
 def widths_of(draw: Draw) -> None:
@@ -94,12 +78,7 @@ def attention_step(draw: Draw) -> dict[str, Any]:
     grid = grid_of(draw, attend)
     widths_of(draw)
     args = {"z": draw.array("*b t s d"), "cls": draw.array("*b d")}
-    fc, members = draw.chance(), members_of(draw, attend)
-    patches = draw.sizes["t"] * draw.sizes["s"]
-    reads = {"mean": patches + patches // members, "all": patches + 1}.get(class_token, 0)
-    flags = {"c": class_token != "out", "f": fc, "r": reads > 0}
-    draw.sizes |= {"members": members, "reads": reads} | {k: int(v) for k, v in flags.items()}
-    params = step(draw, fc=fc)
+    params = step(draw, fc=draw.chance())
     return {**args, "params": params, "attend": attend, "class_token": class_token, **grid}
 
 
