@@ -1,0 +1,277 @@
+"""Whole systems: sizes and costs as published, init, apply, and what holds for whole models."""
+
+from dataclasses import replace
+from functools import cache
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import value_and_grad
+
+import vtnp
+from tests.compare import assert_close, difference
+from vtnp.models import parts
+from vtnp.models import timesformer as model
+
+TINY = model.CONFIGS["timesformer-tiny"]
+SCHEMES = list(model.SCHEMES)
+
+
+def videos(config, batch=(3,), seed=1):
+    shape = (*batch, config.frames, *config.image, config.channels)
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def drawn(config, seed=0):
+    """Params none of which is at its initial value, small enough not to saturate."""
+    rng = np.random.default_rng(seed)
+    params = model.init(rng, config)
+    return parts.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
+
+
+# --- TimeSformer: as published --------------------------------------------------------------------
+
+
+@cache
+def numbers(config):
+    """Count the numbers of a model; layers are alike, so that one of them is enough to draw."""
+    none, one = (
+        parts.size(
+            model.init(np.random.default_rng(0), replace(config, layers=n), dtype=np.float16)
+        )
+        for n in (0, 1)
+    )
+    return none + config.layers * (one - none)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "published"),
+    [
+        ("timesformer", 400, 121_566_352),
+        ("timesformer", 600, 121_720_152),
+        ("timesformer", 174, 121_392_558),
+        ("timesformer-hr", 400, 122_024_080),
+        ("timesformer-hr", 174, 121_850_286),
+        ("timesformer-l", 400, 121_633_936),
+        ("timesformer-l", 600, 121_787_736),
+    ],
+)
+def test_published_models_have_their_number_of_parameters(name, classes, published):
+    assert numbers(replace(model.CONFIGS[name], classes=classes)) == published
+
+
+@pytest.mark.parametrize(
+    ("scheme", "published"),
+    [
+        ("space", 85_932_462),
+        ("joint", 85_938_606),
+        ("divided", 121_392_558),
+        ("local-global", 121_392_558),
+        ("axial", 156_846_510),
+    ],
+)
+def test_schemes_have_the_papers_number_of_parameters(scheme, published):
+    """Its table 1 prints 85.9, 85.9, 121.4, 121.4 and 156.8 M, with the 174 classes of SSv2."""
+    assert numbers(replace(model.CONFIGS["timesformer"], scheme=scheme, classes=174)) == published
+
+
+def multiply_adds(config):
+    """Add up the costs on the pages, for one clip."""
+    (h, w), t, d = config.grid, config.frames, config.d
+    sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f}
+    sizes |= {"d_h": d // config.heads, "d_v": d // config.heads, "grid": config.grid}
+    sizes["p"] = config.patch**2 * config.channels
+
+    def stated(id, **others):
+        return eval(vtnp.formula(id).cost["multiply_adds"], {}, {**sizes, **others})
+
+    layer = stated(f"{config.scheme}-layer")
+    if config.scheme == "space":
+        layer = t * stated("space-layer", t=1)
+    return stated("space-time-embedding") + config.layers * layer + d * config.classes
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "published"),
+    [
+        ("timesformer", "space", "140.50"),
+        ("timesformer", "joint", "179.56"),
+        ("timesformer", "divided", "195.83"),
+        ("timesformer-hr", "divided", "1702.69"),
+        ("timesformer-l", "divided", "2379.86"),
+    ],
+)
+def test_costs_are_those_of_the_released_code(name, scheme, published):
+    """In 10^9, for one clip: times three views, the 0.59, 5.11 and 7.14 T of the paper's table 5.
+
+    With divided attention the released code projects the class token once for each frame, here
+    it is done once for the clip.
+    """
+    config = replace(model.CONFIGS[name], scheme=scheme)
+    again = (config.frames - 1) * 4 * config.d**2 * config.layers if scheme == "divided" else 0
+    assert f"{(multiply_adds(config) + again) / 1e9:.2f}" == published
+
+
+# --- TimeSformer: init ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_init_is_of_the_dtype_and_of_the_seed(scheme, dtype):
+    config = replace(TINY, scheme=scheme)
+    one, same = (model.init(np.random.default_rng(7), config, dtype=dtype) for _ in range(2))
+    other = dict(parts.leaves(model.init(np.random.default_rng(8), config, dtype=dtype)))
+    again = dict(parts.leaves(same))
+    for path, x in parts.leaves(one):
+        assert x.dtype == dtype, path
+        assert np.array_equal(x, again[path]), path
+    assert not np.array_equal(one["embedding"]["E"], other["embedding.E"])
+    assert not np.shares_memory(one["layers"][0]["norm_2"]["gamma"], one["norm"]["gamma"])
+
+
+def test_init_starts_without_time():
+    """A new model's clip that stands still is one image to it, through all layers."""
+    params = model.init(np.random.default_rng(0), TINY)
+    still = np.repeat(videos(TINY)[:, :1], TINY.frames, axis=1)
+    one = {**params, "e_time": params["e_time"][:1]}
+    assert_close(model.apply(params, still, TINY), model.apply(one, still[:, :1], TINY))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_new_model_learns(scheme):
+    """Which way a bar moves: forty steps of Adam from init bring the loss down."""
+    config = replace(TINY, scheme=scheme, layers=1, classes=2)
+    clip = np.zeros((2, config.frames, *config.image, 1))
+    for i in range(config.frames):
+        clip[0, i, :, 4 * i : 4 * i + 4] = clip[1, i, 4 * i : 4 * i + 4] = 1.0
+
+    def loss(params):
+        logits = model.apply(params, clip, config)
+        return anp.mean(anp.log(anp.sum(anp.exp(logits), axis=-1)) - anp.diag(logits))
+
+    losses = trained(loss, model.init(np.random.default_rng(0), config), steps=40)
+    assert abs(losses[0] - np.log(2)) < 0.1, "a new model should not be sure of anything"
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def trained(loss, params, steps, rate=3e-3):
+    """Return the losses along so many steps of Adam."""
+    losses, mean, square = [], {}, {}
+    for k in range(1, steps + 1):
+        value, gradient = value_and_grad(loss)(params)
+        losses.append(value)
+        updates = []
+        for path, g in parts.leaves(gradient):
+            mean[path] = 0.9 * mean.get(path, 0.0) + 0.1 * g
+            square[path] = 0.99 * square.get(path, 0.0) + 0.01 * g**2
+            spread = np.sqrt(square[path] / (1 - 0.99**k)) + 1e-8
+            updates.append(rate * mean[path] / (1 - 0.9**k) / spread)
+        params = parts.mapped(lambda x, in_order=iter(updates): x - next(in_order), params)
+    return losses
+
+
+# --- TimeSformer: apply ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_float32_stays_and_is_close(scheme):
+    config = replace(TINY, scheme=scheme)
+    params, video = drawn(config), videos(config)
+    single = parts.mapped(lambda x: x.astype(np.float32), params)
+    logits = model.apply(single, video.astype(np.float32), config)
+    assert logits.dtype == np.float32
+    assert_close(logits, model.apply(params, video, config), within=1e-4)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_clips_of_a_batch_do_not_meet(scheme):
+    config = replace(TINY, scheme=scheme)
+    params, video = drawn(config), videos(config, batch=(2, 3))
+    logits = model.apply(params, video, config)
+    assert logits.shape == (2, 3, config.classes)
+    assert_close(logits[1, 2], model.apply(params, video[1, 2], config))
+
+
+def test_divided_clip_repeated_is_the_same_clip():
+    """Without time's positions: no class token in the time step, and a mean over frames."""
+    config, video = replace(TINY, frames=4), videos(TINY)
+    params = drawn(config)
+    params["e_time"] = 0 * params["e_time"]
+    twice = {**params, "e_time": np.concatenate([params["e_time"]] * 2)}
+    again = np.concatenate([video, video], axis=1)
+    logits = model.apply(params, video, config)
+    assert_close(model.apply(twice, again, config), logits, within=1e-11)
+    paper = replace(config, options={"cls_in_time": "key"})
+    assert difference(model.apply(twice, again, paper), model.apply(params, video, paper)) > 1e-4
+
+
+def test_space_averages_frames_before_the_last_norm():
+    """logits = head(LN(mean_t c_t)) with a class token c_t of its own for each frame."""
+    config = replace(TINY, scheme="space")
+    params, video = drawn(config), videos(config, batch=())
+    plain = {**params, "norm": {"gamma": np.ones(config.d), "beta": np.zeros(config.d)}}
+    plain["head"] = {"W": np.eye(config.d), "b": np.zeros(config.d)}
+    patches = vtnp.patch_tokens(video, size=(1, config.patch, config.patch))
+    features = []
+    for patch in patches:
+        embedding, e_pos = params["embedding"], params["e_space"][None]
+        z = vtnp.space_time_embedding(patch[None], e_pos=e_pos, **embedding)
+        cls = params["cls"] + params["e_cls"]
+        for layer in params["layers"]:
+            z, cls = vtnp.space_layer(z, cls, layer)
+        features.append(cls)
+    mean = sum(features) / len(features)
+    expected = vtnp.layer_norm(mean, **plain["norm"], eps=config.eps)
+    assert_close(model.apply(plain, video, config), expected)
+    after = sum(vtnp.layer_norm(c, **plain["norm"], eps=config.eps) for c in features)
+    assert difference(after / len(features), expected) > 1e-3
+
+
+def test_options_reach_every_layer():
+    params, video = drawn(TINY), videos(TINY)
+    other = replace(TINY, options={"order": "space-time"})
+    assert difference(model.apply(params, video, other), model.apply(params, video, TINY)) > 1e-3
+
+
+def test_wrong_sizes_are_refused():
+    params = model.init(np.random.default_rng(0), TINY)
+    longer = replace(TINY, frames=5)
+    with pytest.raises(vtnp.ShapeError, match=r"space-time-embedding .* e_pos"):
+        model.apply(params, videos(longer), TINY)
+    wider = replace(TINY, image=(16, 20))
+    with pytest.raises(vtnp.ShapeError, match=r"space-time-embedding .* e_pos"):
+        model.apply(params, videos(wider), TINY)
+    with pytest.raises(vtnp.FormulaError, match="patch-tokens"):
+        model.apply(params, videos(TINY)[..., :15, :], TINY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scheme": "cubic"}, "scheme 'cubic'"),
+        ({"image": (16, 15)}, r"image \(16, 15\) is no multiple of the patch 4"),
+        ({"heads": 5}, "width 24 is no multiple of 5 heads"),
+    ],
+)
+def test_impossible_configs_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        model.init(np.random.default_rng(0), replace(TINY, **wrong))
+
+
+# --- Parts ----------------------------------------------------------------------------------------
+
+
+def test_leaves_are_named_and_mapped_in_place_of_each_other():
+    tree = {"layers": [{"a": np.ones(2)}, {"a": np.zeros((3, 4))}], "b": np.ones(())}
+    assert [path for path, _ in parts.leaves(tree)] == ["layers.0.a", "layers.1.a", "b"]
+    assert parts.size(tree) == 15
+    doubled = parts.mapped(lambda x: 2 * x, tree)
+    assert doubled["layers"][0]["a"].sum() == 4
+    assert tree["layers"][0]["a"].sum() == 2
+
+
+def test_linear_maps_keep_the_scale_of_their_input():
+    rng = np.random.default_rng(0)
+    W = parts.linear(rng, (400, 400), 400, 400, np.float64)
+    y = rng.standard_normal((50, 400)) @ W
+    assert abs(y.std() - 1.0) < 0.05
