@@ -55,7 +55,7 @@ def _torch() -> Reading:
     def to_numpy(x: Any) -> np.ndarray:
         return x.detach().numpy()
 
-    return Reading("torch", lambda x: torch.tensor(np.ascontiguousarray(x)), to_numpy)
+    return Reading("torch", lambda x: torch.tensor(np.array(x, order="C")), to_numpy)
 
 
 def _jax() -> Reading:
