@@ -166,8 +166,12 @@ def trained(loss, params, steps, rate=3e-3):
             square[path] = 0.99 * square.get(path, 0.0) + 0.01 * g**2
             spread = np.sqrt(square[path] / (1 - 0.99**k)) + 1e-8
             updates.append(rate * mean[path] / (1 - 0.9**k) / spread)
-        params = parts.mapped(lambda x, in_order=iter(updates): x - next(in_order), params)
+        params = moved(params, iter(updates))
     return losses
+
+
+def moved(params, updates):
+    return parts.mapped(lambda x: x - next(updates), params)
 
 
 # --- TimeSformer: apply ---------------------------------------------------------------------------
