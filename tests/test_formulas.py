@@ -122,15 +122,26 @@ def test_dtype_stays(id, dtype):
 @pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
 @given(data=st.data())
 def test_float32_is_no_worse_than_the_loop_in_float32(id, data):
-    """Error against float64, at most four times that of the naive loop, never under 8 ulps."""
+    """Error against float64: at most four times what the naive loop makes, never under 8 ulps.
+
+    The loop may be lucky where an input is ill-conditioned; what rounding the inputs alone makes
+    counts as the loop's error too.
+    """
     case = data.draw(cases(id))
     single = mapped(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
     widened = mapped(lambda x: x.astype(np.float64) if x.dtype.kind == "f" else x, single)
     exact, ours = outputs(case.function(**widened)), outputs(case.function(**single))
-    naive = outputs(oracle(id)(**single))
-    for y, a, b in zip(exact, ours, naive, strict=True):
-        floor = 8 * np.finfo(np.float32).eps
-        assert difference(a, y) <= max(4 * difference(b, y), floor)
+    eps = np.finfo(np.float32).eps
+
+    def rounded(x):
+        ulps = eps / 2 * np.sign(case.rng.standard_normal(x.shape))
+        return x * (1 + ulps) if x.dtype.kind == "f" else x
+
+    others = [outputs(oracle(id)(**single))]
+    others += [outputs(case.function(**mapped(rounded, widened))) for _ in range(6)]
+    for i, (y, a) in enumerate(zip(exact, ours, strict=True)):
+        made = max(difference(other[i], y) for other in others)
+        assert difference(a, y) <= max(4 * made, 8 * eps)
 
 
 @pytest.mark.parametrize("id", IDS)
