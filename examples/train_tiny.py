@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -35,6 +36,7 @@ from vtnp.models import parts
 from vtnp.video import VideoError
 
 _EVALUATIONS = 8
+_NEEDED = ("matplotlib", "safetensors", "sklearn", "tqdm")
 _DEFAULTS = {"model": "timesformer", "steps": 240, "batch": 32, "seed": 0, "dtype": "float32"}
 
 
@@ -123,11 +125,17 @@ _count.__name__ = "whole number >= 1"
 
 def prepared(options: argparse.Namespace) -> tuple[Run, State]:
     """Make all that a run needs out of its options, and write its first checkpoint."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise BadInputError(f"{', '.join(missing)} not found: pip install 'vtnp[examples]'")
     device = chosen_device(options.device)
     checkpoint = runs.read(options.resume) if options.resume else None
     settings = settled(options, checkpoint)
     video = options.video or (checkpoint.video if checkpoint else None)
-    task = paces_of(video) if video else moving_digits()
+    try:
+        task = paces_of(video) if video else moving_digits()
+    except ImportError as error:
+        raise BadInputError(str(error)) from None
     if checkpoint and checkpoint.data != task.digest:
         raise BadInputError(f"{checkpoint.path} was trained on other clips than {task.name}")
     model = MODELS[settings.model]

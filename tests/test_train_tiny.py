@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -318,6 +319,18 @@ def test_every_scheme_trains(scheme):
     assert told["settings"]["scheme"] == scheme
 
 
+def test_arrays_of_another_library_train_alike(monkeypatch):
+    """As CuPy's do on a GPU: everything between a device and back goes through the array API."""
+    torch = pytest.importorskip("torch")
+    expected, _ = trained(*QUICK, "--dtype", "float64", out="numpy")
+    there = train_tiny.Device(lambda x: torch.tensor(np.asarray(x)), np.asarray)
+    monkeypatch.setattr(train_tiny, "chosen_device", lambda name: there)
+    arrays, _ = trained(*QUICK, "--dtype", "float64", out="torch")
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        assert np.allclose(array, expected[name], rtol=1e-6, atol=1e-9)
+
+
 def test_training_lowers_the_loss():
     losses = trained("--steps", "30", "--batch", "8")[1]["figures"]["losses"]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
@@ -462,6 +475,32 @@ def test_a_missing_gpu(capsys):
     if find_spec("cupy"):
         pytest.skip("CuPy is installed")
     assert "needs CuPy: pip install 'vtnp[gpu]'" in refused(capsys, "--device", "cuda")
+
+
+def test_a_gpu_that_is_not_there(capsys, monkeypatch):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def fail():
+        raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    runtime = SimpleNamespace(getDevice=fail, CUDARuntimeError=CUDARuntimeError)
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert "finds no GPU: cudaErrorNoDevice" in refused(capsys, "--device", "cuda")
+
+
+def test_what_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "vtnp[video]" in refused(capsys, "--video", str(BIKES))
+    monkeypatch.setattr(train_tiny, "find_spec", lambda name: None if name == "tqdm" else name)
+    assert "tqdm not found: pip install 'vtnp[examples]'" in refused(capsys)
+
+
+def test_a_loss_that_is_no_number(capsys, monkeypatch):
+    monkeypatch.setattr(training, "rate", lambda step, steps: math.inf)
+    with np.errstate(all="ignore"):
+        assert "the loss is nan at step 2" in refused(capsys, *QUICK)
 
 
 @pytest.fixture(scope="module")

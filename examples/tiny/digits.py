@@ -65,4 +65,4 @@ def moving_digits() -> Task:
     images = np.repeat(digits.held_out, _CLIPS_OF_EACH, axis=0)
     labels = np.arange(len(images)) % len(DIRECTIONS)
     held_out = fly(images, rng.integers(SIDE, size=(len(images), 2)), labels)
-    return standardised("flying digits", tuple(DIRECTIONS), clips, (held_out, labels))
+    return standardised("digits flying on a torus", tuple(DIRECTIONS), clips, (held_out, labels))

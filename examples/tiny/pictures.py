@@ -39,21 +39,22 @@ def learning_curve(
     if len(losses) >= 2 * width:
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
         middle = steps[(width - 1) // 2 :][: len(smooth)]
-        above.plot(middle, smooth, color="tab:blue", label=f"mean of {width} steps around")
+        above.plot(middle, smooth, color="tab:blue", label=f"mean of {width} steps")
     above.set(ylabel="training loss (cross entropy)", ylim=(0, None))
-    above.legend(loc="upper right")
     at, values = zip(*accuracies, strict=True)
     percent = 100 * np.array(values)
     below.plot(at, percent, color="tab:orange", marker="o", label="held-out clips")
     below.axhline(100 * chance, color="gray", linestyle="--", label=f"chance, {chance:.1%}")
+    up = values[-1] < 0.5
     below.annotate(
-        f"{values[-1]:.1%}", (at[-1], percent[-1]), (0, -8), textcoords="offset points",
-        ha="right", va="top",
+        f"{values[-1]:.1%}", (at[-1], percent[-1]), (0, 8 if up else -8),
+        textcoords="offset points", ha="right", va="bottom" if up else "top",
     )  # fmt: skip
     below.set(xlabel="step", ylabel="accuracy (%)", ylim=(0, 103))
-    below.legend(loc="center right")
     for axes in (above, below):
         axes.grid(alpha=0.3)
+        # Above the axes, where no curve can run through it.
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     _save(figure, path)
 
 
@@ -86,7 +87,9 @@ def attention_maps(path: Path, title: str, examples: list[Example]) -> None:
             )  # fmt: skip
             halfway = (darkest + brightest) / 2
             if image.min() < halfway < image.max():
-                below.contour(image, levels=[halfway], colors="deepskyblue", linewidths=1)
+                below.contour(
+                    image, levels=[halfway], colors="deepskyblue", linewidths=1, linestyles="solid"
+                )
             above.set_title(f"frame {frame + 1}", fontsize=10)
         for axes in (*plain, *laid):
             axes.set(xticks=[], yticks=[])
