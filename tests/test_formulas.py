@@ -27,7 +27,9 @@ def oracle(id: str):
 
 
 def outputs(result) -> list:
-    return list(result) if isinstance(result, tuple) else [result]
+    """Return the arrays among the results; what else there is, the oracle alone looks at."""
+    results = result if isinstance(result, tuple) else (result,)
+    return [y for y in results if hasattr(y, "dtype")]
 
 
 def paired(y, cotangent):

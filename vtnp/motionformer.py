@@ -134,9 +134,9 @@ def orthogonal_prototypes(
     chosen = []
     for _ in range(r):
         index = xp.expand_dims(xp.argmin(score, axis=-1), axis=-1)
-        cosine = xp.abs(xp.vecdot(directions, _rows(directions, index)))
-        score = xp.where(place == index, 3.0, xp.maximum(score, cosine))
         chosen.append(index)
+        cosine = xp.abs(xp.vecdot(directions, _row(directions, place == index)))
+        score = xp.where(place == index, 3.0, xp.maximum(score, cosine))
     return xp.concat(chosen, axis=-1)
 
 
@@ -169,14 +169,11 @@ def _directions(x: Array) -> Array:
     return x / xp.where(length == 0.0, 1.0, length)
 
 
-def _rows(x: Array, index: Array) -> Array:
-    """Return the rows `*b r d` of x, `*b n d`, that index, `*b r`, names."""
+def _row(x: Array, here: Array) -> Array:
+    """Return the one row of x, `*b n d`, that is marked, as `*b 1 d`."""
     xp = namespace(x)
-    *batch, n, d = x.shape
-    r, count = index.shape[-1], math.prod(batch)
-    first = xp.expand_dims(xp.arange(count, device=device(x)) * n, axis=-1)
-    flat = xp.reshape(xp.reshape(index, (count, r)) + first, (count * r,))
-    return xp.reshape(xp.take(xp.reshape(x, (count * n, d)), flat, axis=0), (*batch, r, d))
+    # Not take: on Dask an index that is computed breaks x into as many chunks as it has numbers.
+    return xp.sum(xp.where(here[..., None], x, 0.0), axis=-2, keepdims=True)
 
 
 @spec("trajectory-prototypes")
@@ -202,9 +199,12 @@ def trajectory_prototypes(
     """
     *batch, t, s, d = candidates.shape
     shape = (*batch, 1, t * s, d) if shared else (*batch, t, s, d)
-    rows = namespace(candidates).reshape(candidates, shape)
+    source = candidates if gradient else constant(candidates)
+    rows = namespace(source).reshape(source, shape)
     index = orthogonal_prototypes(rows, r, start=start, rng=rng)
-    return _rows(rows if gradient else constant(rows), index)
+    xp = namespace(rows)
+    place = xp.arange(rows.shape[-2], device=device(rows))
+    return xp.concat([_row(rows, place == index[..., k, None]) for k in range(r)], axis=-2)
 
 
 @spec("prototype-trajectory-tokens")
@@ -269,8 +269,10 @@ def trajectory_self_attention(
     )
     y_cls = attention(Q[..., :1, :], K, V)
     Q, K, V = (_unflat(x[..., 1:, :], (t, s)) for x in (Q, K, V))
-    exact = prototypes is None
-    Y_tilde = trajectory_tokens(Q, K, V) if exact else _through_prototypes(Q, K, V, **prototypes)
+    if prototypes is None:
+        Y_tilde = trajectory_tokens(Q, K, V)
+    else:
+        Y_tilde = _through_prototypes(Q, K, V, **prototypes)
     y = _second_stage(Y_tilde, params["trajectory"], value_projection=value_projection)
     xp = namespace(y, y_cls)
     y = xp.concat([y_cls, xp.reshape(y, (*y.shape[:-3], t * s, y.shape[-1]))], axis=-2)

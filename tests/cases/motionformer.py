@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.cases import Draw, builds
 from tests.cases.encoder import network, norm, projections
+from tests.trees import mapped
 
 
 @builds("trajectory-attention")
@@ -97,6 +98,7 @@ def choice_among(draw: Draw) -> dict[str, Any]:
 def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
     layer_sizes(draw)
     value_projection = draw.chance()
+    # Small weights: where every softmax has nearly decided, differences see nothing but curvature.
     params = {
         "attention": projections(draw),
         "trajectory": second(draw, value_projection=value_projection),
@@ -104,7 +106,7 @@ def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
     return {
         "z": draw.array("*b t s d"),
         "cls": draw.array("*b d"),
-        "params": params,
+        "params": mapped(lambda W: 0.4 * W, params),
         "value_projection": value_projection,
         "prototypes": choice_among(draw) if draw.chance() else None,
     }
@@ -113,5 +115,6 @@ def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
 @builds("trajectory-layer")
 def trajectory_layer(draw: Draw) -> dict[str, Any]:
     args = trajectory_self_attention(draw)
-    args["params"] |= {"norm_1": norm(draw), "norm_2": norm(draw), "feed_forward": network(draw)}
+    rest = {"norm_1": norm(draw), "norm_2": norm(draw), "feed_forward": network(draw)}
+    args["params"] |= mapped(lambda W: 0.4 * W, rest)
     return args
