@@ -32,7 +32,8 @@ class NystromformerConfig:
 
     frames, image, patch, channels: of the video, image = (height, width), patch = (frames, height,
     width). d, heads, d_f, layers: of the layers. landmarks, pinv, iterations, start: as in
-    nystrom-attention. kernel: weights of the convolution along the sequence; 0 for none.
+    nystrom-attention. kernel: weights of the convolution along the sequence, 0 for none; one of more
+    than twice a frame's tokens reaches the same place in the frames before and after.
     """
 
     frames: int = 32
@@ -74,7 +75,7 @@ CONFIGS: Mapping[str, NystromformerConfig] = MappingProxyType({
     "nystromformer-long": replace(_BASE, frames=1024, landmarks=256),
     "nystromformer-tiny": NystromformerConfig(
         frames=8, image=(16, 16), patch=(1, 4, 4), channels=1, d=24, heads=4, d_f=48, layers=2,
-        landmarks=16, kernel=5, classes=4,
+        landmarks=16, kernel=33, classes=4,
     ),
 })  # fmt: skip
 
