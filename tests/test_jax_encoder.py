@@ -64,3 +64,9 @@ def test_a_fully_masked_row_has_gradient_zero():
     mask = jax.numpy.asarray(np.zeros((4, 4), bool))
     gradient = jax.grad(lambda Q: (vtnp.attention_weights(Q, K, mask=mask) ** 2).sum())(Q)
     assert np.all(np.asarray(gradient) == 0.0)
+
+
+def test_softmax_of_nothing_is_nan_in_jax_and_zero_here():
+    row = jax.numpy.full((1, 3), -np.inf)
+    assert np.all(np.isnan(np.asarray(jax.nn.softmax(row))))
+    assert np.all(np.asarray(vtnp.softmax(row)) == 0.0)
