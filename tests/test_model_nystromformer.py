@@ -80,16 +80,20 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
     assert loss(parts.mapped(lambda x: x - next(step), params), video, label, TINY) < before
 
 
-def test_exact_inverse_has_huge_gradients_at_random_weights():
-    params, video = drawn(TINY)
-    label = np.eye(TINY.classes)[[0, 3]]
-    largest = {}
-    for pinv in ("iterative", "exact"):
-        config = replace(TINY, landmarks=4, pinv=pinv)
-        _, gradient = value_and_grad(loss)(params, video, label, config)
-        largest[pinv] = max(np.max(np.abs(g)) for _, g in parts.leaves(gradient))
-    assert np.isfinite(largest["exact"])
-    assert largest["exact"] > 100.0 * largest["iterative"]
+def largest_gradient(config, seed):
+    rng = np.random.default_rng(seed)
+    video = rng.standard_normal((2, *config.video, config.channels))
+    params, label = init(rng, config), np.eye(config.classes)[[0, 3]]
+    _, gradient = value_and_grad(loss)(params, video, label, config)
+    return max(np.max(np.abs(g)) for _, g in parts.leaves(gradient))
+
+
+def test_exact_inverse_has_unbounded_gradients_at_random_weights():
+    """Finite, but of some draws hundreds of times larger than the iteration's."""
+    exact = [largest_gradient(replace(TINY, pinv="exact"), seed) for seed in range(4)]
+    iterative = [largest_gradient(TINY, seed) for seed in range(4)]
+    assert max(iterative) < 1.0
+    assert 50.0 < max(exact) < np.inf
 
 
 # The formulas are read on every library one by one; JAX and Dask would take long over a model.

@@ -4,8 +4,8 @@ The paper has language models only. Here tokens of space and time are one sequen
 frame, so that a landmark is the mean of neighbouring places; positions are learned, layers are
 normalised before, and the mean of all tokens is what is classified. Unlike in the released models
 the start value of the pseudo-inverse is each matrix's own, so that no video of a batch changes the
-logits of another. The exact pseudo-inverse is no choice for training from scratch: as long as all
-scores are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
+logits of another. The exact pseudo-inverse is no choice for training from scratch: while all scores
+are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ class NystromformerConfig:
 
     frames, image, patch, channels: of the video, image = (height, width), patch = (frames, height,
     width). d, heads, d_f, layers: of the layers. landmarks, pinv, iterations, start: as in
-    nystrom-attention. kernel: weights of the convolution along the sequence, 0 for none; one of more
-    than twice a frame's tokens reaches the same place in the frames before and after.
+    nystrom-attention. kernel: weights of the convolution along the sequence, 0 for none; more than
+    twice the tokens of a frame reach the same place in the frames before and after.
     """
 
     frames: int = 32
