@@ -301,12 +301,14 @@ def space_one_softmax(z, cls, params, **options):
 
 @mistake("space-layer", "class-token-of-the-first-frame")
 def space_first_frame(z, cls, params, **options):
-    return _fed_forward(*_first_frame(z, cls, params, **options), params)
+    z, cls = _first_frame(z, cls, params, **options)
+    return _fed_forward(z, cls, params)
 
 
 @mistake("space-layer", "class-token-summed")
 def space_summed(z, cls, params, **options):
-    return _fed_forward(*_summed(z, cls, params, **options), params)
+    z, cls = _summed(z, cls, params, **options)
+    return _fed_forward(z, cls, params)
 
 
 @mistake("joint-layer", "frames-apart")
@@ -355,7 +357,8 @@ def _divided_after(time_step, space_step=None):
         if space_step is None:
             rest = [("space", "mean", params["space"])]
             return _layer(y, cls, params, rest, **options)
-        return _fed_forward(*space_step(y, cls, params["space"]), params)
+        y, cls = space_step(y, cls, params["space"])
+        return _fed_forward(y, cls, params)
 
     return wrong
 
