@@ -5,13 +5,16 @@ video has; and with "space_only" it does not average the frames, so that one vid
 gives t rows of logits.
 """
 
+from dataclasses import replace
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
 
+import vtnp
 from tests import timesformer_weights as weights
-from tests.compare import assert_close
+from tests.compare import assert_close, difference
 from tests.trees import leaves
 from vtnp.models import parts
 from vtnp.models.timesformer import TimeSformerConfig, apply
@@ -105,6 +108,45 @@ def test_logits_and_every_gradient(scheme):
     found = dict(leaves(tree))
     for path, value in leaves(wanted):
         assert_close(found[path], value, within=WITHIN, what=str(path))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "layer"), [("divided", vtnp.divided_layer), ("joint", vtnp.joint_layer)]
+)
+def test_every_hidden_state(scheme, layer):
+    """Theirs stand place by place, time fastest, behind the class token."""
+    config = config_of(scheme)
+    peer, video = peer_of(config), videos(config)
+    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    theirs = peer.timesformer(channels_first(video), output_hidden_states=True)
+
+    def in_their_order(z, cls):
+        tokens = np.swapaxes(z, -3, -2).reshape(len(z), -1, config.d)
+        return np.concatenate([cls[:, None], tokens], axis=1)
+
+    x = vtnp.patch_tokens(video, size=(1, config.patch, config.patch))
+    e_pos = params["e_space"] + params["e_time"][:, None]
+    z = vtnp.space_time_embedding(x, e_pos=e_pos, **params["embedding"])
+    cls = np.broadcast_to(params["cls"] + params["e_cls"], (len(video), config.d))
+    states = [(z, cls)]
+    for of_layer in params["layers"]:
+        states.append(layer(*states[-1], of_layer))
+    assert len(theirs.hidden_states) == len(states)
+    for ours, state in zip(states, theirs.hidden_states, strict=True):
+        assert_close(in_their_order(*ours), state.detach().numpy(), within=WITHIN)
+    final = vtnp.layer_norm(in_their_order(*states[-1]), **params["norm"], eps=config.eps)
+    assert_close(final, theirs.last_hidden_state.detach().numpy(), within=WITHIN)
+
+
+def test_twice_as_many_frames_as_its_config_says_run_and_are_wrong():
+    config = config_of("divided")
+    peer = peer_of(config)
+    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    video = videos(replace(config, frames=2 * config.frames))
+    theirs = peer(channels_first(video)).logits.detach().numpy()
+    # Its positions in time are the nearest of its table, which alone would be right.
+    longer = {**params, "e_time": np.repeat(params["e_time"], 2, axis=0)}
+    assert difference(theirs, apply(longer, video, config)) > 1e-3
 
 
 def test_space_only_without_the_mean_is_one_frame_at_a_time():
