@@ -237,6 +237,33 @@ def test_options_reach_every_layer():
     assert difference(model.apply(params, video, other), model.apply(params, video, TINY)) > 1e-3
 
 
+EFFECTS = {
+    "0.4": {"cls_in_time": "key"},
+    "4.1": {"cls_in_time": "all", "cls_in_space": "all"},
+    "2.4": {"order": "space-time"},
+    "2.8": {},
+}
+
+
+@pytest.mark.parametrize(("effect", "options"), EFFECTS.items())
+def test_paper_and_code_differ_by_what_the_page_says(effect, options):
+    """Root mean square change of the logits over their spread; without options, without fc."""
+    config = replace(TINY, frames=8, image=(32, 32), patch=8, d=48, d_f=192, layers=4)
+    params, video = drawn(config), videos(config, batch=(8,))
+    before = model.apply(params, video, config)
+    if not options:
+        bare = [
+            {**layer, "time": {k: v for k, v in layer["time"].items() if k != "fc"}}
+            for layer in params["layers"]
+        ]
+        params = {**params, "layers": bare}
+    after = model.apply(params, video, replace(config, options=options))
+    spread = np.sqrt(np.mean((before - before.mean(axis=0)) ** 2))
+    change = np.sqrt(np.mean((after - before) ** 2)) / spread
+    assert f"{change:.2g}" == effect
+    assert f"| {effect} |" in vtnp.formula("divided-layer").page
+
+
 def test_wrong_sizes_are_refused():
     params = model.init(np.random.default_rng(0), TINY)
     longer = replace(TINY, frames=5)
