@@ -144,9 +144,11 @@ VSpace.mappings = _ByType(VSpace.mappings, ArraySpace)
 # --- NumPy's arrays -------------------------------------------------------------------------------
 
 # What operators on autograd's own box meet, and what autograd 1.9 gets wrong or slowly there:
-# powers and selections of float32 had float64 gradients, selections were never un-broadcast, and
-# basic indices went through np.add.at.
+# powers and selections of float32 had float64 gradients, selections were never un-broadcast,
+# basic indices went through np.add.at, and a matrix times a batch took an outer product for each
+# element.
 rules.elementwise(anp.power, *rules.POWER)
+rules.linear(anp.matmul, *rules.MATMUL)
 # autograd.numpy.where is a plain function around the primitive.
 rules.selection(tracer.trace_primitives_map[np.where])
 defvjp(

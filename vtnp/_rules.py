@@ -114,7 +114,7 @@ def elementwise(function: Function, *partials: Function) -> None:
     defjvp(function, *(jvp(i) for i in range(len(partials))))
 
 
-def _linear(function: Function, *transposes: Function) -> None:
+def linear(function: Function, *transposes: Function) -> None:
     """Register a function linear in each array, with adjoints transposes[i](g, *args, **kwargs)."""
 
     def vjp(i: int) -> Function:
@@ -269,8 +269,8 @@ def _extremum(function: Function) -> None:
     )
 
 
-_linear(sum, _unsum)
-_linear(mean, _unmean)
+linear(sum, _unsum)
+linear(mean, _unmean)
 _extremum(max)
 _extremum(min)
 
@@ -279,7 +279,7 @@ def _suffix_sum(g: Array, x: Array, axis: int, **options: Any) -> Array:
     return flip(running_sum(flip(g, axis=axis), axis=axis), axis=axis)
 
 
-_linear(running_sum, _suffix_sum)
+linear(running_sum, _suffix_sum)
 
 
 # --- Products -------------------------------------------------------------------------------------
@@ -295,19 +295,47 @@ def _unmatmul(g: Array, x: Array, y: Array, adjoint: Function) -> Array:
     )
 
 
+def _of_right(g: Array, x: Array, y: Array) -> Array:
+    """The adjoint with respect to y, x^T g summed over the batch axes along which y was stretched.
+
+    Those axes are folded into the rows that the product sums over anyway: one matrix times a large
+    batch would else need an outer product for each element of the batch.
+    """
+    lead = len(shape_of(g)) - 2
+    padded = [(1,) * (lead + 2 - len(shape_of(a))) + shape_of(a) for a in (g, x, y)]
+    sizes, _, of_y = padded
+    folded = [i for i in range(lead) if of_y[i] == 1 != sizes[i]]
+    if folded:
+        g, x = (_rows_of(a, shape, folded) for a, shape in zip((g, x), padded, strict=False))
+    return reshape(matmul(matrix_transpose(x), g), shape_of(y))
+
+
+def _rows_of(a: Array, shape: tuple[int, ...], folded: list[int]) -> Array:
+    """Fold batch axes of a, of that shape, into its rows."""
+    kept = [i for i in range(len(shape) - 2) if i not in folded]
+    a = permute_dims(reshape(a, shape), (*kept, *folded, len(shape) - 2, len(shape) - 1))
+    rows = math.prod(shape[i] for i in folded) * shape[-2]
+    return reshape(a, (*(shape[i] for i in kept), rows, shape[-1]))
+
+
+def _of_left(g: Array, x: Array, y: Array) -> Array:
+    t = matrix_transpose
+    return t(_of_right(t(g), t(y), t(x)))
+
+
 def _unmatmul_x(g: Array, x: Array, y: Array) -> Array:
-    out = _unmatmul(g, x, y, lambda g, x, y: _fit(matmul(g, matrix_transpose(y)), x))
-    return reshape(out, shape_of(x))
+    return reshape(_unmatmul(g, x, y, _of_left), shape_of(x))
 
 
 def _unmatmul_y(g: Array, x: Array, y: Array) -> Array:
-    out = _unmatmul(g, x, y, lambda g, x, y: _fit(matmul(matrix_transpose(x), g), y))
-    return reshape(out, shape_of(y))
+    return reshape(_unmatmul(g, x, y, _of_right), shape_of(y))
 
 
-_linear(matrix_transpose, lambda g, x: matrix_transpose(g))
-_linear(matmul, _unmatmul_x, _unmatmul_y)
-_linear(
+linear(matrix_transpose, lambda g, x: matrix_transpose(g))
+MATMUL = (_unmatmul_x, _unmatmul_y)
+
+linear(matmul, *MATMUL)
+linear(
     vecdot,
     lambda g, x, y, axis=-1: _fit(multiply(expand_dims(g, axis=axis), y), x),
     lambda g, x, y, axis=-1: _fit(multiply(expand_dims(g, axis=axis), x), y),
@@ -342,7 +370,7 @@ def _untensordot_y(g: Array, x: Array, y: Array, axes: Any = 2) -> Array:
     return permute_dims(out, tuple(places.index(i) for i in range(len(places))))
 
 
-_linear(tensordot, _untensordot_x, _untensordot_y)
+linear(tensordot, _untensordot_x, _untensordot_y)
 
 
 def _sandwich(left: Array, middle: Array, right: Array) -> Array:
@@ -403,23 +431,23 @@ def _unrepeat(g: Array, x: Array, repeats: int, *, axis: int) -> Array:
     return sum(reshape(g, (*before, repeats, *after)), axis=axis + 1)
 
 
-_linear(permute_dims, _unpermute)
-_linear(moveaxis, lambda g, x, source, destination: moveaxis(g, destination, source))
-_linear(reshape, _reshape_back)
-_linear(expand_dims, _reshape_back)
-_linear(squeeze, _reshape_back)
-_linear(broadcast_to, lambda g, x, shape: _fit(g, x))
-_linear(flip, lambda g, x, axis=None: flip(g, axis=axis))
-_linear(roll, _unroll)
-_linear(tile, _untile)
-_linear(repeated, _unrepeat)
-_linear(tril, lambda g, x, k=0: tril(g, k=k))
-_linear(triu, lambda g, x, k=0: triu(g, k=k))
+linear(permute_dims, _unpermute)
+linear(moveaxis, lambda g, x, source, destination: moveaxis(g, destination, source))
+linear(reshape, _reshape_back)
+linear(expand_dims, _reshape_back)
+linear(squeeze, _reshape_back)
+linear(broadcast_to, lambda g, x, shape: _fit(g, x))
+linear(flip, lambda g, x, axis=None: flip(g, axis=axis))
+linear(roll, _unroll)
+linear(tile, _untile)
+linear(repeated, _unrepeat)
+linear(tril, lambda g, x, k=0: tril(g, k=k))
+linear(triu, lambda g, x, k=0: triu(g, k=k))
 
 
 # --- Dtypes ---------------------------------------------------------------------------------------
 
-_linear(converted, lambda g, x, dtype, **options: cast(g, x))
+linear(converted, lambda g, x, dtype, **options: cast(g, x))
 
 
 # --- Many arrays ----------------------------------------------------------------------------------
@@ -452,7 +480,7 @@ defjvp(getitem, "same")
 defjvp(ungetitem, "same")
 
 
-_linear(taken, lambda g, x, indices, axis: scatter(g, indices, shape_of(x), axis))
-_linear(scatter, lambda h, g, indices, shape, axis: taken(h, indices, axis=axis))
-_linear(taken_along, lambda g, x, indices, axis: scatter_along(g, indices, shape_of(x), axis))
-_linear(scatter_along, lambda h, g, indices, shape, axis: taken_along(h, indices, axis=axis))
+linear(taken, lambda g, x, indices, axis: scatter(g, indices, shape_of(x), axis))
+linear(scatter, lambda h, g, indices, shape, axis: taken(h, indices, axis=axis))
+linear(taken_along, lambda g, x, indices, axis: scatter_along(g, indices, shape_of(x), axis))
+linear(scatter_along, lambda h, g, indices, shape, axis: taken_along(h, indices, axis=axis))

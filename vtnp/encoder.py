@@ -46,8 +46,8 @@ def head_projection(
     Notes: the survey prints no bias; all published video models have one.
     """
     xp = namespace(x, W, bias)
-    y = xp.expand_dims(x, axis=-3) @ W
-    return y if bias is None else y + xp.expand_dims(bias, axis=-2)
+    y = biased(xp.tensordot(x, W, axes=((x.ndim - 1,), (1,))), bias)
+    return xp.moveaxis(y, -2, -3)
 
 
 @spec("head-merge")
@@ -65,7 +65,8 @@ def head_merge(
     Raises ShapeError.
     Notes: equal to concatenating the heads and multiplying by the stacked W_c.
     """
-    return biased(namespace(y, W_c).sum(y @ W_c, axis=-3), bias)
+    xp = namespace(y, W_c)
+    return biased(xp.tensordot(y, W_c, axes=((y.ndim - 3, y.ndim - 1), (0, 1))), bias)
 
 
 @spec("attention-weights")
@@ -329,9 +330,29 @@ def pre_norm_layer(
     Raises ShapeError; FormulaError.
     Notes: a stack of these ends with one more layer norm, which belongs to the model.
     """
-    normalised = layer_norm(x, **params["norm_1"], eps=eps)
-    y = x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
+    y = self_attention_step(x, params, mask=mask, eps=eps)
     return feed_forward_step(y, params, eps=eps, activation=activation)
+
+
+@spec("self-attention-step")
+def self_attention_step(
+    x: Float[Array, "*b n d"],
+    params: Mapping[str, Any],
+    *,
+    mask: Bool[Array, "*#b n n"] | None = None,
+    eps: float,
+) -> Float[Array, "*b n d"]:
+    """Add to every token what it reads from all tokens, normalised.
+
+    y = x + MHSA(LN_1(x))
+
+    x: tokens. params: norm_1 {gamma, beta}, attention {W_q, W_k, W_v, W_c, b_q?, b_k?, b_v?,
+    b_c?}; others are not looked at. mask: as in multi-head-self-attention. eps: of the norm.
+    Raises ShapeError; FormulaError.
+    Notes: the first half of pre-norm-layer; models that attend twice in a layer take two of them.
+    """
+    normalised = layer_norm(x, **params["norm_1"], eps=eps)
+    return x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
 @spec("feed-forward-step")
