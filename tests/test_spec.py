@@ -71,6 +71,11 @@ def test_a_mask_broadcasts_onto_the_batch(formula):
         formula(Q, K, mask=ones(3, 5))
 
 
+def test_a_mask_may_come_before_what_it_broadcasts_onto(formula):
+    Q, K, mask = np.ones((2, 3, 4)), np.ones((2, 5, 4)), np.ones((3, 5), bool)
+    assert vtnp.attention_weights(mask=mask, Q=Q, K=K).shape == (2, 3, 5)
+
+
 def test_mixtures_are_refused(formula):
     Q, K = ones(3, 4), ones(5, 4)
     with pytest.raises(TypeError, match=r"mix dtypes \(Q: float64, K: float32\)"):

@@ -138,7 +138,8 @@ def _argument(name: str, hint: Any) -> Argument | None:
 def check_arguments(entry: Entry, given: list[tuple[Argument, Any]]) -> Bound:
     """Raise TypeError or ShapeError unless the arrays fit the signature; return the axes bound."""
     bound: Bound = {}
-    for argument, value in given:
+    # Masks last, whatever the order of keywords: they may lack the batch axes that others bind.
+    for argument, value in sorted(given, key=lambda pair: pair[0].shape.broadcasts):
         _check_is_array(entry, argument, value)
         wrong = bind(argument.shape, tuple(value.shape), bound)
         if wrong is not None:
