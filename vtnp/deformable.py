@@ -122,7 +122,7 @@ def sampling_positions(
     Raises ShapeError.
     Notes: nothing is cut off: what lies outside the grid, sampled-sum decides.
     """
-    return p[:, None, None, :] + offsets
+    return offsets + p[:, None, None, :]
 
 
 @spec("sampled-sum")

@@ -1,0 +1,171 @@
+"""Inputs for the formulas of vtnp.deformable.
+
+Samples lie within the grid, half outside and far outside of it, and never so close to a row or a
+column that a difference quotient would reach across: there the interpolation has a kink.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tests.cases import Draw, builds
+from tests.cases.encoder import network, norm
+
+GRIDS = ((2, 3), (3, 2), (1, 4), (3, 4))
+_MARGIN = 0.01
+
+
+def grid_of(draw: Draw) -> dict[str, Any]:
+    h, w = GRIDS[int(draw.rng.integers(len(GRIDS)))]
+    draw.sizes |= {"h": h, "w": w, "s": h * w}
+    return {"grid": (h, w), "padding": "zeros" if draw.chance() else "border"}
+
+
+def frames_of(draw: Draw) -> None:
+    t, u = (2, 5) if draw.chance() else (5, 2)
+    draw.sizes |= {"t": t, "u": u, "points": 3}
+
+
+def off_kinks(draw: Draw, motion: np.ndarray, offsets_of: Any) -> np.ndarray:
+    """Draw the motion of the pairs anew whose offsets, `pairs numbers`, are nearly whole."""
+    while True:
+        offsets = offsets_of(motion)
+        near = (np.abs(offsets - np.round(offsets)) < _MARGIN).any(axis=-1)
+        if not near.any():
+            return motion
+        motion = np.where(near[..., None], draw.rng.standard_normal(motion.shape), motion)
+
+
+def flat(W: np.ndarray, first: int) -> np.ndarray:
+    """Join all axes from `first` on."""
+    return W.reshape(*W.shape[:first], -1)
+
+
+@builds("motion-embedding")
+def motion_embedding(draw: Draw) -> dict[str, Any]:
+    args = {"motion": draw.array("*b t s u 2"), "E": draw.array("2 d")}
+    return {**args, "bias": draw.array("d")} if draw.chance() else args
+
+
+@builds("deformable-logits")
+def deformable_logits(draw: Draw) -> dict[str, Any]:
+    args = {"q": draw.array("*b t s d"), "m": draw.array("*b t s u d")}
+    args["W_alpha"] = draw.array("d points")
+    return {**args, "bias": draw.array("points")} if draw.chance() else args
+
+
+@builds("deformable-weights")
+def deformable_weights(draw: Draw) -> dict[str, Any]:
+    return {"logits": 2.0 * draw.array("*b t s u points")}
+
+
+@builds("sampling-offsets")
+def sampling_offsets(draw: Draw) -> dict[str, Any]:
+    args = {"q": draw.array("*b t s d"), "m": draw.array("*b t s u d")}
+    args["W_delta"] = draw.array("d points 2")
+    return {**args, "bias": draw.array("points 2")} if draw.chance() else args
+
+
+@builds("token-places")
+def token_places(draw: Draw) -> dict[str, Any]:
+    return {"h": draw.size("h"), "w": draw.size("w"), "like": draw.array("d")}
+
+
+@builds("sampled-sum")
+def sampled_sum(draw: Draw) -> dict[str, Any]:
+    options = grid_of(draw)
+    frames_of(draw)
+    shape = draw.shape("*b t s u points 2")
+    beyond = (options["grid"][1], options["grid"][0])
+    whole = np.floor(draw.rng.uniform(-2, np.array(beyond) + 1, shape))
+    return {
+        "v": draw.array("*b u s d"),
+        "positions": whole + draw.rng.uniform(_MARGIN, 1 - _MARGIN, shape),
+        "alpha": draw.array("*b t s u points"),
+        **options,
+    }
+
+
+@builds("deformable-attention")
+def deformable_attention(draw: Draw) -> dict[str, Any]:
+    options = grid_of(draw)
+    frames_of(draw)
+    args = {
+        "z": draw.array("*b t s d"),
+        "q": draw.array("*b t s d"),
+        "v": draw.array("*b u s d"),
+        "W_alpha": draw.array("d points"),
+        "W_delta": 0.6 * draw.array("d points 2"),
+    }
+    if draw.chance():
+        args |= {"b_alpha": draw.array("points"), "b_delta": draw.array("points 2")}
+    bias = np.ravel(args.get("b_delta", 0.0))
+
+    def offsets(m: np.ndarray) -> np.ndarray:
+        return (args["q"][..., None, :] + m) @ flat(args["W_delta"], 1) + bias
+
+    return {**args, "m": off_kinks(draw, draw.array("*b t s u d"), offsets), **options}
+
+
+def clips_of(draw: Draw) -> dict[str, Any]:
+    clips, u = ((1, 3), (2, 2), (3, 1), (2, 3))[int(draw.rng.integers(4))]
+    draw.sizes |= {"t": clips * u, "u": u, "heads": 2, "points": 3, "d": 7, "d_v": 5, "d_f": 4}
+    return {**grid_of(draw), "clips": clips}
+
+
+def weights(draw: Draw) -> dict[str, Any]:
+    params = {
+        "W_q": 0.4 * draw.array("d d"),
+        "W_v": 0.4 * draw.array("heads d d_v"),
+        "W_alpha": draw.array("heads d points"),
+        "W_delta": 0.5 * draw.array("heads d points 2"),
+        "W_c": 0.4 * draw.array("heads d_v d"),
+    }
+    if draw.chance():
+        params |= {
+            "b_q": draw.array("d"),
+            "b_v": draw.array("heads d_v"),
+            "b_alpha": draw.array("heads points"),
+            "b_delta": draw.array("heads points 2"),
+            "b_c": draw.array("d"),
+        }
+    return params
+
+
+def offsets_of_heads(q: np.ndarray, m: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+    """Return all offsets of each pair, side by side."""
+    W_delta = flat(np.moveaxis(params["W_delta"], 0, 1), 1)
+    return (q[..., None, :] + m) @ W_delta + np.ravel(params.get("b_delta", 0.0))
+
+
+@builds("deformable-self-attention")
+def deformable_self_attention(draw: Draw) -> dict[str, Any]:
+    options, params = clips_of(draw), weights(draw)
+    z = draw.array("*b t s d")
+    q = z @ params["W_q"] + params.get("b_q", 0.0)
+    m = off_kinks(draw, draw.array("*b t s u d"), lambda m: offsets_of_heads(q, m, params))
+    return {"z": z, "m": m, "params": params, **options}
+
+
+@builds("deformable-layer")
+def deformable_layer(draw: Draw) -> dict[str, Any]:
+    options = clips_of(draw)
+    params = {
+        "norm_1": norm(draw),
+        "motion": {"E": draw.array("2 d")} | ({"bias": draw.array("d")} if draw.chance() else {}),
+        "attention": weights(draw),
+        "norm_2": norm(draw),
+        "feed_forward": {name: 0.4 * W for name, W in network(draw).items()},
+    }
+    z, embedding, attention = draw.array("*b t s d"), params["motion"], params["attention"]
+    centred = z - z.mean(axis=-1, keepdims=True)
+    x = centred / np.sqrt(z.var(axis=-1, keepdims=True) + 1e-6)
+    x = x * params["norm_1"]["gamma"] + params["norm_1"]["beta"]
+    q = x @ attention["W_q"] + attention.get("b_q", 0.0)
+
+    def offsets(motion: np.ndarray) -> np.ndarray:
+        m = motion @ embedding["E"] + embedding.get("bias", 0.0)
+        return offsets_of_heads(q, m, attention)
+
+    motion = off_kinks(draw, draw.array("*b t s u 2"), offsets)
+    return {"z": z, "motion": motion, "params": params, **options}
