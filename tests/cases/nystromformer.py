@@ -36,7 +36,7 @@ def condition(Q: np.ndarray, K: np.ndarray) -> float:
     Singular values that are 0 do not count: segments without a real token all have the landmark 0.
     """
     sigma = np.linalg.svd(attention_weights(Q, K), compute_uv=False)
-    return float(np.max(sigma[..., :1] / np.where(sigma > 1e-14, sigma, 1.0)))
+    return float(np.max(sigma[..., :1] / np.where(sigma > 5e-16, sigma, 1.0)))
 
 
 def near(draw: Draw, anchors: np.ndarray, text: str) -> np.ndarray:
