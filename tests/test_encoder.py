@@ -1585,3 +1585,30 @@ def test_gelu_gradient_stays_finite_far_out():
     for approximate in ("none", "tanh"):
         slope = elementwise_grad(lambda x, a=approximate: vtnp.gelu(x, approximate=a))(x)
         assert_close(slope, np.array([0.0, 0.0, 1.0, 1.0]), within=0.0)
+
+
+@law("self-attention-step", "shift-passes-through")
+def test_attention_step_shift_passes_through(case):
+    shift = 3.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    assert_close(case(x=case["x"] + shift), case() + shift, within=1e-10)
+
+
+@law("self-attention-step", "permute-tokens")
+def test_attention_step_permute_tokens(case):
+    assert_tokens_permute(case)
+
+
+@law("self-attention-step", "first-half-of-the-layer")
+def test_attention_step_first_half_of_the_layer(case):
+    d = case["x"].shape[-1]
+    second = {
+        "norm_2": {"gamma": np.ones(d), "beta": np.zeros(d)},
+        "feed_forward": {"W_1": np.ones((d, 3)), "W_2": np.zeros((3, d))},
+    }
+    arguments = {**case.args, "params": case["params"] | second}
+    assert_close(vtnp.pre_norm_layer(**arguments), case())
+
+
+@special("self-attention-step", "zero-attention")
+def test_attention_step_zero_attention(case):
+    assert np.array_equal(case(params=silenced(case, "attention")), case["x"])

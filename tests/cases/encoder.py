@@ -135,6 +135,15 @@ def pre_norm_layer(draw: Draw) -> dict[str, Any]:
     return {**encoder_layer(draw), "activation": activation}
 
 
+@builds("self-attention-step")
+def self_attention_step(draw: Draw) -> dict[str, Any]:
+    params = {"norm_1": norm(draw), "attention": projections(draw)}
+    args = {"x": draw.array("*b n d"), "params": params, "eps": 1e-6}
+    if draw.chance():
+        args["mask"] = draw.mask("n n")
+    return args
+
+
 @builds("feed-forward-step")
 def feed_forward_step(draw: Draw) -> dict[str, Any]:
     params = {"norm_2": norm(draw), "feed_forward": network(draw)}

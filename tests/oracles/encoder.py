@@ -165,9 +165,13 @@ def encoder_layer(x, params, *, mask=None, eps):
 
 
 def pre_norm_layer(x, params, *, mask=None, eps, activation="gelu"):
-    normalised = layer_norm(x, **params["norm_1"], eps=eps)
-    y = x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
+    y = self_attention_step(x, params, mask=mask, eps=eps)
     return feed_forward_step(y, params, eps=eps, activation=activation)
+
+
+def self_attention_step(x, params, *, mask=None, eps):
+    normalised = layer_norm(x, **params["norm_1"], eps=eps)
+    return x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
 def feed_forward_step(y, params, *, eps, activation="gelu"):

@@ -1,6 +1,28 @@
 """Usual mistakes, one wrong implementation for each: what tests reject and the harness names."""
 
-from vtnp.mistakes import encoder, longnet, nystromformer, positions, timesformer, tokens
+from vtnp.mistakes import (
+    encoder,
+    longnet,
+    motionformer,
+    mvit,
+    nystromformer,
+    positions,
+    timesformer,
+    tokens,
+    vivit,
+)
 from vtnp.mistakes._registry import mistake, mistakes
 
-__all__ = ["encoder", "longnet", "mistake", "mistakes", "nystromformer", "positions", "timesformer", "tokens"]
+__all__ = [
+    "encoder",
+    "longnet",
+    "mistake",
+    "mistakes",
+    "motionformer",
+    "mvit",
+    "nystromformer",
+    "positions",
+    "timesformer",
+    "tokens",
+    "vivit",
+]

@@ -661,3 +661,26 @@ def norms_in_another_order(x, memory, params, *, eps):
     wrong = {**params, "norm_1": params["norm_2"], "norm_2": params["norm_1"]}
     mask = causal_mask(x.shape[-2], like=x)
     return _decoded(x, memory, wrong, eps=eps, mask=mask)
+
+
+@mistake("self-attention-step", "post-norm")
+def attention_step_post_norm(x, params, *, mask=None, eps):
+    update = multi_head_self_attention(x, **params["attention"], mask=mask)
+    return add_and_norm(x, update, **params["norm_1"], eps=eps)
+
+
+@mistake("self-attention-step", "residual-of-the-norm")
+def attention_step_residual_of_the_norm(x, params, *, mask=None, eps):
+    normalised = layer_norm(x, **params["norm_1"], eps=eps)
+    return normalised + multi_head_self_attention(normalised, **params["attention"], mask=mask)
+
+
+@mistake("self-attention-step", "norm-missing")
+def attention_step_norm_missing(x, params, *, mask=None, eps):
+    return x + multi_head_self_attention(x, **params["attention"], mask=mask)
+
+
+@mistake("self-attention-step", "mask-forgotten")
+def attention_step_mask_forgotten(x, params, *, mask=None, eps):
+    normalised = layer_norm(x, **params["norm_1"], eps=eps)
+    return x + multi_head_self_attention(normalised, **params["attention"])

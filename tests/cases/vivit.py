@@ -1,0 +1,111 @@
+"""Inputs for the formulas of vtnp.vivit."""
+
+from typing import Any
+
+from tests.cases import Draw, builds
+from tests.cases.encoder import layer, network, norm, projections
+from tests.trees import mapped
+
+
+def gentle(draw: Draw) -> dict[str, Any]:
+    """Draw attention that is not near a maximum: stacks of steep layers have no digits left."""
+    return mapped(lambda x: 0.3 * x, projections(draw))
+
+
+def gentle_layer(draw: Draw) -> dict[str, Any]:
+    return {**layer(draw), "attention": gentle(draw)}
+
+
+def reader(draw: Draw, n: int) -> dict[str, Any]:
+    """Draw the params of a sequence-encoder for n tokens, with a class token or without."""
+    d = draw.size("d")
+    params = {"layers": [gentle_layer(draw) for _ in range(2)], "norm": norm(draw)}
+    if draw.chance():
+        params["cls"] = draw.array("d")
+    rows = n + ("cls" in params)
+    return {**params, "positions": draw.rng.standard_normal((rows, d))}
+
+
+def activation(draw: Draw) -> str:
+    return str(draw.rng.choice(["gelu_tanh", "gelu"]))
+
+
+@builds("uniform-frame-sampling")
+def uniform_frame_sampling(draw: Draw) -> dict[str, Any]:
+    T = int(draw.rng.integers(1, 40))
+    return {"T": T, "k": int(draw.rng.integers(1, T + 1))}
+
+
+@builds("tubelet-embedding")
+def tubelet_embedding(draw: Draw) -> dict[str, Any]:
+    # The tubelet is smaller than the video, and need not divide it.
+    size = draw.rng.permutation([1, 2, 3])
+    left = draw.rng.integers(0, size)
+    video = [2 * k + over for k, over in zip(size, left, strict=True)]
+    C, d = draw.size("C"), draw.size("d")
+    args = {
+        "video": draw.rng.standard_normal((*draw.batch, *video, C)),
+        "E": draw.rng.standard_normal((*size, C, d)),
+    }
+    if draw.chance():
+        args["bias"] = draw.array("d")
+    return args
+
+
+@builds("inflated-kernel")
+def inflated_kernel(draw: Draw) -> dict[str, Any]:
+    return {"E_image": draw.array("p_h p_w C d"), "p_t": int(draw.rng.integers(1, 5))}
+
+
+@builds("central-frame-kernel")
+def central_frame_kernel(draw: Draw) -> dict[str, Any]:
+    return inflated_kernel(draw)
+
+
+@builds("sequence-encoder")
+def sequence_encoder(draw: Draw) -> dict[str, Any]:
+    x = draw.array("*b n d")
+    return {"x": x, "params": reader(draw, x.shape[-2]), "activation": activation(draw)}
+
+
+@builds("spatio-temporal-encoder")
+def spatio_temporal_encoder(draw: Draw) -> dict[str, Any]:
+    z = draw.array("*b t s d")
+    params = reader(draw, z.shape[-3] * z.shape[-2])
+    return {"z": z, "params": params, "activation": activation(draw)}
+
+
+@builds("factorised-encoder")
+def factorised_encoder(draw: Draw) -> dict[str, Any]:
+    z = draw.array("*b t s d")
+    params = {"space": reader(draw, z.shape[-2])}
+    if draw.rng.random() < 0.8:
+        params["time"] = reader(draw, z.shape[-3])
+    return {"z": z, "params": params}
+
+
+@builds("factorised-self-attention-layer")
+def factorised_self_attention_layer(draw: Draw) -> dict[str, Any]:
+    params = {axis: {"norm_1": norm(draw), "attention": gentle(draw)} for axis in ("time", "space")}
+    params |= {"norm_2": norm(draw), "feed_forward": network(draw)}
+    order = "time-space" if draw.chance() else "space-time"
+    return {"z": draw.array("*b t s d"), "params": params, "order": order}
+
+
+@builds("factorised-dot-product-attention")
+def factorised_dot_product_attention(draw: Draw) -> dict[str, Any]:
+    heads = int(draw.rng.choice([2, 4]))
+    draw.sizes["heads"] = heads
+    return {
+        "Q": draw.array("*b heads t s d_h"),
+        "K": draw.array("*b heads t s d_h"),
+        "V": draw.array("*b heads t s d_v"),
+        "first": "time" if draw.chance() else "space",
+    }
+
+
+@builds("factorised-dot-product-layer")
+def factorised_dot_product_layer(draw: Draw) -> dict[str, Any]:
+    draw.sizes["heads"] = 2
+    first = "time" if draw.chance() else "space"
+    return {"z": draw.array("*b t s d"), "params": gentle_layer(draw), "first": first}
