@@ -232,7 +232,7 @@ def test_attention_refuses_what_has_no_meaning():
         vtnp.trajectory_attention(Y, W, W)
     with pytest.raises(vtnp.FormulaError, match=r"none, or a square one, got \(5, 4\)"):
         vtnp.trajectory_attention(Y, W, W, W, value_projection=False)
-    with pytest.raises(vtnp.FormulaError, match="Y_tilde: expected at least one frame"):
+    with pytest.raises(vtnp.FormulaError, match="at least one score per row"):
         vtnp.trajectory_attention(np.ones((0, 3, 0, 5)), W, W, W)
 
 

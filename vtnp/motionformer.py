@@ -72,9 +72,10 @@ def trajectory_attention(
 
 def _own_frame(Y_tilde: Array) -> Array:
     """Return the tokens of each query's own frame, Y~[t,s,t]."""
-    t = Y_tilde.shape[-2]
-    require(t >= 1, "trajectory-attention", "Y_tilde", "at least one frame", tuple(Y_tilde.shape))
-    return namespace(Y_tilde).stack([Y_tilde[..., i, :, i, :] for i in range(t)], axis=-3)
+    xp = namespace(Y_tilde)
+    frame = xp.arange(Y_tilde.shape[-2], device=device(Y_tilde))
+    own = frame[:, None, None, None] == frame[:, None]
+    return xp.sum(xp.where(own, Y_tilde, 0.0), axis=-2)
 
 
 def _along(Q: Array, K: Array, V: Array) -> Array:
