@@ -20,6 +20,14 @@ class Reading(NamedTuple):
     asarray: Callable[[np.ndarray], Any]
     to_numpy: Callable[[Any], np.ndarray]
 
+    def all_to_numpy(self, arrays: list[Any]) -> list[np.ndarray]:
+        """Bring many arrays back at once: what lazy ones share is then computed once."""
+        if self.name == "dask":
+            import dask
+
+            return list(dask.compute(*arrays, scheduler="synchronous"))
+        return [self.to_numpy(x) for x in arrays]
+
     def call(self, function: Callable[..., Any], args: dict[str, Any]) -> Any:
         """Evaluate a function of NumPy arguments in this library; return NumPy results."""
         return mapped(self.to_numpy, function(**mapped(self.asarray, args)))

@@ -50,9 +50,10 @@ def test_gradient_is_numpys(id, name):
     foreign = case.with_args(**mapped(reading.asarray, case.args))
     there = [reading.asarray(c) for c in cotangents]
     actual = gradients(foreign, paths, there, reading.asarray(np.asarray(1.0)))
-    for path, ours, numpys in zip(paths, actual, expected, strict=True):
+    for path, ours in zip(paths, actual, strict=True):
         assert type(ours) is type(there[0]), f"{id}: the gradient of {path} left {name}"
-        assert_close(reading.to_numpy(ours), numpys, within=1e-11, what=f"{id} {path}")
+    for path, ours, numpys in zip(paths, reading.all_to_numpy(actual), expected, strict=True):
+        assert_close(ours, numpys, within=1e-11, what=f"{id} {path}")
 
 
 def gradients(case, paths, cotangents, one):
