@@ -260,25 +260,29 @@ def trajectory_self_attention(
     Notes: patches never read the class token. Published checkpoints need value_projection=False
     and were trained with queries as candidates; the paper has True and "both" (page, Deviations).
     """
-    weights = params["attention"]
-    *batch, t, s, d = z.shape
-    tokens = namespace(z, cls).reshape(z, (*batch, t * s, d))
-    tokens = namespace(z, cls).concat([cls[..., None, :], tokens], axis=-2)
-    Q, K, V = (
-        head_projection(tokens, weights[f"W_{letter}"], bias=weights.get(f"b_{letter}"))
-        for letter in ("q", "k", "v")
+    first, second = params["attention"], params["trajectory"]
+    Q, K, V = (_projected(z, first, letter, 2) for letter in ("q", "k", "v"))
+    lone = cls[..., None, :]
+    Q_cls, *of_cls = (_projected(lone, first, letter, 1) for letter in ("q", "k", "v"))
+    # Tokens of one axis: the class token, then the patches frame by frame.
+    all_keys, all_values = (
+        namespace(x_cls, x).concat([x_cls, _flat(x)], axis=-2)
+        for x_cls, x in zip(of_cls, (K, V), strict=True)
     )
-    y_cls = attention(Q[..., :1, :], K, V)
-    Q, K, V = (_unflat(x[..., 1:, :], (t, s)) for x in (Q, K, V))
+    u_cls = head_merge(attention(Q_cls, all_keys, all_values), first["W_c"], bias=first.get("b_c"))
     if prototypes is None:
         Y_tilde = trajectory_tokens(Q, K, V)
     else:
         Y_tilde = _through_prototypes(Q, K, V, **prototypes)
-    y = _second_stage(Y_tilde, params["trajectory"], value_projection=value_projection)
-    xp = namespace(y, y_cls)
-    y = xp.concat([y_cls, xp.reshape(y, (*y.shape[:-3], t * s, y.shape[-1]))], axis=-2)
-    u = head_merge(y, weights["W_c"], bias=weights.get("b_c"))
-    return _unflat(u[..., 1:, :], (t, s)), u[..., 0, :]
+    y = _flat(_second_stage(Y_tilde, second, value_projection=value_projection))
+    u = head_merge(y, first["W_c"], bias=first.get("b_c"))
+    return _unflat(u, z.shape[-3:-1]), u_cls[..., 0, :]
+
+
+def _flat(x: Array) -> Array:
+    """Put the patches of x, `*b t s d`, on one axis."""
+    *front, t, s, d = x.shape
+    return namespace(x).reshape(x, (*front, t * s, d))
 
 
 def _unflat(x: Array, axes: tuple[int, ...]) -> Array:

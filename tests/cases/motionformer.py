@@ -69,7 +69,7 @@ def prototype_trajectory_tokens(draw: Draw) -> dict[str, Any]:
 
 def layer_sizes(draw: Draw) -> None:
     """Draw sizes that are distinct and small: tokens times widths grow fast."""
-    axes = {"t s heads d_v": (2, 3, 4, 5), "d d_h d_k": (6, 7, 8)}
+    axes = {"t s": (2, 3), "heads d_v": (4, 5), "d d_h d_k": (6, 7, 8)}
     for letters, sizes in axes.items():
         drawn = map(int, draw.rng.permutation(sizes))
         draw.sizes |= dict(zip(letters.split(), drawn, strict=True))
