@@ -1,5 +1,5 @@
 """Whole systems, made of the formulas: a config, `init` for its params, `apply` for its logits."""
 
-from vtnp.models import longnet, nystromformer, parts, timesformer
+from vtnp.models import longnet, motionformer, nystromformer, parts, timesformer, vivit
 
-__all__ = ["longnet", "nystromformer", "parts", "timesformer"]
+__all__ = ["longnet", "motionformer", "nystromformer", "parts", "timesformer", "vivit"]
