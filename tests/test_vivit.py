@@ -2,12 +2,15 @@
 
 from fractions import Fraction
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 
 import vtnp
 from tests.cases import law, make, special
 from tests.compare import assert_close
+from tests.trees import leaves, mapped
 
 
 def shuffled(case, length):
@@ -220,6 +223,14 @@ def test_encoder_no_layers(case):
     assert_close(case(params=params), expected)
 
 
+def test_encoder_refuses_positions_of_other_tokens():
+    """One row of positions would broadcast over all tokens, and nobody would notice."""
+    case = make("sequence-encoder", 3)
+    params = {**case["params"], "positions": case["params"]["positions"][:1]}
+    with pytest.raises(vtnp.FormulaError, match=r"argument params: expected \d+ rows of positions"):
+        case(params=params)
+
+
 @law("spatio-temporal-encoder", "any-order")
 def test_joint_encoder_any_order(case):
     """Tokens of all frames, reordered at will with their positions, read the same."""
@@ -301,6 +312,36 @@ def test_self_attention_layer_permutes(case):
     frames, places = shuffled(case, t), shuffled(case, s)
     moved = case["z"][..., frames, :, :][..., places, :]
     assert_close(case(z=moved), case()[..., frames, :, :][..., places, :], within=1e-10)
+
+
+def changed_by_one_token(case):
+    """Tell, `t s`, which tokens a layer of one video changes when its first token is changed."""
+    z = case["z"][(0,) * (case["z"].ndim - 3)]
+    other = z.copy()
+    other[0, 0] *= -1.0
+    return np.any(case(z=other) != case(z=z), axis=-1)
+
+
+@law("factorised-self-attention-layer", "reaches-everything")
+def test_self_attention_layer_reaches_everything(case):
+    # A norm of two channels keeps a sign only: small changes end there.
+    if case["z"].shape[-1] > 2:
+        assert np.all(changed_by_one_token(case))
+
+
+@law("factorised-self-attention-layer", "zero-time-never-learns")
+def test_self_attention_layer_zero_time_never_learns(case):
+    """Only the merge's bias of an attention that is 0 throughout has a gradient."""
+    quiet = {**case["params"]["time"]["attention"]}
+    quiet = mapped(np.zeros_like, quiet)
+    cotangent = case.rng.standard_normal(case["z"].shape)
+
+    def loss(weights):
+        time = {**case["params"]["time"], "attention": weights}
+        return anp.sum(case(params={**case["params"], "time": time}) * cotangent)
+
+    for path, gradient in leaves(grad(loss)(quiet)):
+        assert np.any(gradient != 0.0) == (path == ("b_c",)), path
 
 
 @special("factorised-self-attention-layer", "one-frame")
@@ -394,6 +435,15 @@ def test_dot_product_layer_is_a_masked_layer(case):
     y = case["z"] + update.reshape(case["z"].shape)
     expected = vtnp.feed_forward_step(y, params, eps=1e-6, activation="gelu_tanh")
     assert_close(case(), expected, within=1e-11)
+
+
+@law("factorised-dot-product-layer", "sees-a-cross")
+def test_dot_product_layer_sees_a_cross(case):
+    """A token reads its own place in all frames, and its own frame: no other place elsewhere."""
+    changed = changed_by_one_token(case)
+    assert np.all(changed[0])
+    assert np.all(changed[:, 0])
+    assert not np.any(changed[1:, 1:])
 
 
 @special("factorised-dot-product-layer", "silent-attention")

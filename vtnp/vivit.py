@@ -114,9 +114,12 @@ def sequence_encoder(
     x: tokens. params: cls (of width d)?, positions (one row for each token, the class token's
     first), layers: a list of params of pre-norm-layer, norm {gamma, beta}. eps: of all norms.
     activation: as in feed-forward.
-    Raises ShapeError; FormulaError.
+    Raises ShapeError; FormulaError for positions of another number of tokens.
     """
-    z = _led_by(params.get("cls"), x) + params["positions"]
+    z, positions = _led_by(params.get("cls"), x), params["positions"]
+    n, rows = z.shape[-2], positions.shape[0]
+    require(rows == n, "sequence-encoder", "params", f"{n} rows of positions", rows)
+    z = z + positions
     for layer in params["layers"]:
         z = pre_norm_layer(z, layer, eps=eps, activation=activation)
     z = layer_norm(z, **params["norm"], eps=eps)
