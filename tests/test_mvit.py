@@ -518,6 +518,22 @@ def test_false_delta_kernels_are_plain_beside_a_norm():
     assert difference(y, plain) > 0.1
 
 
+def test_false_every_token_is_read():
+    """Windows of three, eight steps apart, leave five of eight cells out: MViT-B's first block."""
+    rng = np.random.default_rng(0)
+    params = projections(make("multi-head-pooling-attention", 1).args["params"])
+    for letter in "kv":
+        params[f"kernel_{letter}"] = rng.standard_normal((*CUBE, params[f"W_{letter}"].shape[-1]))
+    x = rng.standard_normal((1 + 16, params["W_q"].shape[1]))
+    options = {"params": params, "grid": (1, 1, 16), "stride_kv": (1, 1, 8), "cls": True}
+    of_class_token = vtnp.multi_head_pooling_attention(x, **options)[0][0]
+    for place in range(16):
+        moved = x.copy()
+        moved[1 + place] += 1.0
+        read = vtnp.multi_head_pooling_attention(moved, **options)[0][0]
+        assert (difference(read, of_class_token) > 1e-6) == (place % 8 in {0, 1, 7} and place != 15)
+
+
 def test_keys_and_values_of_different_windows_are_refused():
     case = make("multi-head-pooling-attention", 0)
     params = projections(case["params"])

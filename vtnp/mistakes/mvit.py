@@ -231,9 +231,14 @@ def pooled_query_added(
     return y + head_merge(Q[..., :width], params["W_c"][:, :width, :]), shrunk
 
 
+def _of_skip(stride):
+    t, h, w = (s + 1 if s > 1 else 1 for s in stride)
+    return t, h, w
+
+
 @mistake("pooled-skip", "average-skip")
 def average_skip(x, *, grid, stride, cls=False):
-    size = tuple(s + 1 if s > 1 else 1 for s in stride)
+    size = _of_skip(stride)
     return pooled_tokens(x, grid=grid, size=size, stride=stride, mode="avg", cls=cls)
 
 
@@ -242,7 +247,7 @@ def padded_with_zeros(x, *, grid, stride, cls=False):
     xp = namespace(x)
     *batch, n, d = x.shape
     on_grid = xp.reshape(x[..., n - math.prod(grid) :, :], (*batch, *grid, d))
-    size = tuple(s + 1 if s > 1 else 1 for s in stride)
+    size = _of_skip(stride)
     y = maximum_over_zeros(on_grid, size=size, stride=stride, mode="max")
     y = xp.reshape(y, (*batch, math.prod(y.shape[-4:-1]), d))
     return xp.concat([x[..., :1, :], y], axis=-2) if cls else y
@@ -251,7 +256,7 @@ def padded_with_zeros(x, *, grid, stride, cls=False):
 @mistake("pooled-skip", "every-second-token")
 def every_second_token(x, *, grid, stride, cls=False):
     """Read the first token of each step instead of the largest numbers."""
-    size = tuple(s + 1 if s > 1 else 1 for s in stride)
+    size = _of_skip(stride)
     shape = pooled_grid(grid, size=size, stride=stride)
     xp = namespace(x)
     *batch, n, d = x.shape

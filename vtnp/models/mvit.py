@@ -1,0 +1,200 @@
+"""MViT (Fan et al. 2021): a convolution, stages of multiscale blocks, class token, head."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from vtnp import mvit as formulas
+from vtnp._xp import namespace
+from vtnp.models import parts
+from vtnp.models.parts import Params
+from vtnp.mvit import Sizes
+from vtnp.positions import separable_positions
+from vtnp.tokens import spatio_temporal_embedding
+from vtnp.typing import Array
+
+_ONE: Sizes = (1, 1, 1)
+
+
+class Block(NamedTuple):
+    """What one block differs in: widths, heads, and how its queries, keys and values are pooled."""
+
+    d: int
+    d_out: int
+    heads: int
+    stride_q: Sizes
+    stride_kv: Sizes
+    size_q: Sizes | None
+    size_kv: Sizes | None
+
+
+@dataclass(frozen=True)
+class MViTConfig:
+    """Sizes and choices of one MViT.
+
+    frames, image, channels: of the video, image = (height, width). stem, stem_stride, stem_padding:
+    of the convolution that makes tokens. d, heads: in the first stage; both double from stage to
+    stage. stages: how many blocks each has. stride_q: by which each later stage shrinks the grid.
+    stride_kv: of keys and values in the first stage, adapted in the others. mode: of the pooling.
+    size: of its windows; None for one more than the stride. widening: of the feed-forward network.
+    """
+
+    frames: int = 16
+    image: tuple[int, int] = (224, 224)
+    channels: int = 3
+    stem: Sizes = (3, 7, 7)
+    stem_stride: Sizes = (2, 4, 4)
+    stem_padding: Sizes = (1, 3, 3)
+    d: int = 96
+    heads: int = 1
+    stages: tuple[int, ...] = (1, 2, 11, 2)
+    stride_q: Sizes = (1, 2, 2)
+    stride_kv: Sizes = (1, 8, 8)
+    mode: str = "conv"
+    size: Sizes | None = (3, 3, 3)
+    widening: int = 4
+    classes: int = 400
+    eps: float = 1e-6
+    activation: str = "gelu"
+
+    @property
+    def grid(self) -> Sizes:
+        """Frames, rows and columns of tokens before the first block."""
+        return formulas.pooled_grid(
+            (self.frames, *self.image),
+            size=self.stem,
+            stride=self.stem_stride,
+            padding=self.stem_padding,
+        )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks, in order.
+
+        The first block of every later stage shrinks the grid, and has the stage's heads; the last
+        block of every earlier one widens to the next.
+        """
+        stage = [j for j, blocks in enumerate(self.stages) for _ in range(blocks)]
+        strides_q = [
+            self.stride_q if i and stage[i] != stage[i - 1] else _ONE for i in range(len(stage))
+        ]
+        strides_kv = formulas.adaptive_strides(self.stride_kv, strides_q)
+        return tuple(
+            Block(
+                self.d * 2 ** stage[i],
+                self.d * 2 ** stage[min(i + 1, len(stage) - 1)],
+                self.heads * 2 ** stage[i],
+                strides_q[i],
+                strides_kv[i],
+                None if strides_q[i] == _ONE else self._window(strides_q[i]),
+                self._window(strides_kv[i]),
+            )
+            for i in range(len(stage))
+        )
+
+    def _window(self, stride: Sizes) -> Sizes | None:
+        """Return the window that goes with a stride; None where it would be a single cell."""
+        if self.size is not None:
+            return self.size
+        t, h, w = (s + 1 if s > 1 else 1 for s in stride)
+        return None if stride == _ONE else (t, h, w)
+
+
+_BASE = MViTConfig()
+CONFIGS: Mapping[str, MViTConfig] = MappingProxyType({
+    "mvit-b": _BASE,
+    "mvit-b-32x3": replace(_BASE, frames=32),
+    "mvit-b-64x3": replace(_BASE, frames=64),
+    "mvit-b-24": replace(_BASE, frames=32, stages=(2, 3, 16, 3)),
+    # The paper says nothing of its heads and strides: heads of one width, and as many keys as B has
+    # for a frame.
+    "mvit-s": replace(
+        _BASE, stem=(3, 8, 8), stem_stride=(2, 8, 8), stem_padding=(1, 0, 0), d=128,
+        stages=(3, 7, 6), stride_kv=(1, 4, 4),
+    ),
+    "mvit-tiny": MViTConfig(
+        frames=8, image=(16, 16), channels=1, stem=(3, 3, 3), stem_stride=(2, 2, 2),
+        stem_padding=(1, 1, 1), d=12, stages=(1, 2, 2), stride_kv=(1, 4, 4), widening=2, classes=4,
+    ),
+})  # fmt: skip
+
+
+def init(rng: np.random.Generator, config: MViTConfig, *, dtype: DTypeLike = np.float64) -> Params:
+    """Draw the params of a model that is to be trained from scratch."""
+    d, (t, h, w), blocks = config.d, config.grid, config.blocks
+    kernel, inputs = (*config.stem, config.channels, d), math.prod(config.stem) * config.channels
+    return {
+        "embedding": {
+            "kernel": parts.linear(rng, kernel, inputs, d, dtype),
+            "bias": np.zeros(d, dtype),
+        },
+        "cls": parts.table(rng, (d,), dtype),
+        "e_cls": parts.table(rng, (d,), dtype),
+        "e_space": parts.table(rng, (h * w, d), dtype),
+        "e_time": parts.table(rng, (t, d), dtype),
+        "layers": [_layer(rng, block, config, dtype) for block in blocks],
+        **parts.head(rng, blocks[-1].d_out, config.classes, dtype),
+    }
+
+
+def _layer(rng: np.random.Generator, block: Block, config: MViTConfig, dtype: DTypeLike) -> Params:
+    d, d_out, d_f = block.d, block.d_out, config.widening * block.d
+    params = parts.attention_half(rng, d, block.heads, dtype)
+    if config.mode == "conv":
+        params["attention"] |= _pooling(rng, block, dtype)
+    params |= parts.feed_forward_half(rng, d, d_f, dtype)
+    if d_out != d:
+        wide = {"W_2": parts.linear(rng, (d_f, d_out), d_f, d_out, dtype)}
+        params["feed_forward"] |= wide | {"b_2": np.zeros(d_out, dtype)}
+        weights = parts.linear(rng, (d, d_out), d, d_out, dtype)
+        params["widening"] = {"W": weights, "b": np.zeros(d_out, dtype)}
+    return params
+
+
+def _pooling(rng: np.random.Generator, block: Block, dtype: DTypeLike) -> Params:
+    """Draw the kernels and norms of a block's pooling, which its heads share."""
+    params: Params = {}
+    d_h = block.d // block.heads
+    for letter, size in (("q", block.size_q), ("k", block.size_kv), ("v", block.size_kv)):
+        if size is not None:
+            taps = math.prod(size)
+            params[f"kernel_{letter}"] = parts.linear(rng, (*size, d_h), taps, taps, dtype)
+            params[f"norm_{letter}"] = parts.norm(d_h, dtype)
+    return params
+
+
+def apply(params: Mapping[str, Any], video: Array, config: MViTConfig) -> Array:
+    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+
+    Raises ShapeError where the video has other sizes than the config.
+    """
+    z = spatio_temporal_embedding(
+        video, **params["embedding"], stride=config.stem_stride, padding=config.stem_padding
+    )
+    xp = namespace(z)
+    *batch, t, h, w, d = z.shape
+    z = xp.reshape(z, (*batch, t, h * w, d))
+    z = separable_positions(z, params["e_space"], params["e_time"])
+    cls = parts.repeated(params["cls"] + params["e_cls"], tuple(batch))
+    x = xp.concat([cls[..., None, :], xp.reshape(z, (*batch, t * h * w, d))], axis=-2)
+    grid = (t, h, w)
+    for block, layer in zip(config.blocks, params["layers"], strict=True):
+        sizes: dict[str, Any] = {"size_q": block.size_q, "size_kv": block.size_kv}
+        x, grid = formulas.multiscale_block(
+            x,
+            layer,
+            grid=grid,
+            stride_q=block.stride_q,
+            stride_kv=block.stride_kv,
+            **({} if config.mode == "conv" else sizes),
+            mode=config.mode,
+            cls=True,
+            eps=config.eps,
+            activation=config.activation,
+        )
+    return parts.logits(x[..., 0, :], params, config.eps)
