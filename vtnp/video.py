@@ -3,6 +3,8 @@
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,22 +43,33 @@ def read_frames(
 def _decoded(
     path: Any, size: tuple[int, int] | int | None, form: str
 ) -> Iterator[NDArray[np.uint8]]:
-    av = _pyav()
-    count = 0
+    av = pyav()
+    with reported(path) as count, av.open(os.fspath(path)) as container:
+        if not container.streams.video:
+            raise VideoError(f"{path}: no video in this file")
+        for frame in container.decode(video=0):
+            height, width = _scaled((frame.height, frame.width), size)
+            small = frame.reformat(width=width, height=height, format=form, interpolation="AREA")
+            yield small.to_ndarray()
+            count.frames += 1
+
+
+@dataclass
+class Count:
+    """How far the reading of a file has come."""
+
+    frames: int = 0
+
+
+@contextmanager
+def reported(path: Any) -> Iterator[Count]:
+    """Turn FFmpeg's errors into VideoErrors that name the file and where in it they came."""
+    av, count = pyav(), Count()
     try:
-        with av.open(os.fspath(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: no video in this file")
-            for frame in container.decode(video=0):
-                height, width = _scaled((frame.height, frame.width), size)
-                small = frame.reformat(
-                    width=width, height=height, format=form, interpolation="AREA"
-                )
-                yield small.to_ndarray()
-                count += 1
+        yield count
     except (av.FFmpegError, OSError) as error:
         reason = (error.strerror or str(error)).rstrip(".")
-        where = f" after {count} frames" if count else ""
+        where = f" after {count.frames} frames" if count.frames else ""
         raise VideoError(f"{path}: {reason}{where}") from None
 
 
@@ -67,7 +80,8 @@ def _scaled(own: tuple[int, int], size: tuple[int, int] | int | None) -> tuple[i
     return own if size is None else size
 
 
-def _pyav() -> Any:
+def pyav() -> Any:
+    """Import PyAV; raise an ImportError that names the extra where it is missing."""
     try:
         import av
     except ImportError:

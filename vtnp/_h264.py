@@ -1,0 +1,94 @@
+"""What the header of an H.264 stream says, as far as the meaning of its motion vectors needs it."""
+
+from collections.abc import Iterator
+
+_SPS = 7
+# The profiles whose header goes into colour formats and scaling lists.
+_HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
+
+
+def reference_frames(extradata: bytes) -> int | None:
+    """Return how many frames the stream's pictures may refer to; None where no header is found.
+
+    extradata: the decoder's, as in MP4 and Matroska (avcC) or with start codes.
+    """
+    return max((_of_header(unit) for unit in _headers(extradata)), default=None)
+
+
+def _headers(extradata: bytes) -> Iterator[bytes]:
+    """Yield the sequence parameter sets."""
+    if extradata[:1] == b"\x01":
+        at = 6
+        for _ in range(extradata[5] & 31):
+            length = int.from_bytes(extradata[at : at + 2])
+            yield extradata[at + 2 : at + 2 + length]
+            at += 2 + length
+    else:
+        units = extradata.split(b"\x00\x00\x01")[1:]
+        yield from (unit for unit in units if unit and unit[0] & 31 == _SPS)
+
+
+class _Bits:
+    """A stream of bits, read in the codes of the standard."""
+
+    def __init__(self, data: bytes) -> None:
+        # Three bytes 0 0 3 stand for 0 0, so that no data looks like a start code.
+        data = data.replace(b"\x00\x00\x03", b"\x00\x00")
+        self._bits = "".join(f"{byte:08b}" for byte in data)
+        self._at = 0
+
+    def fixed(self, count: int) -> int:
+        """Read so many bits."""
+        self._at += count
+        return int(self._bits[self._at - count : self._at], 2)
+
+    def unsigned(self) -> int:
+        """Read an Exp-Golomb code."""
+        zeros = self._bits.index("1", self._at) - self._at
+        self._at += zeros
+        return self.fixed(zeros + 1) - 1
+
+    def signed(self) -> int:
+        """Read a signed Exp-Golomb code."""
+        code = self.unsigned()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def _of_header(unit: bytes) -> int:
+    """Read max_num_ref_frames, and all that stands before it (ITU-T H.264, 7.3.2.1.1)."""
+    bits = _Bits(unit[4:])
+    bits.unsigned()
+    if unit[1] in _HIGH:
+        _skip_formats(bits)
+    bits.unsigned()
+    order = bits.unsigned()
+    if order == 0:
+        bits.unsigned()
+    elif order == 1:
+        bits.fixed(1)
+        bits.signed()
+        bits.signed()
+        for _ in range(bits.unsigned()):
+            bits.signed()
+    return bits.unsigned()
+
+
+def _skip_formats(bits: _Bits) -> None:
+    chroma = bits.unsigned()
+    if chroma == 3:
+        bits.fixed(1)
+    bits.unsigned()
+    bits.unsigned()
+    bits.fixed(1)
+    if bits.fixed(1):
+        for i in range(12 if chroma == 3 else 8):
+            if bits.fixed(1):
+                _skip_scaling_list(bits, 16 if i < 6 else 64)
+
+
+def _skip_scaling_list(bits: _Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
