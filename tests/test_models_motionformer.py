@@ -171,6 +171,22 @@ def test_without_times_positions_tubelets_have_no_order():
     assert_close(model.apply(params, video[:, order], TINY), model.apply(params, video, TINY))
 
 
+@pytest.mark.parametrize(
+    ("effect", "changed"),
+    [("1.4", {"value_projection": True}), ("0.26", {"prototypes": {"r": 16, "start": 0}})],
+)
+def test_choices_change_as_much_as_the_page_says(effect, changed):
+    """Root mean square change of the logits over their spread between clips."""
+    config = replace(TINY, image=(32, 32), patch=8, d=48, d_f=192, layers=4)
+    params = drawn(replace(config, value_projection=True))
+    video = videos(config, batch=(8,))
+    before = model.apply(params, video, config)
+    after = model.apply(params, video, replace(config, **changed))
+    spread = np.sqrt(np.mean((before - before.mean(axis=0)) ** 2))
+    assert f"{np.sqrt(np.mean((after - before) ** 2)) / spread:.2g}" == effect
+    assert f"| {effect} |" in vtnp.formula("trajectory-self-attention").page
+
+
 # --- Positions of another grid --------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """Laws and special cases of spec/motionformer/. Oracles and gradients: test_formulas.py."""
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -228,7 +228,7 @@ def test_attention_of_huge_logits(case):
 
 def test_attention_refuses_what_has_no_meaning():
     Y, W = np.ones((2, 3, 2, 5)), np.ones((5, 4))
-    with pytest.raises(vtnp.FormulaError, match="W_v: expected a matrix; .* got None"):
+    with pytest.raises(vtnp.FormulaError, match=r"W_v: expected a matrix; .* got None"):
         vtnp.trajectory_attention(Y, W, W)
     with pytest.raises(vtnp.FormulaError, match=r"none, or a square one, got \(5, 4\)"):
         vtnp.trajectory_attention(Y, W, W, W, value_projection=False)
@@ -250,7 +250,9 @@ def row_error(case, **changed):
     """Return the sum of magnitudes of each row's error, and the approximation."""
     args = {**case.args, **changed}
     approximation = approximate_weights(case, **changed)
-    return np.abs(approximation - vtnp.attention_weights(args["Q"], args["K"])).sum(-1), approximation
+    return np.abs(approximation - vtnp.attention_weights(args["Q"], args["K"])).sum(
+        -1
+    ), approximation
 
 
 @law("prototype-attention", "rows-sum-to-one")
@@ -350,6 +352,7 @@ def test_prototypes_equal_queries(case):
 @special("prototype-attention", "sharp-limit")
 def test_prototypes_sharp_limit(case):
     """All queries, or all keys, of equal length: exact once every softmax has decided."""
+
     def unit(x):
         return 1e5 * x / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -434,10 +437,8 @@ def test_scores_never_fall(case):
     for candidates, order in each(case, case()):
         cosine = cosines(candidates)
         scores = [cosine[order[k], order[:k]].max() for k in range(1, len(order))]
-        assert all(a <= b + 1e-12 for a, b in zip(scores, scores[1:], strict=False))
-        assert math.isclose(
-            scores[-1] if scores else 0.0, worst_pair(cosine, order), abs_tol=1e-12
-        )
+        assert all(a <= b + 1e-12 for a, b in pairwise(scores))
+        assert math.isclose(scores[-1] if scores else 0.0, worst_pair(cosine, order), abs_tol=1e-12)
 
 
 @law("orthogonal-prototypes", "sign-scale-rotation")
@@ -799,7 +800,7 @@ def test_self_attention_refuses_other_candidates():
     first = {"W_q": W, "W_k": W, "W_v": W, "W_c": W}
     params = {"attention": first, "trajectory": {"W_q": flat, "W_k": flat}}
     prototypes = {"r": 1, "start": 0, "candidates": "values"}
-    with pytest.raises(vtnp.FormulaError, match="candidates among .* got 'values'"):
+    with pytest.raises(vtnp.FormulaError, match=r"candidates among .* got 'values'"):
         vtnp.trajectory_self_attention(
             np.ones((2, 3, 2)), np.ones(2), params, prototypes=prototypes
         )

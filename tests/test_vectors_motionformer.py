@@ -89,9 +89,7 @@ def test_gradient_of_everything(name, value_projection):
 
 def test_trajectory_tokens():
     vectors = load("motionformer_trajectory_original")
-    Q, K, V = (
-        vectors[f"aux.{x}"][..., 1:, :].reshape(2, HEADS, FRAMES, PLACES, -1) for x in "qkv"
-    )
+    Q, K, V = (vectors[f"aux.{x}"][..., 1:, :].reshape(2, HEADS, FRAMES, PLACES, -1) for x in "qkv")
     tokens = np.moveaxis(trajectory_tokens(Q, K, V), 1, -2)
     shape = (2, FRAMES * PLACES, FRAMES, -1)
     assert_close(tokens.reshape(shape), vectors["aux.trajectory_tokens"], within=WITHIN)

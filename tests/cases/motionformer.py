@@ -62,7 +62,11 @@ def trajectory_prototypes(draw: Draw) -> dict[str, Any]:
 
 @builds("prototype-trajectory-tokens")
 def prototype_trajectory_tokens(draw: Draw) -> dict[str, Any]:
-    tokens = {"Q": draw.array("*b t s d"), "K": draw.array("*b t s d"), "V": draw.array("*b t s d_v")}
+    tokens = {
+        "Q": draw.array("*b t s d"),
+        "K": draw.array("*b t s d"),
+        "V": draw.array("*b t s d_v"),
+    }
     draw.sizes["g"] = 1 if draw.chance() else draw.sizes["t"]
     return {**tokens, "P": draw.array("*b g r d")}
 

@@ -55,7 +55,7 @@ def trajectory_attention(
 
 
 def prototype_attention(Q, K, V, P):
-    *batch, n, d = Q.shape
+    *batch, n, _ = Q.shape
     m, r, d_v = K.shape[-2], P.shape[-2], V.shape[-1]
     y = np.zeros((*batch, n, d_v), V.dtype)
     for b in np.ndindex(*batch):
@@ -110,7 +110,9 @@ def prototype_trajectory_tokens(Q, K, V, P):
     for b in np.ndindex(*batch):
         for i, j, u in np.ndindex(t, s, t):
             own = P[(*b, i if P.shape[-3] > 1 else 0)]
-            Y[(*b, i, j, u)] = prototype_attention(Q[(*b, i, j)][None], K[(*b, u)], V[(*b, u)], own)[0]
+            Y[(*b, i, j, u)] = prototype_attention(
+                Q[(*b, i, j)][None], K[(*b, u)], V[(*b, u)], own
+            )[0]
     return Y
 
 
@@ -118,9 +120,7 @@ def trajectory_self_attention(z, cls, params, *, value_projection=False, prototy
     *batch, t, s, d = z.shape
     first, second = params["attention"], params["trajectory"]
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
-    Q, K, V = (
-        head_projection(tokens, first[f"W_{i}"], bias=first.get(f"b_{i}")) for i in "qkv"
-    )
+    Q, K, V = (head_projection(tokens, first[f"W_{i}"], bias=first.get(f"b_{i}")) for i in "qkv")
     y = np.zeros(V.shape, V.dtype)
     y[..., :1, :] = attention(Q[..., :1, :], K, V)
     heads, d_v = V.shape[-3], V.shape[-1]
