@@ -1,0 +1,246 @@
+"""pytorchvideo's layers with random weights: the same blocks, grids, positions and gradients.
+
+Its models import torchvision, its layers do not: here the layers are put together by hand. Two of
+their habits are not copied. The norms behind the pooling have torch's eps of 1e-5, whatever the
+block is told for its others. And a maximum that two tokens share gives its gradient to the first.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from autograd import make_vjp
+
+import vtnp
+from tests import mvit_weights
+from tests.compare import assert_close, difference
+from tests.peers import installed, needs
+from tests.trees import leaves
+from vtnp._xp import namespace
+from vtnp.models import parts
+from vtnp.models.mvit import MViTConfig, apply
+
+torch = installed("torch")
+package = installed("pytorchvideo")
+pytestmark = [needs(torch, "peers"), needs(package, "peers")]
+WITHIN = 1e-12
+ONE, CUBE = (1, 1, 1), (3, 3, 3)
+
+
+def drawn(module):
+    """Give every parameter random numbers, none its initial value; double precision."""
+    module = module.double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator).double())
+    return module
+
+
+def peer_block(*, eps=1e-6, **options):
+    """A block; eps is that of the norms behind the pooling."""
+    from pytorchvideo.layers.attention import MultiScaleBlock
+
+    norm = partial(torch.nn.LayerNorm, eps=1e-6)
+    block = MultiScaleBlock(**options, norm_layer=norm)
+    for letter in "qkv":
+        pooled_norm = getattr(block.attn, f"norm_{letter}", None)
+        if pooled_norm is not None:
+            assert pooled_norm.eps == 1e-5
+            pooled_norm.eps = eps
+    return drawn(block)
+
+
+def official_names(weights):
+    """Put their separate queries, keys and values into one, as the official code has them."""
+    found = dict(weights)
+    for name in weights:
+        front, end, kind = name.rpartition("attn.q.")
+        if end:
+            each = [found.pop(f"{front}attn.{letter}.{kind}") for letter in "qkv"]
+            found[f"{front}attn.qkv.{kind}"] = namespace(*each).concat(each, axis=0)
+    return found
+
+
+def arrays(module):
+    return {name: p.detach().numpy() for name, p in module.named_parameters()}
+
+
+def assert_same_gradients(module, ours, x, cotangent):
+    """Compare a function of a dict of their arrays, `x` among them, with what they compute."""
+    pull, y = make_vjp(ours)(arrays(module) | {"x": x})
+    gradients = pull(cotangent)
+    named = dict(module.named_parameters())
+    assert named.keys() == gradients.keys() - {"x"}
+    for name, parameter in named.items():
+        assert_close(gradients[name], parameter.grad.numpy(), within=WITHIN, what=name)
+    return y, gradients["x"]
+
+
+BLOCKS = {
+    "plain": {},
+    "keys": {"kernel_kv": CUBE, "stride_kv": (1, 2, 2)},
+    "queries": {"kernel_q": CUBE, "stride_q": (1, 2, 2), "kernel_kv": CUBE},
+    "uneven": {"kernel_q": CUBE, "stride_q": (2, 2, 1), "kernel_kv": (1, 3, 3), "stride_kv": ONE},
+    "wide": {"kernel_q": CUBE, "stride_q": (1, 2, 2), "kernel_kv": CUBE, "dim_out": 10},
+    "max": {"kernel_q": (1, 3, 3), "stride_q": (1, 2, 2), "kernel_kv": CUBE, "pool_mode": "max"},
+    "avg": {"kernel_kv": CUBE, "stride_kv": (1, 4, 4), "pool_mode": "avg"},
+}
+
+
+@pytest.mark.parametrize("cls", [True, False], ids=["cls", "no-cls"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_value_and_gradients(name, cls):
+    options = {"dim": 6, "dim_out": 6, "num_heads": 2, "mlp_ratio": 2.0, "qkv_bias": True}
+    options |= BLOCKS[name] | {"has_cls_embed": cls}
+    block, grid = peer_block(**options), (3, 5, 4)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, cls + 60, 6))
+    tensor = torch.tensor(x, requires_grad=True)
+    theirs, their_grid = block(tensor, list(grid))
+    cotangent = rng.standard_normal(theirs.shape)
+    theirs.backward(torch.tensor(cotangent))
+
+    mode = options.get("pool_mode", "conv")
+    strides = {f"stride_{each}": tuple(options.get(f"stride_{each}", ONE)) for each in ("q", "kv")}
+    sizes = {f"size_{each}": options.get(f"kernel_{each}") for each in ("q", "kv")}
+    ours = partial(
+        vtnp.multiscale_block, grid=grid, mode=mode, cls=cls, **strides,
+        **({} if mode == "conv" else sizes),
+    )  # fmt: skip
+
+    def value(tree):
+        weights = official_names({name: each for name, each in tree.items() if name != "x"})
+        y, made = ours(tree["x"], mvit_weights.block(weights, "", 2))
+        assert list(made) == list(their_grid)
+        return y
+
+    y, of_x = assert_same_gradients(block, value, x, cotangent)
+    assert_close(y, theirs.detach().numpy(), within=WITHIN)
+    assert_close(of_x, tensor.grad.numpy(), within=WITHIN)
+
+
+def test_eps_of_the_norms_behind_the_pooling():
+    """As the package comes, it mixes 1e-6 and 1e-5; ours do the same if they are told to."""
+    options = {"dim": 6, "dim_out": 6, "num_heads": 2, "qkv_bias": True, **BLOCKS["queries"]}
+    block, grid = peer_block(**options, eps=1e-5), (3, 5, 4)
+    x = np.random.default_rng(1).standard_normal((2, 61, 6))
+    theirs = block(torch.tensor(x), list(grid))[0].detach().numpy()
+    params = mvit_weights.block(official_names(arrays(block)), "", 2)
+    stride = {"stride_q": (1, 2, 2)}
+    ours = vtnp.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
+    normalised = vtnp.layer_norm(x, **params["norm_1"], eps=1e-6)
+    update, _ = vtnp.multi_head_pooling_attention(
+        normalised, params["attention"], grid=grid, **stride, cls=True, eps=1e-5
+    )
+    y = vtnp.pooled_skip(x, grid=grid, stride=(1, 2, 2), cls=True) + update
+    assert_close(vtnp.feed_forward_step(y, params, eps=1e-6), theirs, within=WITHIN)
+    assert difference(ours, theirs) > 1e-7
+
+
+def test_a_shared_maximum():
+    tensor = torch.ones((1, 1, 1, 1, 2), dtype=torch.float64, requires_grad=True)
+    torch.nn.MaxPool3d((1, 1, 2))(tensor).sum().backward()
+    assert tensor.grad.ravel().tolist() == [1.0, 0.0]
+    pull, _ = make_vjp(partial(vtnp.pool, size=(1, 1, 2), stride=(1, 1, 2), padding=(0, 0, 0),
+                               mode="max"))(np.ones((1, 1, 2, 1)))  # fmt: skip
+    assert pull(np.ones((1, 1, 1, 1))).ravel().tolist() == [0.5, 0.5]
+
+
+# --- A whole model --------------------------------------------------------------------------------
+
+CONFIG = MViTConfig(
+    frames=5, image=(12, 8), stem=(3, 3, 3), stem_stride=(1, 2, 2), stem_padding=(1, 1, 1), d=4,
+    stages=(1, 2, 1), stride_kv=(1, 4, 4), widening=2, classes=3,
+)  # fmt: skip
+
+
+def whole():
+    """Stem, positions, blocks, norm and head, under the names of the package's own model."""
+    from pytorchvideo.layers.positional_encoding import SpatioTemporalClsPositionalEncoding
+
+    stem = torch.nn.Conv3d(
+        CONFIG.channels, CONFIG.d, CONFIG.stem, CONFIG.stem_stride, CONFIG.stem_padding
+    )
+    positions = SpatioTemporalClsPositionalEncoding(CONFIG.d, CONFIG.grid, sep_pos_embed=True)
+    blocks = torch.nn.ModuleList(
+        peer_block(
+            dim=block.d,
+            dim_out=block.d_out,
+            num_heads=block.heads,
+            mlp_ratio=CONFIG.widening,
+            qkv_bias=True,
+            kernel_q=block.size_q or ONE,
+            kernel_kv=block.size_kv,
+            stride_q=block.stride_q,
+            stride_kv=block.stride_kv,
+        )
+        for block in CONFIG.blocks
+    )
+    last = CONFIG.blocks[-1].d_out
+    norm, head = torch.nn.LayerNorm(last, eps=1e-6), torch.nn.Linear(last, CONFIG.classes)
+    modules = {"patch_embed": stem, "positions": positions, "blocks": blocks}
+    return drawn(torch.nn.ModuleDict(modules | {"norm": norm, "head": head}))
+
+
+def logits_of(peer, pixels):
+    x = peer["patch_embed"](pixels).flatten(2).transpose(1, 2)
+    x, grid = peer["positions"](x), list(CONFIG.grid)
+    for block in peer["blocks"]:
+        x, grid = block(x, grid)
+    return peer["head"](peer["norm"](x)[:, 0])
+
+
+def params_of(weights):
+    weights = official_names(weights)
+    at = mvit_weights.permuted
+    return {
+        "embedding": {
+            "kernel": at(weights["patch_embed.weight"], 2, 3, 4, 1, 0),
+            "bias": weights["patch_embed.bias"],
+        },
+        "cls": weights["positions.cls_token"][0, 0],
+        "e_cls": weights["positions.pos_embed_class"][0, 0],
+        "e_space": weights["positions.pos_embed_spatial"][0],
+        "e_time": weights["positions.pos_embed_temporal"][0],
+        "layers": [
+            mvit_weights.block(weights, f"blocks.{i}.", block.heads)
+            for i, block in enumerate(CONFIG.blocks)
+        ],
+        "norm": mvit_weights.norm(weights, "norm"),
+        "head": mvit_weights.linear(weights, "head"),
+    }
+
+
+def test_whole_model_and_every_gradient():
+    peer, rng = whole(), np.random.default_rng(1)
+    video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
+    pixels = torch.tensor(np.moveaxis(video, -1, 1).copy(), requires_grad=True)
+    theirs = logits_of(peer, pixels)
+    cotangent = rng.standard_normal(theirs.shape)
+    theirs.backward(torch.tensor(cotangent))
+
+    def value(tree):
+        weights = {name: each for name, each in tree.items() if name != "x"}
+        return apply(params_of(weights), tree["x"], CONFIG)
+
+    y, of_video = assert_same_gradients(peer, value, video, cotangent)
+    assert_close(y, theirs.detach().numpy(), within=WITHIN)
+    assert_close(of_video, np.moveaxis(pixels.grad.numpy(), 1, -1), within=WITHIN)
+
+
+def test_our_model_on_their_tensors():
+    """The same text on torch's tensors is a torch program: same values, torch's own gradients."""
+    peer, rng = whole(), np.random.default_rng(1)
+    video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
+    params = params_of(arrays(peer))
+    tensors = parts.mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
+    logits = apply(tensors, torch.from_numpy(video), CONFIG)
+    assert_close(logits.detach().numpy(), apply(params, video, CONFIG), within=WITHIN)
+    logits.square().sum().backward()
+    pull, y = make_vjp(lambda tree: apply(tree, video, CONFIG))(params)
+    wanted = dict(leaves(pull(2.0 * y)))
+    for path, tensor in leaves(tensors):
+        # torch leaves a gradient out that does not reach the logits; ours is 0.
+        found = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy()
+        assert_close(found, wanted[path], within=WITHIN, what=str(path))
