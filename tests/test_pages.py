@@ -31,7 +31,7 @@ SECTIONS = [
     "Sources",
 ]
 OPTIONAL = {"args", "Steps"}
-BUILT_IN = {"max", "min", "sum", "zip"}  # functions that a cost may call
+BUILT_IN = {"len", "max", "min", "sum", "zip"}  # functions that a cost may call
 
 each_page = pytest.mark.parametrize(
     "path", PAGES, ids=[str(path.relative_to(SPEC)) for path in PAGES]

@@ -59,6 +59,11 @@ def test_sampling_one_frame(case):
         assert case(k=1).tolist() == [round(Fraction(case["T"], 2))]
 
 
+def test_sampling_is_not_symmetric():
+    """FALSE: that the chosen frames are the same from either end."""
+    assert vtnp.uniform_frame_sampling(5, 1).tolist() == [2]
+
+
 def test_sampling_counts_right_where_floats_do_not():
     """A float range of the same steps holds one frame more, for one pair in eight."""
     wrong = 0
@@ -144,6 +149,14 @@ def test_inflated_mean_of_the_frames(case):
 @law("inflated-kernel", "sums-to-the-image-kernel")
 def test_inflated_sums_to_the_image_kernel(case):
     assert_close(case().sum(axis=0), case["E_image"])
+
+
+@law("inflated-kernel", "blind-to-motion")
+def test_inflated_blind_to_motion(case):
+    video, kernel = clip_of_tubelets(case, case["p_t"]), case()
+    order = shuffled(case, case["p_t"])
+    moved = vtnp.tubelet_embedding(video[order], kernel)
+    assert_close(moved, vtnp.tubelet_embedding(video, kernel))
 
 
 @special("inflated-kernel", "one-frame")

@@ -41,6 +41,16 @@ def halves_up(T, k, *, like=None):
     return _indices([math.floor(i * T / (k + 1) + 0.5) for i in range(1, k + 1)], like)
 
 
+@mistake("uniform-frame-sampling", "range-of-floats")
+def range_of_floats(T, k, *, like=None):
+    if k == T:
+        return right.uniform_frame_sampling(T, k, like=like)
+    step = T / (k + 1)
+    # As long as NumPy's and JAX's arange(step, T, step), whose length is a quotient rounded up.
+    count = math.ceil((T - step) / step)
+    return _indices([min(round(step + i * step), T - 1) for i in range(count)], like)
+
+
 @mistake("tubelet-embedding", "places-column-by-column")
 def places_column_by_column(video, E, *, bias=None):
     z = right.tubelet_embedding(video, E, bias=bias)
@@ -66,6 +76,16 @@ def tubelet_bias_forgotten(video, E, *, bias=None):
 def leftovers_first(video, E, *, bias=None):
     t = video.shape[-4] % E.shape[0]
     return right.tubelet_embedding(video[..., t:, :, :, :], E, bias=bias)
+
+
+@mistake("tubelet-embedding", "leftovers-padded")
+def leftovers_padded(video, E, *, bias=None):
+    xp = namespace(video)
+    for axis, size in zip((-4, -3, -2), E.shape[:3], strict=True):
+        shape = list(video.shape)
+        shape[axis] = -shape[axis] % size
+        video = xp.concat([video, xp.zeros(tuple(shape), dtype=video.dtype)], axis=axis)
+    return right.tubelet_embedding(video, E, bias=bias)
 
 
 @mistake("inflated-kernel", "not-divided")
@@ -124,6 +144,16 @@ def class_token_without_position(x, params, *, eps=1e-6, activation="gelu_tanh")
         return right.sequence_encoder(x, params, eps=eps, activation=activation)
     bare = {**params, "cls": params["cls"] - params["positions"][0, :]}
     return right.sequence_encoder(x, bare, eps=eps, activation=activation)
+
+
+@mistake("sequence-encoder", "class-token-takes-the-last-position")
+def class_token_takes_the_last_position(x, params, *, eps=1e-6, activation="gelu_tanh"):
+    if "cls" not in params:
+        return right.sequence_encoder(x, params, eps=eps, activation=activation)
+    rows = params["positions"]
+    shifted = namespace(rows).concat([rows[-1:, :], rows[:-1, :]], axis=0)
+    shifted = {**params, "positions": shifted}
+    return right.sequence_encoder(x, shifted, eps=eps, activation=activation)
 
 
 @mistake("sequence-encoder", "erf-for-tanh")
