@@ -18,7 +18,7 @@ def deformable_logits(q, m, W_alpha, *, bias=None):
     *batch, t, s, u, d = m.shape
     points = W_alpha.shape[1]
     logits = np.zeros((*batch, t, s, u, points), m.dtype)
-    for (*here, f, n) in np.ndindex(*logits.shape):
+    for *here, f, n in np.ndindex(*logits.shape):
         total = logits.dtype.type(0) if bias is None else bias[n]
         for i in range(d):
             total += W_alpha[i, n] * (q[(*here, i)] + m[(*here, f, i)])
@@ -42,7 +42,7 @@ def sampling_offsets(q, m, W_delta, *, bias=None):
     *batch, t, s, u, d = m.shape
     points = W_delta.shape[1]
     offsets = np.zeros((*batch, t, s, u, points, 2), m.dtype)
-    for (*here, f, n, c) in np.ndindex(*offsets.shape):
+    for *here, f, n, c in np.ndindex(*offsets.shape):
         total = offsets.dtype.type(0) if bias is None else bias[n, c]
         for i in range(d):
             total += W_delta[i, n, c] * (q[(*here, i)] + m[(*here, f, i)])
@@ -60,7 +60,7 @@ def token_places(h, w, *, like):
 
 def sampling_positions(p, offsets):
     positions = np.zeros_like(offsets)
-    for (*batch, t, s, u, n, c) in np.ndindex(*offsets.shape):
+    for *batch, t, s, u, n, c in np.ndindex(*offsets.shape):
         positions[(*batch, t, s, u, n, c)] = p[s, c] + offsets[(*batch, t, s, u, n, c)]
     return positions
 

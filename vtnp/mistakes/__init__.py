@@ -1,6 +1,7 @@
 """Usual mistakes, one wrong implementation for each: what tests reject and the harness names."""
 
 from vtnp.mistakes import (
+    deformable,
     encoder,
     longnet,
     motionformer,
@@ -14,6 +15,7 @@ from vtnp.mistakes import (
 from vtnp.mistakes._registry import mistake, mistakes
 
 __all__ = [
+    "deformable",
     "encoder",
     "longnet",
     "mistake",
