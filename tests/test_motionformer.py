@@ -14,11 +14,17 @@ from tests.trees import mapped
 from vtnp._xp import namespace
 
 
-def between(y, values, axis):
+def assert_between(y, values, axis):
     """Assert that y lies between the smallest and the largest of values along an axis."""
     slack = 1e-12 * max(1.0, np.max(np.abs(values)))
     assert np.all(y >= np.min(values, axis=axis, keepdims=True) - slack)
     assert np.all(y <= np.max(values, axis=axis, keepdims=True) + slack)
+
+
+def assert_within_frames(Y, V):
+    """Assert that what a token reads of each frame lies between the values of that frame."""
+    for u in range(Y.shape[-2]):
+        assert_between(Y[..., u, :], V[..., u, :, :][..., None, :, :], -2)
 
 
 def shuffled(x, orders):
@@ -41,10 +47,7 @@ def permuted_tokens(Y, frames, orders):
 
 @law("trajectory-tokens", "in-the-hull-of-a-frame")
 def test_tokens_in_the_hull_of_a_frame(case):
-    Y = case()
-    for u in range(Y.shape[-2]):
-        values = case["V"][..., u, :, :]
-        between(Y[..., u, :], values[..., None, :, :], -2)
+    assert_within_frames(case(), case["V"])
 
 
 @law("trajectory-tokens", "permute-places")
@@ -126,9 +129,7 @@ def test_tokens_of_zero_queries(case):
 
 @special("trajectory-tokens", "huge-logits")
 def test_tokens_of_huge_logits(case):
-    Y = case(Q=1e4 * case["Q"])
-    for u in range(Y.shape[-2]):
-        between(Y[..., u, :], case["V"][..., u, :, :][..., None, :, :], -2)
+    assert_within_frames(case(Q=1e4 * case["Q"]), case["V"])
 
 
 def test_a_frame_without_places_is_an_error():
@@ -149,7 +150,7 @@ def values_of(case):
 
 @law("trajectory-attention", "in-the-hull-of-the-values")
 def test_attention_in_the_hull_of_the_values(case):
-    between(case()[..., None, :], values_of(case), -2)
+    assert_between(case()[..., None, :], values_of(case), -2)
 
 
 def test_attention_leaves_the_hull_of_the_tokens():
@@ -218,12 +219,12 @@ def test_attention_of_unprojected_values(case):
     nothing = case(W_v=None, b_v=None, value_projection=False)
     assert_close(nothing, one_way)
     assert_close(case(W_v=eye + math.nan, b_v=None, value_projection=False), nothing, within=0)
-    between(nothing[..., None, :], Y, -2)
+    assert_between(nothing[..., None, :], Y, -2)
 
 
 @special("trajectory-attention", "huge-logits")
 def test_attention_of_huge_logits(case):
-    between(case(W_q=1e4 * case["W_q"])[..., None, :], values_of(case), -2)
+    assert_between(case(W_q=1e4 * case["W_q"])[..., None, :], values_of(case), -2)
 
 
 def test_attention_refuses_what_has_no_meaning():
@@ -364,8 +365,7 @@ def test_prototypes_sharp_limit(case):
 
 @special("prototype-attention", "huge-logits")
 def test_prototypes_huge_logits(case):
-    y = case(P=1e4 * case["P"])
-    between(y, case["V"], -2)
+    assert_between(case(P=1e4 * case["P"]), case["V"], -2)
 
 
 def error_of(Q, K, P):
@@ -638,9 +638,7 @@ def test_prototypes_are_constants_unless_asked(case):
 
 @law("prototype-trajectory-tokens", "in-the-hull-of-a-frame")
 def test_prototype_tokens_in_the_hull_of_a_frame(case):
-    Y = case()
-    for u in range(Y.shape[-2]):
-        between(Y[..., u, :], case["V"][..., u, :, :][..., None, :, :], -2)
+    assert_within_frames(case(), case["V"])
 
 
 @law("prototype-trajectory-tokens", "each-frame-is-prototype-attention")
@@ -689,9 +687,7 @@ def test_prototype_tokens_of_equal_keys_are_exact(case):
 
 @special("prototype-trajectory-tokens", "huge-logits")
 def test_prototype_tokens_of_huge_logits(case):
-    Y = case(P=1e4 * case["P"])
-    for u in range(Y.shape[-2]):
-        between(Y[..., u, :], case["V"][..., u, :, :][..., None, :, :], -2)
+    assert_within_frames(case(P=1e4 * case["P"]), case["V"])
 
 
 def test_prototype_tokens_refuse_another_number_of_sets():

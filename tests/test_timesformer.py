@@ -292,7 +292,7 @@ def test_height_transposed(case):
     assert_close(transposed(case(), grid), vtnp.width_attention(**turned))
 
 
-def alone(case, t, s, **grid):
+def assert_reads_itself(case, t, s, **grid):
     """With nobody else in the neighbourhood, every patch reads its own value."""
     args = resized(case, t, s, **grid)
     assert np.array_equal(case(**args), args["V"])
@@ -300,27 +300,27 @@ def alone(case, t, s, **grid):
 
 @special("space-attention", "single-place")
 def test_space_single_place(case):
-    alone(case, 3, 1)
+    assert_reads_itself(case, 3, 1)
 
 
 @special("time-attention", "single-frame")
 def test_time_single_frame(case):
-    alone(case, 1, 3)
+    assert_reads_itself(case, 1, 3)
 
 
 @special("global-attention", "two-by-two-by-two")
 def test_global_two_by_two_by_two(case):
-    alone(case, 2, 4, grid=(2, 2))
+    assert_reads_itself(case, 2, 4, grid=(2, 2))
 
 
 @special("width-attention", "single-column")
 def test_width_single_column(case):
-    alone(case, 2, 3, grid=(3, 1))
+    assert_reads_itself(case, 2, 3, grid=(3, 1))
 
 
 @special("height-attention", "single-row")
 def test_height_single_row(case):
-    alone(case, 2, 3, grid=(1, 3))
+    assert_reads_itself(case, 2, 3, grid=(1, 3))
 
 
 @special("joint-attention", "single-frame")
@@ -504,7 +504,7 @@ def test_unknown_words_are_refused(option, word):
 # --- Layers ---------------------------------------------------------------------------------------
 
 
-def equivariant(case, f, **others):
+def assert_equivariant(case, f, **others):
     """Assert that f, applied to the patches, is applied to the result, the class token unmoved."""
     z, cls = case()
     assert_close(case(z=f(case["z"]), **others), (f(z), cls), within=1e-11)
@@ -512,12 +512,12 @@ def equivariant(case, f, **others):
 
 def layer_permute_frames(case):
     order = case.rng.permutation(case["z"].shape[-3])
-    equivariant(case, lambda x: permuted(x, order, -3))
+    assert_equivariant(case, lambda x: permuted(x, order, -3))
 
 
 def layer_permute_places(case):
     order = case.rng.permutation(case["z"].shape[-2])
-    equivariant(case, lambda x: permuted(x, order, -2))
+    assert_equivariant(case, lambda x: permuted(x, order, -2))
 
 
 test_space_layer_permute_frames = law("space-layer", "permute-frames")(layer_permute_frames)
@@ -528,13 +528,13 @@ test_axial_layer_permute_frames = law("axial-layer", "permute-frames")(layer_per
 
 @law("space-layer", "permute-places")
 def test_space_layer_permute_places(case):
-    equivariant(case, own_orders(case, case["z"], -2))
+    assert_equivariant(case, own_orders(case, case["z"], -2))
 
 
 @law("joint-layer", "permute-patches")
 def test_joint_layer_permute_patches(case):
     order = case.rng.permutation(flat(case["z"]).shape[-2])
-    equivariant(case, lambda x: flat(x)[..., order, :].reshape(x.shape))
+    assert_equivariant(case, lambda x: flat(x)[..., order, :].reshape(x.shape))
 
 
 @law("axial-layer", "permute-rows-and-columns")
@@ -544,17 +544,17 @@ def test_axial_layer_permute_rows_and_columns(case):
     def reorder(x):
         return off_grid(permuted(permuted(on_grid(x, case["grid"]), rows, -3), columns, -2))
 
-    equivariant(case, reorder)
+    assert_equivariant(case, reorder)
 
 
 @law("local-global-layer", "shift-frames")
 def test_local_global_layer_shift_frames(case):
-    equivariant(case, lambda x: np.roll(x, 1, axis=-3))
+    assert_equivariant(case, lambda x: np.roll(x, 1, axis=-3))
 
 
 @law("local-global-layer", "mirrored")
 def test_local_global_layer_mirrored(case):
-    equivariant(case, lambda x: off_grid(on_grid(x, case["grid"])[..., ::-1, ::-1, ::-1, :]))
+    assert_equivariant(case, lambda x: off_grid(on_grid(x, case["grid"])[..., ::-1, ::-1, ::-1, :]))
 
 
 def idle_layer(case):
@@ -582,7 +582,7 @@ test_local_global_layer_fc_folds = law("local-global-layer", "fc-folds")(extra_f
 test_axial_layer_fc_folds = law("axial-layer", "fc-folds")(extra_fc_folds)
 
 
-def reaches_everything(case):
+def assert_reaches_everything(case):
     """Change one patch: every patch and the class token notice."""
     z = case["z"].copy()
     i, j = case.rng.integers(z.shape[-3]), case.rng.integers(z.shape[-2])
@@ -591,8 +591,8 @@ def reaches_everything(case):
         assert np.all(np.max(np.abs(after - before), axis=-1) > 0.0)
 
 
-test_divided_layer_reaches = law("divided-layer", "reaches-everything")(reaches_everything)
-test_axial_layer_reaches = law("axial-layer", "reaches-everything")(reaches_everything)
+test_divided_layer_reaches = law("divided-layer", "reaches-everything")(assert_reaches_everything)
+test_axial_layer_reaches = law("axial-layer", "reaches-everything")(assert_reaches_everything)
 
 
 @law("local-global-layer", "reaches-everything")
@@ -600,7 +600,7 @@ def test_local_global_layer_reaches_everything(case):
     """Every quarter must hold even and odd rows and columns: at least four of each in the grid."""
     *batch, _, _, d = case["z"].shape
     z = case.rng.standard_normal((*batch, 2, 16, d))
-    reaches_everything(case.with_args(z=z, grid=(4, 4)))
+    assert_reaches_everything(case.with_args(z=z, grid=(4, 4)))
 
 
 def test_not_a_law_local_then_global_reaches_everything_in_two_columns():
@@ -627,19 +627,19 @@ def test_space_layer_frames_as_batch(case):
     assert_close(apart[..., 0, :, :], case()[0])
 
 
-def is_pre_norm_layer(case, z):
+def assert_is_pre_norm_layer(case, z):
     tokens = vtnp.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
     assert_close(case(z=z), parted(tokens, z))
 
 
 @law("joint-layer", "pre-norm-layer")
 def test_joint_layer_is_pre_norm_layer(case):
-    is_pre_norm_layer(case, case["z"])
+    assert_is_pre_norm_layer(case, case["z"])
 
 
 @special("space-layer", "single-frame")
 def test_space_layer_single_frame(case):
-    is_pre_norm_layer(case, case["z"][..., :1, :, :])
+    assert_is_pre_norm_layer(case, case["z"][..., :1, :, :])
 
 
 # --- Divided space-time attention -----------------------------------------------------------------
