@@ -1,6 +1,8 @@
 """The usual mistakes of the pages in spec/deformable/."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from vtnp._xp import namespace
 from vtnp.deformable import (
@@ -182,14 +184,15 @@ def _with(**steps):
     return attention
 
 
-for _name, _steps in {
+_EXCHANGED: dict[str, dict[str, Callable[..., Any]]] = {
     "xy-swapped": {"offsets": offsets_xy_swapped},
     "other-layout": {"offsets": offsets_other_layout},
     "over-points": {"weights": over_points},
     "over-frames": {"weights": over_frames},
     "motion-in-weights-only": {"offsets": offsets_without_motion},
     "motion-in-offsets-only": {"logits": logits_without_motion},
-}.items():
+}
+for _name, _steps in _EXCHANGED.items():
     mistake("deformable-attention", _name)(_with(**_steps))
 
 
