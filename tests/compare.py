@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+# What assert_close has seen within one test; the run's summary tells it for tests against peers.
+differences: list[float] = []
+
 
 def largest(x: Any) -> float:
     """Return the largest magnitude of an array; 0 for an empty one."""
@@ -40,4 +43,5 @@ def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str
         f"{what}: shape {np.shape(actual)}, not {np.shape(expected)}"
     )
     off = difference(actual, expected)
+    differences.append(off)
     assert off <= within, f"{what}: relative difference {off:.3g} exceeds {within:.3g}"

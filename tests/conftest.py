@@ -1,11 +1,13 @@
 """Hypothesis profiles, and the choice of the array library that laws run on."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import readings
+from tests import compare, readings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 # The same cases in every run, so that a red run is red for everybody.
@@ -61,3 +63,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     laws = [item for item in items if any(mark.name in marks for mark in item.iter_markers())]
     config.hook.pytest_deselected(items=[item for item in items if item not in laws])
     items[:] = laws
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hand the largest difference from other people's numbers on to the run's summary."""
+    compare.differences.clear()
+    yield
+    _, _, against = item.path.stem.partition("test_")
+    if against.startswith(("peers_", "vectors_")) and compare.differences:
+        test = getattr(item, "originalname", item.name).removeprefix("test_")
+        row = f"{against.replace('_', ' ')}: {test.replace('_', ' ')}"
+        item.user_properties.append(("difference", (row, max(compare.differences))))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what was proven, and how far other people's numbers are from ours."""
+    passed = [r for r in terminalreporter.stats.get("passed", []) if r.when == "call"]
+    if any("test_mistake_is_rejected" in report.nodeid for report in passed):
+        terminalreporter.section("what was proven")
+        terminalreporter.write_line(_counted(passed))
+    rows: dict[str, float] = {}
+    for report in passed:
+        for name, value in report.user_properties:
+            if name == "difference":
+                rows[value[0]] = max(value[1], rows.get(value[0], 0.0))
+    if rows:
+        terminalreporter.section("largest relative difference, values and gradients")
+        for row, off in sorted(rows.items()):
+            terminalreporter.write_line(f"{off:8.1e}  {row}")
+
+
+def _counted(passed: list[Any]) -> str:
+    from tests.claims import claims
+    from vtnp._spec import registry
+    from vtnp.mistakes import mistakes
+
+    rejected = sum("test_mistake_is_rejected" in report.nodeid for report in passed)
+    laws = {(claim.id, claim.name) for claim in claims() if claim.kind == "law"}
+    special = {(claim.id, claim.name) for claim in claims() if claim.kind == "special"}
+    return (
+        f"{len(registry)} formulas, each with its page: {len(laws)} laws, {len(special)} special "
+        f"cases, {rejected} of {len(mistakes)} mistakes rejected"
+    )
