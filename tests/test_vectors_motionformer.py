@@ -1,14 +1,11 @@
 """Numbers that the official implementation computed: values, and the gradient of everything."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from autograd import grad
 
 from tests.compare import assert_close
 from tests.motionformer_weights import params_of
-from tests.trees import leaves
+from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
 from vtnp._xp import namespace
 from vtnp.encoder import head_projection
 from vtnp.motionformer import (
@@ -19,24 +16,7 @@ from vtnp.motionformer import (
     trajectory_tokens,
 )
 
-WITHIN = 1e-10
 FRAMES, PLACES, HEADS = 3, 4, 3
-
-
-def load(case):
-    with np.load(Path(__file__).parent / "data" / "vectors" / f"{case}.npz") as file:
-        return dict(file)
-
-
-def named(vectors, kind):
-    """Return the arrays of one kind, "par" or "gpar", by their official names."""
-    return {k.removeprefix(f"{kind}."): v for k, v in vectors.items() if k.startswith(f"{kind}.")}
-
-
-def split(x):
-    """Take the class token and the patches, frame after frame, apart: (z, cls)."""
-    batch, _, d = x.shape
-    return x[:, 1:].reshape(batch, FRAMES, PLACES, d), x[:, 0]
 
 
 def options_of(vectors, *, value_projection):
@@ -56,35 +36,36 @@ CASES = {
 each_case = pytest.mark.parametrize(("name", "value_projection"), CASES.items())
 
 
+def self_attention(value_projection):
+    """The formula of the official arrays; their tokens are the class token, then frame by frame."""
+
+    def f(vectors):
+        options = options_of(vectors, value_projection=value_projection)
+        x, params = vectors["in.x"], params_of(named(vectors, "par"), HEADS)
+        batch, n, d = x.shape
+        patches = x[:, 1:].reshape((batch, FRAMES, PLACES, d))
+        z, cls = trajectory_self_attention(patches, x[:, 0], params, **options)
+        rows = [cls[:, None], z.reshape((batch, n - 1, d))]
+        return {"out.y": namespace(z).concat(rows, axis=1)}
+
+    return f
+
+
 @each_case
 def test_value(name, value_projection):
-    vectors = load(name)
-    options = options_of(vectors, value_projection=value_projection)
-    params = params_of(named(vectors, "par"), HEADS)
-    result = trajectory_self_attention(*split(vectors["in.x"]), params, **options)
-    assert_close(result, split(vectors["out.y"]), within=WITHIN)
+    assert_results(self_attention(value_projection), load(name))
 
 
 @each_case
 def test_gradient_of_everything(name, value_projection):
-    """The released code's dead value projection has the gradient 0 there and here."""
-    vectors = load(name)
-    options = options_of(vectors, value_projection=value_projection)
-    cotangents = split(vectors["cot.y"])
+    assert_gradients(self_attention(value_projection), load(name))
 
-    def f(arguments):
-        result = trajectory_self_attention(*arguments, **options)
-        xp = namespace(result[0])
-        return sum(xp.sum(y * c) for y, c in zip(result, cotangents, strict=True))
 
-    tree = grad(f)([*split(vectors["in.x"]), params_of(named(vectors, "par"), HEADS)])
-    wanted = [*split(vectors["gin.x"]), params_of(named(vectors, "gpar"), HEADS)]
-    found = dict(leaves(tree))
-    assert found.keys() == dict(leaves(wanted)).keys()
-    for path, value in leaves(wanted):
-        assert_close(found[path], value, within=WITHIN, what=str(path))
-    dead = tree[2]["trajectory"]["W_v"]
-    assert np.any(dead) == value_projection
+@each_case
+def test_the_dead_value_projection_has_no_gradient(name, value_projection):
+    """The rows of proj_kv after the keys are its values'; the released code does not read them."""
+    found = gradients(self_attention(value_projection), load(name))["par.proj_kv.weight"]
+    assert np.any(found[len(found) // 2 :]) == value_projection
 
 
 def test_trajectory_tokens():
@@ -110,22 +91,15 @@ def test_choice_of_prototypes_in_a_video():
     assert_close(P * P.shape[-1] ** -0.25, vectors["aux.landmarks"], within=WITHIN)
 
 
-def rows(x, index):
-    return np.take_along_axis(x, index[..., None], axis=-2)
-
-
 def test_prototype_attention():
     """Values and gradients; the released code lets none through the prototypes."""
     vectors = load("orthoformer_plain")
-    Q, K, V = (vectors[f"in.{x}"] for x in "qkv")
-    order = orthogonal_prototypes(Q, 4, start=vectors["aux.first_index"])
+    order = orthogonal_prototypes(vectors["in.q"], 4, start=vectors["aux.first_index"])
     assert np.array_equal(order, vectors["aux.selection_order"])
-    P = rows(Q, order)
-    assert_close(prototype_attention(Q, K, V, P), vectors["out.y"], within=WITHIN)
+    P = np.take_along_axis(vectors["in.q"], order[..., None], axis=-2)
 
-    def f(arrays):
-        y = prototype_attention(*arrays, P)
-        return namespace(y).sum(y * vectors["cot.y"])
+    def f(vectors):
+        return {"out.y": prototype_attention(*(vectors[f"in.{x}"] for x in "qkv"), P)}
 
-    for found, name in zip(grad(f)([Q, K, V]), "qkv", strict=True):
-        assert_close(found, vectors[f"gin.{name}"], within=WITHIN, what=name)
+    assert_results(f, vectors)
+    assert_gradients(f, vectors)

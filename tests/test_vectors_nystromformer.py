@@ -1,12 +1,10 @@
 """Official numbers: values and every gradient, to 1e-10 of the largest entry."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from autograd import elementwise_grad
 
 from tests.compare import assert_close
+from tests.vectors import WITHIN, assert_gradients, assert_results, load
 from vtnp._xp import namespace
 from vtnp.encoder import attention_weights, head_merge, head_projection
 from vtnp.nystromformer import (
@@ -15,13 +13,6 @@ from vtnp.nystromformer import (
     segment_means,
     sequence_convolution,
 )
-
-FOLDER = Path(__file__).parent / "data" / "vectors"
-
-
-def vector(name):
-    with np.load(FOLDER / f"{name}.npz") as arrays:
-        return {key: arrays[key] for key in arrays.files}
 
 
 def exact(tree):
@@ -64,36 +55,23 @@ VECTORS = {
 }
 
 
-@pytest.mark.parametrize("name", VECTORS)
+each_vector = pytest.mark.parametrize("name", VECTORS)
+
+
+@each_vector
 def test_values(name):
-    tree = vector(name)
-    results = VECTORS[name](tree)
-    assert set(results) == {key for key in tree if key.startswith("out.")}
-    for key, y in results.items():
-        assert_close(y, tree[key], within=1e-10, what=f"{name} {key}")
+    assert_results(VECTORS[name], load(name))
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@each_vector
 def test_gradients(name):
-    tree = vector(name)
-    wanted = [key for key in tree if key.startswith(("gin.", "gpar."))]
-    assert wanted
-    for gradient in wanted:
-        key = gradient[1:]
-
-        def loss(x, key=key):
-            results = VECTORS[name]({**tree, key: x})
-            terms = [namespace(y).sum(y * tree[f"cot.{k[4:]}"]) for k, y in results.items()]
-            return sum(terms[1:], terms[0])
-
-        actual = elementwise_grad(loss)(tree[key])
-        assert_close(actual, tree[gradient], within=1e-10, what=f"{name} {gradient}")
+    assert_gradients(VECTORS[name], load(name))
 
 
 def test_intermediate_results():
-    tree = vector("nystrom_official_conv_original")
+    tree = load("nystrom_official_conv_original")
     A = attention_weights(segment_means(tree["in.Q"], 4), segment_means(tree["in.K"], 4))
-    assert_close(A, tree["aux.A"], within=1e-10)
-    assert_close(iterative_pinv(A, start="original"), tree["aux.Z"], within=1e-10)
-    plain = vector("nystrom_eq14_segment_means")
-    assert_close(attention_weights(plain["in.Q"], plain["in.K"]), plain["aux.S"], within=1e-10)
+    assert_close(A, tree["aux.A"], within=WITHIN)
+    assert_close(iterative_pinv(A, start="original"), tree["aux.Z"], within=WITHIN)
+    plain = load("nystrom_eq14_segment_means")
+    assert_close(attention_weights(plain["in.Q"], plain["in.K"]), plain["aux.S"], within=WITHIN)

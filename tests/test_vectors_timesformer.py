@@ -1,36 +1,10 @@
 """Numbers that the official implementation computed: values, and the gradient of everything."""
 
-from pathlib import Path
-
-import autograd.numpy as anp
-import numpy as np
-from autograd import grad
-
 from tests import timesformer_weights as weights
-from tests.compare import assert_close
-from tests.trees import leaves
+from tests.vectors import assert_gradients, assert_results, load, named
+from vtnp._xp import namespace
 from vtnp.models.timesformer import TimeSformerConfig, apply
 from vtnp.timesformer import divided_layer
-
-WITHIN = 1e-10
-
-
-def load(case):
-    with np.load(Path(__file__).parent / "data" / "vectors" / f"{case}.npz") as file:
-        return dict(file)
-
-
-def named(vectors, kind):
-    """Return the arrays of one kind, "par" or "gpar", by their official names."""
-    return {k.removeprefix(f"{kind}."): v for k, v in vectors.items() if k.startswith(f"{kind}.")}
-
-
-def assert_trees_close(actual, expected):
-    found, wanted = dict(leaves(actual)), dict(leaves(expected))
-    assert found.keys() == wanted.keys()
-    for path, value in wanted.items():
-        assert_close(found[path], value, within=WITHIN, what=str(path))
-
 
 BLOCK, FRAMES, HEADS = load("timesformer_block_divided"), 3, 3
 MODEL = load("timesformer_full_joint")
@@ -39,48 +13,32 @@ JOINT = TimeSformerConfig(
 )
 
 
-def split(x):
-    """Take the block's tokens, the class token and (h, w, t) with t fastest, to (z, cls)."""
-    batch, n, d = x.shape
-    z = x[:, 1:].reshape(batch, (n - 1) // FRAMES, FRAMES, d)
-    return z.transpose(0, 2, 1, 3), x[:, 0]
+def divided_block(vectors):
+    """The block's tokens are the class token, then (h, w, t) with t fastest."""
+    x, params = vectors["in.x"], weights.layer(named(vectors, "par"), "", HEADS)
+    xp, (batch, n, d) = namespace(x), x.shape
+    places_first = x[:, 1:].reshape((batch, (n - 1) // FRAMES, FRAMES, d))
+    z, cls = divided_layer(xp.moveaxis(places_first, 1, 2), x[:, 0], params)
+    tokens = xp.moveaxis(z, 2, 1).reshape((batch, n - 1, d))
+    return {"out.y": xp.concat([cls[:, None], tokens], axis=1)}
 
 
-def channels_last(x):
-    return np.moveaxis(x, 1, -1)
+def joint_model(vectors):
+    params, video = weights.model(named(vectors, "par"), HEADS), vectors["in.x"]
+    return {"out.y": apply(params, namespace(video).moveaxis(video, 1, -1), JOINT)}
 
 
 def test_divided_block():
-    params = weights.layer(named(BLOCK, "par"), "", HEADS)
-    result = divided_layer(*split(BLOCK["in.x"]), params)
-    assert_close(result, split(BLOCK["out.y"]), within=WITHIN)
+    assert_results(divided_block, BLOCK)
 
 
 def test_gradients_of_the_divided_block():
-    cotangents = split(BLOCK["cot.y"])
-    params = weights.layer(named(BLOCK, "par"), "", HEADS)
-
-    def f(arguments):
-        result = divided_layer(*arguments)
-        return sum(anp.sum(y * c) for y, c in zip(result, cotangents, strict=True))
-
-    z, cls, tree = grad(f)([*split(BLOCK["in.x"]), params])
-    assert_trees_close([z, cls], list(split(BLOCK["gin.x"])))
-    assert_trees_close(tree, weights.layer(named(BLOCK, "gpar"), "", HEADS))
+    assert_gradients(divided_block, BLOCK)
 
 
 def test_joint_model():
-    params = weights.model(named(MODEL, "par"), HEADS)
-    logits = apply(params, channels_last(MODEL["in.x"]), JOINT)
-    assert_close(logits, MODEL["out.y"], within=WITHIN)
+    assert_results(joint_model, MODEL)
 
 
 def test_gradients_of_the_joint_model():
-    params = weights.model(named(MODEL, "par"), HEADS)
-
-    def f(arguments):
-        return anp.sum(apply(*arguments, JOINT) * MODEL["cot.y"])
-
-    tree, video = grad(f)([params, channels_last(MODEL["in.x"])])
-    assert_close(video, channels_last(MODEL["gin.x"]), within=WITHIN)
-    assert_trees_close(tree, weights.model(named(MODEL, "gpar"), HEADS))
+    assert_gradients(joint_model, MODEL)

@@ -1,36 +1,15 @@
 """Numbers that the official implementation computed: values, and the gradient of everything."""
 
-from pathlib import Path
+from functools import partial
 
-import autograd.numpy as anp
-import numpy as np
-from autograd import grad
+import pytest
 
 from tests import vivit_weights as weights
-from tests.compare import assert_close
 from tests.trees import leaves
+from tests.vectors import assert_gradients, assert_results, load, named
+from vtnp._xp import namespace
 from vtnp.models.vivit import ViViTConfig, apply
 from vtnp.vivit import factorised_dot_product_attention, factorised_self_attention_layer
-
-WITHIN = 1e-10
-
-
-def load(case):
-    with np.load(Path(__file__).parent / "data" / "vectors" / f"{case}.npz") as file:
-        return dict(file)
-
-
-def named(vectors, kind):
-    """Return the arrays of one kind, "par" or "gpar", by their official names."""
-    return {k.removeprefix(f"{kind}."): v for k, v in vectors.items() if k.startswith(f"{kind}.")}
-
-
-def assert_trees_close(actual, expected):
-    found, wanted = dict(leaves(actual)), dict(leaves(expected))
-    assert found.keys() == wanted.keys()
-    for path, value in wanted.items():
-        assert_close(found[path], value, within=WITHIN, what=str(path))
-
 
 BLOCK, FRAMES = load("vivit_block_factorised_self_attention_time_space"), 3
 FUNCTION = load("vivit_factorised_dot_product_function")
@@ -41,73 +20,58 @@ CONFIG = ViViTConfig(
 )
 
 
-def framed(x):
-    """Take tokens in one row, frame after frame, to `b t s d`."""
+def self_attention_block(vectors):
+    """Tokens stand in one row there, frame after frame."""
+    x, params = vectors["in.x"], weights.self_attention_layer(named(vectors, "par"), "")
     batch, n, d = x.shape
-    return x.reshape(batch, FRAMES, n // FRAMES, d)
+    framed = x.reshape((batch, FRAMES, n // FRAMES, d))
+    return {"out.y": factorised_self_attention_layer(framed, params).reshape((batch, n, d))}
 
 
-def test_self_attention_block():
-    params = weights.self_attention_layer(named(BLOCK, "par"), "")
-    result = factorised_self_attention_layer(framed(BLOCK["in.x"]), params)
-    assert_close(result, framed(BLOCK["out.y"]), within=WITHIN)
+def dot_product_function(vectors):
+    """Heads stand behind the tokens there."""
+    read = factorised_dot_product_attention(
+        *(
+            namespace(x).moveaxis(x, -2, 1)
+            for x in (vectors["in.query"], vectors["in.key"], vectors["in.value"])
+        )
+    )
+    return {"out.y": namespace(read).moveaxis(read, 1, -2)}
 
 
-def test_gradients_of_the_self_attention_block():
-    params = weights.self_attention_layer(named(BLOCK, "par"), "")
-
-    def f(arguments):
-        return anp.sum(factorised_self_attention_layer(*arguments) * framed(BLOCK["cot.y"]))
-
-    z, tree = grad(f)([framed(BLOCK["in.x"]), params])
-    assert_close(z, framed(BLOCK["gin.x"]), within=WITHIN)
-    assert_trees_close(tree, weights.self_attention_layer(named(BLOCK, "gpar"), ""))
+def factorised_encoder_model(vectors):
+    params = weights.factorised_encoder_model(named(vectors, "par"))
+    return {"out.y": apply(params, vectors["in.x"], CONFIG)}
 
 
-def heads_first(x):
-    """Take `b t s heads d_h` to `b heads t s d_h`."""
-    return np.moveaxis(x, -2, 1)
+CASES = {
+    "self-attention-block": (self_attention_block, BLOCK),
+    "dot-product-function": (dot_product_function, FUNCTION),
+    "factorised-encoder-model": (factorised_encoder_model, MODEL),
+}
+each_case = pytest.mark.parametrize(("f", "vectors"), CASES.values(), ids=CASES)
 
 
-def of_queries_keys_values(kind):
-    return [heads_first(FUNCTION[f"{kind}.{name}"]) for name in ("query", "key", "value")]
+@each_case
+def test_values(f, vectors):
+    assert_results(f, vectors)
 
 
-def test_dot_product_function():
-    result = factorised_dot_product_attention(*of_queries_keys_values("in"))
-    assert_close(result, heads_first(FUNCTION["out.y"]), within=WITHIN)
+@each_case
+def test_gradients(f, vectors):
+    assert_gradients(f, vectors)
 
 
-def test_gradients_of_the_dot_product_function():
-    def f(arguments):
-        read = factorised_dot_product_attention(*arguments)
-        return anp.sum(read * heads_first(FUNCTION["cot.y"]))
-
-    gradients = grad(f)(of_queries_keys_values("in"))
-    assert_trees_close(gradients, of_queries_keys_values("gin"))
-
-
-def test_factorised_encoder_model():
-    params = weights.factorised_encoder_model(named(MODEL, "par"))
-    assert_close(apply(params, MODEL["in.x"], CONFIG), MODEL["out.y"], within=WITHIN)
-
-
-def test_gradients_of_the_factorised_encoder_model():
-    params = weights.factorised_encoder_model(named(MODEL, "par"))
-
-    def f(arguments):
-        return anp.sum(apply(*arguments, CONFIG) * MODEL["cot.y"])
-
-    tree, video = grad(f)([params, MODEL["in.x"]])
-    assert_close(video, MODEL["gin.x"], within=WITHIN)
-    assert_trees_close(tree, weights.factorised_encoder_model(named(MODEL, "gpar")))
-
-
-def test_every_official_weight_is_used():
-    """What the maps of names leave out would be compared with nothing."""
-    for vectors, params in (
-        (BLOCK, weights.self_attention_layer(named(BLOCK, "par"), "")),
-        (MODEL, weights.factorised_encoder_model(named(MODEL, "par"))),
-    ):
-        ours = sum(x.size for _, x in leaves(params))
-        assert ours == sum(x.size for x in named(vectors, "par").values())
+@pytest.mark.parametrize(
+    ("vectors", "params_of"),
+    [
+        (BLOCK, partial(weights.self_attention_layer, name="")),
+        (MODEL, weights.factorised_encoder_model),
+    ],
+    ids=["self-attention-block", "factorised-encoder-model"],
+)
+def test_every_official_weight_is_used(vectors, params_of):
+    """A bias on the keys changes no result: nothing else would notice that it was left out."""
+    official = named(vectors, "par")
+    ours = sum(x.size for _, x in leaves(params_of(official)))
+    assert ours == sum(x.size for x in official.values())

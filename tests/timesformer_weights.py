@@ -5,46 +5,24 @@ Every map here only splits, reshapes and permutes, so that it carries gradients 
 
 import re
 
-
-def linear(weights, name):
-    """A torch linear layer, y = x W^T + b."""
-    return {"W": weights[f"{name}.weight"].T, "b": weights[f"{name}.bias"]}
-
-
-def norm(weights, name):
-    return {"gamma": weights[f"{name}.weight"], "beta": weights[f"{name}.bias"]}
-
-
-def attention(weights, name, heads):
-    """Rows of qkv: queries, keys, values; within each, head after head. Columns of proj: heads."""
-    W, b = weights[f"{name}.qkv.weight"], weights[f"{name}.qkv.bias"]
-    d = W.shape[1]
-    params = {}
-    for i, letter in enumerate("qkv"):
-        rows = slice(i * d, (i + 1) * d)
-        params[f"W_{letter}"] = W[rows].reshape(heads, d // heads, d).transpose(0, 2, 1)
-        params[f"b_{letter}"] = b[rows].reshape(heads, d // heads)
-    merge = linear(weights, f"{name}.proj")
-    return params | {"W_c": merge["W"].reshape(heads, d // heads, d), "b_c": merge["b"]}
+from tests.torch_names import fused_attention, linear, network, norm, permuted
 
 
 def layer(weights, name, heads):
     """One block; `name` ends with a dot, or is empty."""
     step = {
         "norm_1": norm(weights, f"{name}norm1"),
-        "attention": attention(weights, f"{name}attn", heads),
+        "attention": fused_attention(weights, f"{name}attn.", heads),
     }
-    network = {
-        f"{letter}_{i}": value
-        for i in (1, 2)
-        for letter, value in linear(weights, f"{name}mlp.fc{i}").items()
+    rest = {
+        "norm_2": norm(weights, f"{name}norm2"),
+        "feed_forward": network(weights, f"{name}mlp"),
     }
-    rest = {"norm_2": norm(weights, f"{name}norm2"), "feed_forward": network}
     if f"{name}temporal_fc.weight" not in weights:
         return step | rest
     time = {
         "norm_1": norm(weights, f"{name}temporal_norm1"),
-        "attention": attention(weights, f"{name}temporal_attn", heads),
+        "attention": fused_attention(weights, f"{name}temporal_attn.", heads),
         "fc": linear(weights, f"{name}temporal_fc"),
     }
     return {"time": time, "space": step} | rest
@@ -59,7 +37,7 @@ def model(weights, heads):
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     return {
         "embedding": {
-            "E": kernel.transpose(2, 3, 1, 0).reshape(-1, d),
+            "E": permuted(kernel, 2, 3, 1, 0).reshape((-1, d)),
             "bias": weights["patch_embed.proj.bias"],
         },
         "cls": weights["cls_token"][0, 0],

@@ -6,6 +6,8 @@ here only splits, reshapes and permutes, so that it carries gradients as well as
 
 import re
 
+from tests.torch_names import linear, network, norm, of_heads, permuted
+
 # --- scenic ---------------------------------------------------------------------------------------
 
 _LETTERS = {"q": "query", "k": "key", "v": "value"}
@@ -19,7 +21,7 @@ def _attention(weights, name):
     """Its kernels are d heads d_h, and heads d_h d: output by output, like ours."""
     params = {}
     for letter, word in _LETTERS.items():
-        params[f"W_{letter}"] = weights[f"{name}/{word}/kernel"].transpose(1, 0, 2)
+        params[f"W_{letter}"] = permuted(weights[f"{name}/{word}/kernel"], 1, 0, 2)
         params[f"b_{letter}"] = weights[f"{name}/{word}/bias"]
     return params | {"W_c": weights[f"{name}/out/kernel"], "b_c": weights[f"{name}/out/bias"]}
 
@@ -93,35 +95,21 @@ def factorised_encoder_model(weights):
 # --- HuggingFace ----------------------------------------------------------------------------------
 
 
-def _linear(weights, name):
-    """A torch linear layer, y = x W^T + b."""
-    return {"W": weights[f"{name}.weight"].T, "b": weights[f"{name}.bias"]}
-
-
-def _torch_norm(weights, name):
-    return {"gamma": weights[f"{name}.weight"], "beta": weights[f"{name}.bias"]}
-
-
 def _torch_layer(weights, name, heads):
     """Columns of the three projections, and rows of the merge, go head after head."""
     attention = {}
     for letter in "qkv":
-        each = _linear(weights, f"{name}.attention.{letter}_proj")
-        d = each["W"].shape[0]
-        attention[f"W_{letter}"] = each["W"].reshape(d, heads, d // heads).transpose(1, 0, 2)
-        attention[f"b_{letter}"] = each["b"].reshape(heads, d // heads)
-    merge = _linear(weights, f"{name}.attention.o_proj")
-    attention |= {"W_c": merge["W"].reshape(heads, d // heads, d), "b_c": merge["b"]}
-    network = {
-        f"{letter}_{i}": value
-        for i in (1, 2)
-        for letter, value in _linear(weights, f"{name}.mlp.fc{i}").items()
-    }
+        projection = f"{name}.attention.{letter}_proj"
+        attention[f"W_{letter}"] = of_heads(weights[f"{projection}.weight"], heads)
+        attention[f"b_{letter}"] = weights[f"{projection}.bias"].reshape((heads, -1))
+    merge = linear(weights, f"{name}.attention.o_proj")
+    d = merge["W"].shape[0]
+    attention |= {"W_c": merge["W"].reshape((heads, d // heads, d)), "b_c": merge["b"]}
     return {
-        "norm_1": _torch_norm(weights, f"{name}.layernorm_before"),
+        "norm_1": norm(weights, f"{name}.layernorm_before"),
         "attention": attention,
-        "norm_2": _torch_norm(weights, f"{name}.layernorm_after"),
-        "feed_forward": network,
+        "norm_2": norm(weights, f"{name}.layernorm_after"),
+        "feed_forward": network(weights, f"{name}.mlp"),
     }
 
 
@@ -131,7 +119,7 @@ def huggingface_model(weights, heads):
     kernel = weights[f"{embedding}.patch_embeddings.projection.weight"]
     return {
         "embedding": {
-            "E": kernel.transpose(2, 3, 4, 1, 0),
+            "E": permuted(kernel, 2, 3, 4, 1, 0),
             "bias": weights[f"{embedding}.patch_embeddings.projection.bias"],
         },
         "encoder": {
@@ -140,7 +128,7 @@ def huggingface_model(weights, heads):
             "layers": [
                 _torch_layer(weights, f"{layers}{i}", heads) for i in range(_depth(weights, layers))
             ],
-            "norm": _torch_norm(weights, "vivit.layernorm"),
+            "norm": norm(weights, "vivit.layernorm"),
         },
-        "head": _linear(weights, "classifier"),
+        "head": linear(weights, "classifier"),
     }
