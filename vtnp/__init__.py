@@ -68,16 +68,6 @@ from vtnp.timesformer import (
 )
 
 # isort: split
-from vtnp.motionformer import (
-    orthogonal_prototypes,
-    prototype_attention,
-    prototype_trajectory_tokens,
-    trajectory_attention,
-    trajectory_layer,
-    trajectory_prototypes,
-    trajectory_self_attention,
-    trajectory_tokens,
-)
 from vtnp.vivit import (
     central_frame_kernel,
     factorised_dot_product_attention,
@@ -89,6 +79,18 @@ from vtnp.vivit import (
     spatio_temporal_encoder,
     tubelet_embedding,
     uniform_frame_sampling,
+)
+
+# isort: split
+from vtnp.motionformer import (
+    orthogonal_prototypes,
+    prototype_attention,
+    prototype_trajectory_tokens,
+    trajectory_attention,
+    trajectory_layer,
+    trajectory_prototypes,
+    trajectory_self_attention,
+    trajectory_tokens,
 )
 
 # isort: split
