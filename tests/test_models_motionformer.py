@@ -1,17 +1,27 @@
 """Motionformer as a whole: sizes and costs as published, init, apply, positions of other grids."""
 
 from dataclasses import replace
-from functools import cache
 
-import autograd.numpy as anp
 import numpy as np
 import pytest
 
 import vtnp
 from tests.compare import assert_close, difference
-from tests.test_models import trained
+from tests.peers import installed, needs
+from tests.whole_models import (
+    assert_init_is_of_the_dtype_and_of_the_seed,
+    assert_learns_which_way_a_bar_moves,
+    assert_logits,
+    drawn,
+    each_dtype,
+    new,
+    numbers,
+    spread_of_change,
+    videos,
+)
 from vtnp.models import motionformer as model
-from vtnp.models import parts
+
+torch = installed("torch")
 
 TINY = model.CONFIGS["motionformer-tiny"]
 VARIANTS = {
@@ -25,31 +35,7 @@ VARIANTS = {
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 
 
-def videos(config, batch=(3,), seed=1):
-    shape = (*batch, config.frames, *config.image, config.channels)
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def drawn(config, seed=0):
-    """Params none of which is at its initial value, small enough not to saturate."""
-    rng = np.random.default_rng(seed)
-    params = model.init(rng, config)
-    return parts.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
-
-
 # --- As published ---------------------------------------------------------------------------------
-
-
-@cache
-def numbers(config):
-    """Count the numbers of a model; layers are alike, so that one of them is enough to draw."""
-    none, one = (
-        parts.size(
-            model.init(np.random.default_rng(0), replace(config, layers=n), dtype=np.float16)
-        )
-        for n in (0, 1)
-    )
-    return none + config.layers * (one - none)
 
 
 PATCH_OF_IMAGES = 768 * 3 * 16 * 16 + 768
@@ -62,10 +48,10 @@ VALUE_PROJECTIONS = 12 * (768**2 + 768)
 )
 def test_published_models_have_their_number_of_parameters(name, published):
     """Two parts of them are dead: the embedding of images, and the second stage's values."""
-    living = numbers(model.CONFIGS[name])
+    living = numbers(model, model.CONFIGS[name])
     dead = PATCH_OF_IMAGES + VALUE_PROJECTIONS
     assert f"{(living + dead) / 1e6:.2f}" == published
-    assert numbers(replace(model.CONFIGS[name], value_projection=True)) == (
+    assert numbers(model, replace(model.CONFIGS[name], value_projection=True)) == (
         living + VALUE_PROJECTIONS
     )
 
@@ -105,65 +91,38 @@ def test_what_dead_values_and_prototypes_cost():
 # --- init and apply -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_dtype
 @each_variant
 def test_init_is_of_the_dtype_and_of_the_seed(config, dtype):
-    one, same = (model.init(np.random.default_rng(7), config, dtype=dtype) for _ in range(2))
-    again = dict(parts.leaves(same))
-    for path, x in parts.leaves(one):
-        assert x.dtype == dtype, path
-        assert np.array_equal(x, again[path]), path
-    other = model.init(np.random.default_rng(8), config, dtype=dtype)
-    assert not np.array_equal(one["embedding"]["E"], other["embedding"]["E"])
-    assert not np.array_equal(
-        one["layers"][0]["attention"]["W_q"], one["layers"][0]["trajectory"]["W_q"]
-    )
+    assert_init_is_of_the_dtype_and_of_the_seed(model, config, dtype)
+
+
+@each_variant
+def test_both_stages_start_with_weights_of_their_own(config):
+    layer = new(model, config)["layers"][0]
+    assert not np.array_equal(layer["attention"]["W_q"], layer["trajectory"]["W_q"])
 
 
 @each_variant
 def test_a_new_model_learns(config):
-    """Which way a bar moves: forty steps of Adam from init bring the loss down."""
-    config = replace(config, layers=1, classes=2)
-    clip = np.zeros((2, config.frames, *config.image, 1))
-    for i in range(config.frames):
-        at = slice(2 * i, 2 * i + 4)
-        clip[0, i, :, at] = clip[1, i, at] = 1.0
-
-    def loss(params):
-        logits = model.apply(params, clip, config)
-        return anp.mean(anp.log(anp.sum(anp.exp(logits), axis=-1)) - anp.diag(logits))
-
-    losses = trained(loss, model.init(np.random.default_rng(0), config), steps=40)
-    assert abs(losses[0] - np.log(2)) < 0.1, "a new model should not be sure of anything"
-    assert losses[-1] < 0.1 * losses[0]
+    assert_learns_which_way_a_bar_moves(model, config, step=2)
 
 
+@each_dtype
 @each_variant
-def test_float32_stays_and_is_close(config):
-    params, video = drawn(config), videos(config)
-    single = parts.mapped(lambda x: x.astype(np.float32), params)
-    logits = model.apply(single, video.astype(np.float32), config)
-    assert logits.dtype == np.float32
-    assert_close(logits, model.apply(params, video, config), within=1e-4)
-
-
-@each_variant
-def test_clips_of_a_batch_do_not_meet(config):
-    params, video = drawn(config), videos(config, batch=(2, 2))
-    logits = model.apply(params, video, config)
-    assert logits.shape == (2, 2, config.classes)
-    assert_close(logits[1, 0], model.apply(params, video[1, 0], config))
+def test_logits(config, dtype):
+    assert_logits(model, config, dtype)
 
 
 def test_each_choice_matters():
-    params, video = drawn(VARIANTS["paper"]), videos(TINY)
+    params, video = drawn(model, VARIANTS["paper"]), videos(TINY)
     logits = [model.apply(params, video, config) for config in VARIANTS.values()]
     for i, one in enumerate(logits):
         assert all(difference(one, other) > 1e-3 for other in logits[:i])
 
 
 def test_without_times_positions_tubelets_have_no_order():
-    params, video = drawn(TINY), videos(TINY)
+    params, video = drawn(model, TINY), videos(TINY)
     order = [6, 7, 0, 1, 4, 5, 2, 3]
     logits = model.apply(params, video, TINY)
     assert difference(model.apply(params, video[:, order], TINY), logits) > 1e-4
@@ -178,12 +137,11 @@ def test_without_times_positions_tubelets_have_no_order():
 def test_choices_change_as_much_as_the_page_says(effect, changed):
     """Root mean square change of the logits over their spread between clips."""
     config = replace(TINY, image=(32, 32), patch=8, d=48, d_f=192, layers=4)
-    params = drawn(replace(config, value_projection=True))
+    params = drawn(model, replace(config, value_projection=True))
     video = videos(config, batch=(8,))
     before = model.apply(params, video, config)
     after = model.apply(params, video, replace(config, **changed))
-    spread = np.sqrt(np.mean((before - before.mean(axis=0)) ** 2))
-    assert f"{np.sqrt(np.mean((after - before) ** 2)) / spread:.2g}" == effect
+    assert spread_of_change(before, after) == effect
     assert f"| {effect} |" in vtnp.formula("trajectory-self-attention").page
 
 
@@ -192,7 +150,7 @@ def test_choices_change_as_much_as_the_page_says(effect, changed):
 
 def test_a_larger_grid_reads_the_table_between_its_places():
     larger = replace(TINY, image=(24, 28), table=TINY.grid)
-    params, video = drawn(larger), videos(larger)
+    params, video = drawn(model, larger), videos(larger)
     assert params["e_space"].shape == (16, TINY.d)
     down, across = model.bicubic(4, 6), model.bicubic(4, 7)
     table = np.einsum("ik,jl,kld->ijd", down, across, params["e_space"].reshape(4, 4, -1))
@@ -201,9 +159,9 @@ def test_a_larger_grid_reads_the_table_between_its_places():
     assert_close(model.apply(params, video, larger), expected)
 
 
+@needs(torch, "peers")
 @pytest.mark.parametrize(("n", "m"), [(14, 21), (4, 7), (5, 2), (3, 3)])
 def test_bicubic_is_torchs(n, m):
-    torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).standard_normal((n, n))
     theirs = torch.nn.functional.interpolate(
         torch.from_numpy(x)[None, None], size=(m, m), mode="bicubic", align_corners=False
@@ -221,7 +179,7 @@ def test_bicubic_at_its_own_places_is_the_identity():
 
 
 def test_wrong_sizes_are_refused():
-    params = model.init(np.random.default_rng(0), TINY)
+    params = new(model, TINY)
     with pytest.raises(vtnp.ShapeError, match=r"separable-positions .* e_time"):
         model.apply(params, videos(replace(TINY, frames=6)), TINY)
     with pytest.raises(vtnp.ShapeError, match=r"separable-positions .* e_space"):
@@ -240,4 +198,4 @@ def test_wrong_sizes_are_refused():
 )
 def test_impossible_configs_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        model.init(np.random.default_rng(0), replace(TINY, **wrong))
+        new(model, replace(TINY, **wrong))

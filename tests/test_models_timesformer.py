@@ -1,47 +1,30 @@
-"""Whole systems: sizes and costs as published, init, apply, and what holds for whole models."""
+"""TimeSformer as a whole: sizes and costs as published, init, apply, and what holds of them."""
 
 from dataclasses import replace
-from functools import cache
 
-import autograd.numpy as anp
 import numpy as np
 import pytest
-from autograd import value_and_grad
 
 import vtnp
 from tests.compare import assert_close, difference
-from vtnp.models import parts
+from tests.whole_models import (
+    assert_init_is_of_the_dtype_and_of_the_seed,
+    assert_learns_which_way_a_bar_moves,
+    assert_logits,
+    drawn,
+    each_dtype,
+    new,
+    numbers,
+    spread_of_change,
+    videos,
+)
 from vtnp.models import timesformer as model
 
 TINY = model.CONFIGS["timesformer-tiny"]
 SCHEMES = list(model.SCHEMES)
 
 
-def videos(config, batch=(3,), seed=1):
-    shape = (*batch, config.frames, *config.image, config.channels)
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def drawn(config, seed=0):
-    """Params none of which is at its initial value, small enough not to saturate."""
-    rng = np.random.default_rng(seed)
-    params = model.init(rng, config)
-    return parts.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
-
-
 # --- TimeSformer: as published --------------------------------------------------------------------
-
-
-@cache
-def numbers(config):
-    """Count the numbers of a model; layers are alike, so that one of them is enough to draw."""
-    none, one = (
-        parts.size(
-            model.init(np.random.default_rng(0), replace(config, layers=n), dtype=np.float16)
-        )
-        for n in (0, 1)
-    )
-    return none + config.layers * (one - none)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +40,7 @@ def numbers(config):
     ],
 )
 def test_published_models_have_their_number_of_parameters(name, classes, published):
-    assert numbers(replace(model.CONFIGS[name], classes=classes)) == published
+    assert numbers(model, replace(model.CONFIGS[name], classes=classes)) == published
 
 
 @pytest.mark.parametrize(
@@ -72,7 +55,10 @@ def test_published_models_have_their_number_of_parameters(name, classes, publish
 )
 def test_schemes_have_the_papers_number_of_parameters(scheme, published):
     """Its table 1 prints 85.9, 85.9, 121.4, 121.4 and 156.8 M, with the 174 classes of SSv2."""
-    assert numbers(replace(model.CONFIGS["timesformer"], scheme=scheme, classes=174)) == published
+    assert (
+        numbers(model, replace(model.CONFIGS["timesformer"], scheme=scheme, classes=174))
+        == published
+    )
 
 
 def multiply_adds(config):
@@ -115,23 +101,20 @@ def test_costs_are_those_of_the_released_code(name, scheme, published):
 # --- TimeSformer: init ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_dtype
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_init_is_of_the_dtype_and_of_the_seed(scheme, dtype):
-    config = replace(TINY, scheme=scheme)
-    one, same = (model.init(np.random.default_rng(7), config, dtype=dtype) for _ in range(2))
-    other = dict(parts.leaves(model.init(np.random.default_rng(8), config, dtype=dtype)))
-    again = dict(parts.leaves(same))
-    for path, x in parts.leaves(one):
-        assert x.dtype == dtype, path
-        assert np.array_equal(x, again[path]), path
-    assert not np.array_equal(one["embedding"]["E"], other["embedding.E"])
+    assert_init_is_of_the_dtype_and_of_the_seed(model, replace(TINY, scheme=scheme), dtype)
+
+
+def test_params_of_a_new_model_share_no_memory():
+    one = new(model, TINY)
     assert not np.shares_memory(one["layers"][0]["norm_2"]["gamma"], one["norm"]["gamma"])
 
 
 def test_init_starts_without_time():
     """A new model's clip that stands still is one image to it, through all layers."""
-    params = model.init(np.random.default_rng(0), TINY)
+    params = new(model, TINY)
     still = np.repeat(videos(TINY)[:, :1], TINY.frames, axis=1)
     one = {**params, "e_time": params["e_time"][:1]}
     assert_close(model.apply(params, still, TINY), model.apply(one, still[:, :1], TINY))
@@ -139,67 +122,22 @@ def test_init_starts_without_time():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_new_model_learns(scheme):
-    """Which way a bar moves: forty steps of Adam from init bring the loss down."""
-    config = replace(TINY, scheme=scheme, layers=1, classes=2)
-    clip = np.zeros((2, config.frames, *config.image, 1))
-    for i in range(config.frames):
-        clip[0, i, :, 4 * i : 4 * i + 4] = clip[1, i, 4 * i : 4 * i + 4] = 1.0
-
-    def loss(params):
-        logits = model.apply(params, clip, config)
-        return anp.mean(anp.log(anp.sum(anp.exp(logits), axis=-1)) - anp.diag(logits))
-
-    losses = trained(loss, model.init(np.random.default_rng(0), config), steps=40)
-    assert abs(losses[0] - np.log(2)) < 0.1, "a new model should not be sure of anything"
-    assert losses[-1] < 0.1 * losses[0]
-
-
-def trained(loss, params, steps, rate=3e-3):
-    """Return the losses along so many steps of Adam."""
-    losses, mean, square = [], {}, {}
-    for k in range(1, steps + 1):
-        value, gradient = value_and_grad(loss)(params)
-        losses.append(value)
-        updates = []
-        for path, g in parts.leaves(gradient):
-            mean[path] = 0.9 * mean.get(path, 0.0) + 0.1 * g
-            square[path] = 0.99 * square.get(path, 0.0) + 0.01 * g**2
-            spread = np.sqrt(square[path] / (1 - 0.99**k)) + 1e-8
-            updates.append(rate * mean[path] / (1 - 0.9**k) / spread)
-        params = moved(params, iter(updates))
-    return losses
-
-
-def moved(params, updates):
-    return parts.mapped(lambda x: x - next(updates), params)
+    assert_learns_which_way_a_bar_moves(model, replace(TINY, scheme=scheme), step=4)
 
 
 # --- TimeSformer: apply ---------------------------------------------------------------------------
 
 
+@each_dtype
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_float32_stays_and_is_close(scheme):
-    config = replace(TINY, scheme=scheme)
-    params, video = drawn(config), videos(config)
-    single = parts.mapped(lambda x: x.astype(np.float32), params)
-    logits = model.apply(single, video.astype(np.float32), config)
-    assert logits.dtype == np.float32
-    assert_close(logits, model.apply(params, video, config), within=1e-4)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_clips_of_a_batch_do_not_meet(scheme):
-    config = replace(TINY, scheme=scheme)
-    params, video = drawn(config), videos(config, batch=(2, 3))
-    logits = model.apply(params, video, config)
-    assert logits.shape == (2, 3, config.classes)
-    assert_close(logits[1, 2], model.apply(params, video[1, 2], config))
+def test_logits(scheme, dtype):
+    assert_logits(model, replace(TINY, scheme=scheme), dtype)
 
 
 def test_divided_clip_repeated_is_the_same_clip():
     """Without time's positions: no class token in the time step, and a mean over frames."""
     config, video = replace(TINY, frames=4), videos(TINY)
-    params = drawn(config)
+    params = drawn(model, config)
     params["e_time"] = 0 * params["e_time"]
     twice = {**params, "e_time": np.concatenate([params["e_time"]] * 2)}
     again = np.concatenate([video, video], axis=1)
@@ -212,7 +150,7 @@ def test_divided_clip_repeated_is_the_same_clip():
 def test_space_averages_frames_before_the_last_norm():
     """logits = head(LN(mean_t c_t)) with a class token c_t of its own for each frame."""
     config = replace(TINY, scheme="space")
-    params, video = drawn(config), videos(config, batch=())
+    params, video = drawn(model, config), videos(config, batch=())
     plain = {**params, "norm": {"gamma": np.ones(config.d), "beta": np.zeros(config.d)}}
     plain["head"] = {"W": np.eye(config.d), "b": np.zeros(config.d)}
     patches = vtnp.patch_tokens(video, size=(1, config.patch, config.patch))
@@ -232,7 +170,7 @@ def test_space_averages_frames_before_the_last_norm():
 
 
 def test_options_reach_every_layer():
-    params, video = drawn(TINY), videos(TINY)
+    params, video = drawn(model, TINY), videos(TINY)
     other = replace(TINY, options={"order": "space-time"})
     assert difference(model.apply(params, video, other), model.apply(params, video, TINY)) > 1e-3
 
@@ -249,7 +187,7 @@ EFFECTS = {
 def test_paper_and_code_differ_by_what_the_page_says(effect, options):
     """Root mean square change of the logits over their spread; without options, without fc."""
     config = replace(TINY, frames=8, image=(32, 32), patch=8, d=48, d_f=192, layers=4)
-    params, video = drawn(config), videos(config, batch=(8,))
+    params, video = drawn(model, config), videos(config, batch=(8,))
     before = model.apply(params, video, config)
     if not options:
         bare = [
@@ -258,14 +196,12 @@ def test_paper_and_code_differ_by_what_the_page_says(effect, options):
         ]
         params = {**params, "layers": bare}
     after = model.apply(params, video, replace(config, options=options))
-    spread = np.sqrt(np.mean((before - before.mean(axis=0)) ** 2))
-    change = np.sqrt(np.mean((after - before) ** 2)) / spread
-    assert f"{change:.2g}" == effect
+    assert spread_of_change(before, after) == effect
     assert f"| {effect} |" in vtnp.formula("divided-layer").page
 
 
 def test_wrong_sizes_are_refused():
-    params = model.init(np.random.default_rng(0), TINY)
+    params = new(model, TINY)
     longer = replace(TINY, frames=5)
     with pytest.raises(vtnp.ShapeError, match=r"space-time-embedding .* e_pos"):
         model.apply(params, videos(longer), TINY)
@@ -286,23 +222,4 @@ def test_wrong_sizes_are_refused():
 )
 def test_impossible_configs_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        model.init(np.random.default_rng(0), replace(TINY, **wrong))
-
-
-# --- Parts ----------------------------------------------------------------------------------------
-
-
-def test_leaves_are_named_and_mapped_in_place_of_each_other():
-    tree = {"layers": [{"a": np.ones(2)}, {"a": np.zeros((3, 4))}], "b": np.ones(())}
-    assert [path for path, _ in parts.leaves(tree)] == ["layers.0.a", "layers.1.a", "b"]
-    assert parts.size(tree) == 15
-    doubled = parts.mapped(lambda x: 2 * x, tree)
-    assert doubled["layers"][0]["a"].sum() == 4
-    assert tree["layers"][0]["a"].sum() == 2
-
-
-def test_linear_maps_keep_the_scale_of_their_input():
-    rng = np.random.default_rng(0)
-    W = parts.linear(rng, (400, 400), 400, 400, np.float64)
-    y = rng.standard_normal((50, 400)) @ W
-    assert abs(y.std() - 1.0) < 0.05
+        new(model, replace(TINY, **wrong))
