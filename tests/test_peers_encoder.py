@@ -22,9 +22,7 @@ WITHIN = 1e-12
 
 def tensors(tree):
     """Turn a dict of NumPy arrays into torch tensors that collect gradients."""
-    return {
-        name: torch.tensor(x, requires_grad=x.dtype.kind == "f") for name, x in tree.items()
-    }
+    return {name: torch.tensor(x, requires_grad=x.dtype.kind == "f") for name, x in tree.items()}
 
 
 def torch_gradient(f, arrays, cotangent):
@@ -81,8 +79,13 @@ D, HEADS, D_F, N, M = 12, 3, 20, 7, 5
 def settings(**changed):
     # Training mode without dropout: evaluation may take a fused path that has no gradient.
     return {
-        "d_model": D, "nhead": HEADS, "dim_feedforward": D_F, "dropout": 0.0, "batch_first": True,
-        "dtype": torch.float64, **changed,
+        "d_model": D,
+        "nhead": HEADS,
+        "dim_feedforward": D_F,
+        "dropout": 0.0,
+        "batch_first": True,
+        "dtype": torch.float64,
+        **changed,
     }
 
 
@@ -101,9 +104,7 @@ def mask_for(kind, n):
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_encoder_layer(norm_first, bias, mask):
     activation = "gelu" if norm_first else "relu"
-    options = settings(
-        norm_first=norm_first, bias=bias, activation=activation, layer_norm_eps=1e-6
-    )
+    options = settings(norm_first=norm_first, bias=bias, activation=activation, layer_norm_eps=1e-6)
     module = torch.nn.TransformerEncoderLayer(**options)
     arrays = {"x": drawn(2, x=(2, N, D))["x"], **parameters(module, 3)}
     allowed = mask_for(mask, N)

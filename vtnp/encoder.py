@@ -135,9 +135,7 @@ def multi_head_self_attention(
     Raises ShapeError; FormulaError for no tokens at all.
     Notes: b_k changes nothing (page, Laws); scale is 1/sqrt(d_h), of a head, not of the model.
     """
-    return cross_attention(
-        x, x, W_q, W_k, W_v, W_c, b_q=b_q, b_k=b_k, b_v=b_v, b_c=b_c, mask=mask
-    )
+    return cross_attention(x, x, W_q, W_k, W_v, W_c, b_q=b_q, b_k=b_k, b_v=b_v, b_c=b_c, mask=mask)
 
 
 @spec("cross-attention")

@@ -35,9 +35,7 @@ def head_merge(y, W_c, *, bias=None):
     merged = np.zeros((*batch, n, d), y.dtype)
     for b in np.ndindex(*batch):
         for i, k in np.ndindex(n, d):
-            entry = sum(
-                W_c[h, c, k] * y[(*b, h, i, c)] for h in range(heads) for c in range(d_h)
-            )
+            entry = sum(W_c[h, c, k] * y[(*b, h, i, c)] for h in range(heads) for c in range(d_h))
             merged[(*b, i, k)] = entry if bias is None else entry + bias[k]
     return merged
 

@@ -57,9 +57,7 @@ def _interleaved(W, axis):
     xp = namespace(W)
     heads, width = W.shape[0], W.shape[axis]
     fused = xp.concat(xp.unstack(W, axis=0), axis=axis)
-    taken = [
-        xp.take(fused, h + heads * xp.arange(width), axis=axis) for h in range(heads)
-    ]
+    taken = [xp.take(fused, h + heads * xp.arange(width), axis=axis) for h in range(heads)]
     return xp.stack(taken, axis=0)
 
 
@@ -178,7 +176,18 @@ def attention_masked_late(Q, K, V, *, mask=None, scale=None):
 
 
 def _multi_head(
-    x, memory, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, mask=None,
+    x,
+    memory,
+    W_q,
+    W_k,
+    W_v,
+    W_c,
+    *,
+    b_q=None,
+    b_k=None,
+    b_v=None,
+    b_c=None,
+    mask=None,
     reading=attention,
 ):
     """Cross-attention with another formula for what each head reads."""
