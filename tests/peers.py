@@ -8,10 +8,13 @@ import pytest
 
 
 def installed(name: str) -> Any:
-    """Return the module of that name, or None where it is not installed."""
+    """Return the module of that name, or None where it, or a package it is in, is not there."""
+    package, _, _ = name.rpartition(".")
+    if package and installed(package) is None:
+        return None
     return import_module(name) if find_spec(name) is not None else None
 
 
-def needs(module: Any, extra: str) -> pytest.MarkDecorator:
-    """Return the mark that skips a whole module of tests, naming the extra that would run it."""
-    return pytest.mark.skipif(module is None, reason=f"needs the extra {extra!r} of vtnp")
+def needs(module: Any, install: str) -> pytest.MarkDecorator:
+    """Return the mark that skips tests without a module, naming what pip would have to install."""
+    return pytest.mark.skipif(module is None, reason=f"needs pip install {install!r}")

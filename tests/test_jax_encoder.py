@@ -12,7 +12,7 @@ from tests.trees import leaves, mapped, replaced
 from vtnp._spec import registry
 
 jax = installed("jax")
-pytestmark = needs(jax, "jax")
+pytestmark = needs(jax, "vtnp[jax]")
 if jax is not None:
     jax.config.update("jax_enable_x64", True)
 

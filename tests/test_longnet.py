@@ -649,7 +649,7 @@ def program(jaxpr):
     return len(sizes) + sum(n for n, _ in inner), max([*sizes, *(size for _, size in inner)])
 
 
-@needs(jax, "jax")
+@needs(jax, "vtnp[jax]")
 @pytest.mark.parametrize("causal", [False, True])
 def test_operations_do_not_grow_with_the_sequence_and_arrays_only_linearly(causal):
     def of_length(n):

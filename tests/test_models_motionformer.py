@@ -159,7 +159,7 @@ def test_a_larger_grid_reads_the_table_between_its_places():
     assert_close(model.apply(params, video, larger), expected)
 
 
-@needs(torch, "peers")
+@needs(torch, "vtnp[peers]")
 @pytest.mark.parametrize(("n", "m"), [(14, 21), (4, 7), (5, 2), (3, 3)])
 def test_bicubic_is_torchs(n, m):
     x = np.random.default_rng(0).standard_normal((n, n))

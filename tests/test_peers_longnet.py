@@ -11,47 +11,30 @@ replaced by torch's own attention.
 """
 
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
 import pytest
-from autograd import make_vjp
 
-from tests.compare import assert_close, difference
+from tests.compare import difference
 from tests.oracles.longnet import kept_of
 from tests.peers import installed, needs
+from tests.torch_sides import assert_same_side, autograd_side, torch_side
 from vtnp._xp import namespace
 from vtnp.longnet import dilated_attention, dilated_branch
 
 torch = installed("torch")
-pytestmark = needs(torch, "peers")
+pytestmark = needs(torch, "vtnp[peers]")
 
 HEADS, N, D = 4, 24, 3
 BRANCHES = {"segments": [6, 24], "dilations": [1, 3]}
 RAGGED = {"segments": [5, 7, 40], "dilations": [1, 3, 4]}
 
 
-def arrays(seed=0):
+def drawn(seed=0):
     Q, K, V, cotangent = np.random.default_rng(seed).standard_normal((4, 2, HEADS, N, D))
-    return (Q, K, V), cotangent
-
-
-def torch_side(f, inputs, cotangent):
-    leaves = [torch.tensor(x, requires_grad=True) for x in inputs]
-    y = f(*leaves)
-    y.backward(torch.tensor(cotangent))
-    return y.detach().numpy(), [x.grad.numpy() for x in leaves]
-
-
-def autograd_side(f, inputs, cotangent):
-    gradients = [make_vjp(f, i)(*inputs)[0](cotangent) for i in range(len(inputs))]
-    return f(*inputs), gradients
-
-
-def assert_same(ours, theirs):
-    assert_close(ours[0], theirs[0])
-    for a, b in zip(ours[1], theirs[1], strict=True):
-        assert_close(a, b)
+    return {"Q": Q, "K": K, "V": V}, cotangent
 
 
 # --- torch ----------------------------------------------------------------------------------------
@@ -70,14 +53,14 @@ def test_torch_attention_over_the_multiset(branches, offsets, causal):
                 m[h][np.ix_(tokens, tokens)] += 1
     bias = torch.log(torch.tensor(np.tril(m) if causal else m))
     attend = torch.nn.functional.scaled_dot_product_attention
-    inputs, cotangent = arrays()
-    theirs = torch_side(lambda *x: attend(*x, attn_mask=bias), inputs, cotangent)
+    inputs, cotangent = drawn()
+    theirs = torch_side(lambda x: attend(*x.values(), attn_mask=bias), inputs, cotangent)
 
-    def ours(*x):
-        return dilated_attention(*x, **branches, offsets=offsets, causal=causal)
+    def ours(x):
+        return dilated_attention(**x, **branches, offsets=offsets, causal=causal)
 
-    assert_same(autograd_side(ours, inputs, cotangent), theirs)
-    assert_same(torch_side(ours, inputs, cotangent), theirs)
+    assert_same_side(autograd_side(ours, inputs, cotangent), theirs)
+    assert_same_side(torch_side(ours, inputs, cotangent), theirs)
 
 
 # --- dilated-attention-pytorch --------------------------------------------------------------------
@@ -93,8 +76,6 @@ def kernel(query, key, value, op=None, attn_bias=None):
 @pytest.fixture
 def their_module(monkeypatch):
     """Return the package's class, imported with its kernel replaced."""
-    if installed("dilated_attention_pytorch") is None or installed("einops") is None:
-        pytest.skip("needs dilated-attention-pytorch and einops")
     ops = ModuleType("xformers.ops")
     ops.AttentionOp, ops.LowerTriangularMask = object, object
     ops.memory_efficient_attention = kernel
@@ -128,23 +109,26 @@ def as_they_do(Q, K, V, *, segments, dilations, causal):
     return namespace(*parts).concat(parts, axis=-3)
 
 
+# It cannot be imported to see whether it is there: it would import xformers.
+@needs(find_spec("dilated_attention_pytorch"), "dilated-attention-pytorch")
+@needs(installed("einops"), "einops")
 @pytest.mark.parametrize("causal", [False, True])
 def test_dilated_attention_pytorch_has_our_branches(their_module, causal):
     module = their_module(BRANCHES["segments"], BRANCHES["dilations"])
 
-    def theirs(*x):
-        return module(*(a.transpose(1, 2) for a in x), is_causal=causal).transpose(1, 2)
+    def theirs(x):
+        return module(*(a.transpose(1, 2) for a in x.values()), is_causal=causal).transpose(1, 2)
 
-    def ours(*x):
-        return as_they_do(*x, **BRANCHES, causal=causal)
+    def ours(x):
+        return as_they_do(**x, **BRANCHES, causal=causal)
 
-    inputs, cotangent = arrays(1)
+    inputs, cotangent = drawn(1)
     expected = torch_side(theirs, inputs, cotangent)
-    assert_same(autograd_side(ours, inputs, cotangent), expected)
+    assert_same_side(autograd_side(ours, inputs, cotangent), expected)
 
-    def mixed(*x):
-        return dilated_attention(*x, **BRANCHES, causal=causal)
+    def mixed(x):
+        return dilated_attention(**x, **BRANCHES, causal=causal)
 
     value, gradients = autograd_side(mixed, inputs, cotangent)
     assert difference(expected[0], value) > 0.1
-    assert all(difference(a, b) > 0.1 for a, b in zip(expected[1], gradients, strict=True))
+    assert all(difference(gradients[name], g) > 0.1 for name, g in expected[1].items())

@@ -15,26 +15,21 @@ import vtnp
 from tests import mvit_weights
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
-from tests.trees import leaves
+from tests.torch_sides import (
+    arrays_of,
+    assert_runs_on_tensors,
+    assert_same_side,
+    autograd_side,
+    gradients_of,
+    randomised,
+)
 from vtnp._xp import namespace
-from vtnp.models import parts
 from vtnp.models.mvit import MViTConfig, apply
 
 torch = installed("torch")
 package = installed("pytorchvideo")
-pytestmark = [needs(torch, "peers"), needs(package, "peers")]
-WITHIN = 1e-12
+pytestmark = [needs(torch, "vtnp[peers]"), needs(package, "vtnp[peers]")]
 ONE, CUBE = (1, 1, 1), (3, 3, 3)
-
-
-def drawn(module):
-    """Give every parameter random numbers, none its initial value; double precision."""
-    module = module.double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator).double())
-    return module
 
 
 def peer_block(*, eps=1e-6, **options):
@@ -48,7 +43,7 @@ def peer_block(*, eps=1e-6, **options):
         if pooled_norm is not None:
             assert pooled_norm.eps == 1e-5
             pooled_norm.eps = eps
-    return drawn(block)
+    return randomised(block)
 
 
 def official_names(weights):
@@ -60,21 +55,6 @@ def official_names(weights):
             each = [found.pop(f"{front}attn.{letter}.{kind}") for letter in "qkv"]
             found[f"{front}attn.qkv.{kind}"] = namespace(*each).concat(each, axis=0)
     return found
-
-
-def arrays(module):
-    return {name: p.detach().numpy() for name, p in module.named_parameters()}
-
-
-def assert_same_gradients(module, ours, x, cotangent):
-    """Compare a function of a dict of their arrays, `x` among them, with what they compute."""
-    pull, y = make_vjp(ours)(arrays(module) | {"x": x})
-    gradients = pull(cotangent)
-    named = dict(module.named_parameters())
-    assert named.keys() == gradients.keys() - {"x"}
-    for name, parameter in named.items():
-        assert_close(gradients[name], parameter.grad.numpy(), within=WITHIN, what=name)
-    return y, gradients["x"]
 
 
 BLOCKS = {
@@ -115,9 +95,9 @@ def test_block_value_and_gradients(name, cls):
         assert list(made) == list(their_grid)
         return y
 
-    y, of_x = assert_same_gradients(block, value, x, cotangent)
-    assert_close(y, theirs.detach().numpy(), within=WITHIN)
-    assert_close(of_x, tensor.grad.numpy(), within=WITHIN)
+    found = autograd_side(value, arrays_of(block) | {"x": x}, cotangent)
+    of_theirs = gradients_of(block) | {"x": tensor.grad.numpy()}
+    assert_same_side(found, (theirs.detach().numpy(), of_theirs))
 
 
 def test_eps_of_the_norms_behind_the_pooling():
@@ -126,7 +106,7 @@ def test_eps_of_the_norms_behind_the_pooling():
     block, grid = peer_block(**options, eps=1e-5), (3, 5, 4)
     x = np.random.default_rng(1).standard_normal((2, 61, 6))
     theirs = block(torch.tensor(x), list(grid))[0].detach().numpy()
-    params = mvit_weights.block(official_names(arrays(block)), "", 2)
+    params = mvit_weights.block(official_names(arrays_of(block)), "", 2)
     stride = {"stride_q": (1, 2, 2)}
     ours = vtnp.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
     normalised = vtnp.layer_norm(x, **params["norm_1"], eps=1e-6)
@@ -134,7 +114,7 @@ def test_eps_of_the_norms_behind_the_pooling():
         normalised, params["attention"], grid=grid, **stride, cls=True, eps=1e-5
     )
     y = vtnp.pooled_skip(x, grid=grid, stride=(1, 2, 2), cls=True) + update
-    assert_close(vtnp.feed_forward_step(y, params, eps=1e-6), theirs, within=WITHIN)
+    assert_close(vtnp.feed_forward_step(y, params, eps=1e-6), theirs)
     assert difference(ours, theirs) > 1e-7
 
 
@@ -180,7 +160,7 @@ def whole():
     last = CONFIG.blocks[-1].d_out
     norm, head = torch.nn.LayerNorm(last, eps=1e-6), torch.nn.Linear(last, CONFIG.classes)
     modules = {"patch_embed": stem, "positions": positions, "blocks": blocks}
-    return drawn(torch.nn.ModuleDict(modules | {"norm": norm, "head": head}))
+    return randomised(torch.nn.ModuleDict(modules | {"norm": norm, "head": head}))
 
 
 def logits_of(peer, pixels):
@@ -224,23 +204,12 @@ def test_whole_model_and_every_gradient():
         weights = {name: each for name, each in tree.items() if name != "x"}
         return apply(params_of(weights), tree["x"], CONFIG)
 
-    y, of_video = assert_same_gradients(peer, value, video, cotangent)
-    assert_close(y, theirs.detach().numpy(), within=WITHIN)
-    assert_close(of_video, np.moveaxis(pixels.grad.numpy(), 1, -1), within=WITHIN)
+    found = autograd_side(value, arrays_of(peer) | {"x": video}, cotangent)
+    of_theirs = gradients_of(peer) | {"x": np.moveaxis(pixels.grad.numpy(), 1, -1)}
+    assert_same_side(found, (theirs.detach().numpy(), of_theirs))
 
 
 def test_our_model_on_their_tensors():
-    """The same text on torch's tensors is a torch program: same values, torch's own gradients."""
     peer, rng = whole(), np.random.default_rng(1)
     video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
-    params = params_of(arrays(peer))
-    tensors = parts.mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
-    logits = apply(tensors, torch.from_numpy(video), CONFIG)
-    assert_close(logits.detach().numpy(), apply(params, video, CONFIG), within=WITHIN)
-    logits.square().sum().backward()
-    pull, y = make_vjp(lambda tree: apply(tree, video, CONFIG))(params)
-    wanted = dict(leaves(pull(2.0 * y)))
-    for path, tensor in leaves(tensors):
-        # torch leaves a gradient out that does not reach the logits; ours is 0.
-        found = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy()
-        assert_close(found, wanted[path], within=WITHIN, what=str(path))
+    assert_runs_on_tensors(apply, params_of(arrays_of(peer)), video, CONFIG)

@@ -13,39 +13,25 @@ test that says what they compute instead:
 
 import numpy as np
 import pytest
-from autograd import make_vjp
 
 import vtnp
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
+from tests.torch_sides import arrays_of, assert_same_side, autograd_side, gradients_of, randomised
 from vtnp._xp import namespace
 from vtnp.mistakes.nystromformer import mask_only_in_the_last_factor
 
 torch = installed("torch")
 transformers = installed("transformers")
 package = installed("nystrom_attention")
-pytestmark = needs(torch, "peers")
-needs_transformers = needs(transformers, "peers")
-needs_package = needs(package, "peers")
+pytestmark = needs(torch, "vtnp[peers]")
+needs_transformers = needs(transformers, "vtnp[peers]")
+needs_package = needs(package, "vtnp[peers]")
 
 HEADS, D_H, N, LANDMARKS, K_SIZE = 3, 4, 12, 4, 5
 D = HEADS * D_H
 WITHIN = 1e-12
 RELEASED = {"landmarks": LANDMARKS, "pinv": "iterative", "start": "original"}
-
-
-def drawn(module):
-    """Give every parameter random numbers, none its initial value; double precision."""
-    module = module.double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator).double())
-    return module
-
-
-def parameters(module):
-    return {name: p.detach().numpy() for name, p in module.named_parameters()}
 
 
 def tokens(n=N):
@@ -64,22 +50,7 @@ def their_side(module, x, cotangent, **options):
     y = module(x, **options)
     y = y[0] if isinstance(y, tuple) else y
     y.backward(torch.tensor(cotangent))
-    gradients = {name: p.grad.numpy() for name, p in module.named_parameters()}
-    return y.detach().numpy(), gradients | {"x": x.grad.numpy()}
-
-
-def our_side(f, module, x, cotangent):
-    """Return the same of a function of a dict of arrays under the peer's names."""
-    arrays = parameters(module) | {"x": x}
-    pull, y = make_vjp(f)(arrays)
-    return y, pull(cotangent)
-
-
-def assert_same(ours, theirs):
-    assert_close(ours[0], theirs[0], within=WITHIN)
-    assert ours[1].keys() == theirs[1].keys()
-    for name, gradient in theirs[1].items():
-        assert_close(ours[1][name], gradient, within=WITHIN, what=name)
+    return y.detach().numpy(), gradients_of(module) | {"x": x.grad.numpy()}
 
 
 # --- HuggingFace ----------------------------------------------------------------------------------
@@ -95,7 +66,7 @@ def hugging_face(landmarks=LANDMARKS, n=N):
         segment_means_seq_len=n,
         conv_kernel_size=K_SIZE,
     )
-    return drawn(modeling.NystromformerSelfAttention(config))
+    return randomised(modeling.NystromformerSelfAttention(config))
 
 
 def projections(tree):
@@ -129,7 +100,8 @@ def merged(y):
 def test_hugging_face_value_and_gradients():
     module, (x, cotangent) = hugging_face(), tokens()
     theirs = their_side(module, x, cotangent)
-    assert_same(our_side(as_hugging_face, module, x, cotangent), theirs)
+    ours = autograd_side(as_hugging_face, arrays_of(module) | {"x": x}, cotangent)
+    assert_same_side(ours, theirs)
 
 
 @needs_transformers
@@ -139,8 +111,8 @@ def test_hugging_face_masks_the_last_factor_only():
     added = torch.zeros(1, 1, 1, N, dtype=torch.float64)
     added[..., ~torch.tensor(mask)] = torch.finfo(torch.float64).min
     theirs, _ = their_side(module, x, cotangent, attention_mask=added)
-    Q, K, V = heads_of(parameters(module) | {"x": x})
-    convolved = vtnp.sequence_convolution(V, parameters(module)["conv.weight"][:, 0, :, 0])
+    Q, K, V = heads_of(arrays_of(module) | {"x": x})
+    convolved = vtnp.sequence_convolution(V, arrays_of(module)["conv.weight"][:, 0, :, 0])
     mistaken = mask_only_in_the_last_factor(Q, K, V, mask=mask, **RELEASED)
     assert_close(merged(mistaken + convolved), theirs, within=WITHIN)
     right = vtnp.nystrom_attention(Q, K, V, mask=mask, **RELEASED)
@@ -154,8 +126,8 @@ def test_hugging_face_with_all_landmarks_is_softmax_attention():
     assert default.num_landmarks == default.segment_means_seq_len == 64
     module, (x, cotangent) = hugging_face(landmarks=N), tokens()
     theirs, _ = their_side(module, x, cotangent)
-    Q, K, V = heads_of(parameters(module) | {"x": x})
-    convolved = vtnp.sequence_convolution(V, parameters(module)["conv.weight"][:, 0, :, 0])
+    Q, K, V = heads_of(arrays_of(module) | {"x": x})
+    convolved = vtnp.sequence_convolution(V, arrays_of(module)["conv.weight"][:, 0, :, 0])
     assert_close(merged(vtnp.attention(Q, K, V) + convolved), theirs, within=WITHIN)
     six_steps = vtnp.nystrom_attention(Q, K, V, **RELEASED | {"landmarks": N})
     assert difference(six_steps, vtnp.attention(Q, K, V)) > 1e-3
@@ -174,7 +146,7 @@ def test_hugging_face_cannot_be_told_the_start_value():
 
 
 def packaged(**options):
-    return drawn(
+    return randomised(
         package.NystromAttention(
             dim=D,
             dim_head=D_H,
@@ -208,7 +180,8 @@ def as_packaged(tree):
 def test_package_value_and_gradients(n):
     module, (x, cotangent) = packaged(), tokens(n)
     theirs = their_side(module, x, cotangent)
-    assert_same(our_side(as_packaged, module, x, cotangent), theirs)
+    ours = autograd_side(as_packaged, arrays_of(module) | {"x": x}, cotangent)
+    assert_same_side(ours, theirs)
 
 
 @needs_package
@@ -229,7 +202,7 @@ def test_package_divides_by_the_real_tokens(eps, within):
     theirs, _ = their_side(
         module, x, cotangent, mask=torch.tensor(np.broadcast_to(mask, (2, N)).copy())
     )
-    tree = parameters(module)
+    tree = arrays_of(module)
     weights = packaged_projections(tree)
     Q, K, V = (vtnp.head_projection(x, weights[f"W_{each}"]) for each in "qkv")
     tilde = {

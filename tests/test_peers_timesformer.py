@@ -15,12 +15,14 @@ from autograd import grad
 import vtnp
 from tests import timesformer_weights as weights
 from tests.compare import assert_close, difference
+from tests.peers import installed, needs
+from tests.torch_sides import assert_runs_on_tensors, channels_first
 from tests.trees import leaves
-from vtnp.models import parts
 from vtnp.models.timesformer import TimeSformerConfig, apply
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = installed("torch")
+transformers = installed("transformers")
+pytestmark = [needs(torch, "vtnp[peers]"), needs(transformers, "vtnp[peers]")]
 
 SCHEMES = {
     "divided": "divided_space_time",
@@ -65,10 +67,6 @@ def arrays(named_tensors):
 def videos(config):
     shape = (2, config.frames, *config.image, config.channels)
     return np.random.default_rng(1).standard_normal(shape)
-
-
-def channels_first(video):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(video, -1, -3)))
 
 
 def averaged_over_frames(peer, pixels):
@@ -161,14 +159,6 @@ def test_space_only_without_the_mean_is_one_frame_at_a_time():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_our_model_on_their_tensors(scheme):
-    """The same text on torch's tensors is a torch program: same values, torch's own gradients."""
     config = config_of(scheme)
-    peer, video = peer_of(config), videos(config)
-    params = weights.model(arrays(peer.named_parameters()), config.heads)
-    tensors = parts.mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
-    logits = apply(tensors, torch.from_numpy(video), config)
-    assert_close(logits.detach().numpy(), apply(params, video, config), within=WITHIN)
-    logits.square().sum().backward()
-    wanted = dict(leaves(grad(lambda tree: anp.sum(apply(tree, video, config) ** 2))(params)))
-    for path, tensor in leaves(tensors):
-        assert_close(tensor.grad.numpy(), wanted[path], within=WITHIN, what=str(path))
+    params = weights.model(arrays(peer_of(config).named_parameters()), config.heads)
+    assert_runs_on_tensors(apply, params, videos(config), config)

@@ -13,12 +13,14 @@ from autograd import grad
 import vtnp
 from tests import vivit_weights as weights
 from tests.compare import assert_close, difference
+from tests.peers import installed, needs
+from tests.torch_sides import assert_runs_on_tensors, channels_first
 from tests.trees import leaves
-from vtnp.models import parts
 from vtnp.models.vivit import ViViTConfig, apply
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = installed("torch")
+transformers = installed("transformers")
+pytestmark = [needs(torch, "vtnp[peers]"), needs(transformers, "vtnp[peers]")]
 
 WITHIN = 1e-12
 CONFIG = ViViTConfig(
@@ -57,10 +59,6 @@ def params_of(named_tensors):
 def videos(config):
     shape = (2, config.frames, *config.image, config.channels)
     return np.random.default_rng(1).standard_normal(shape)
-
-
-def channels_first(video):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(video, -1, -3)))
 
 
 def largest_differences(peer, activation="gelu_tanh"):
@@ -141,13 +139,5 @@ def test_their_positions_of_another_resolution_do_not_fit():
 
 
 def test_our_model_on_their_tensors():
-    """The same text on torch's tensors is a torch program: same values, torch's own gradients."""
-    peer, video = peer_of(CONFIG), videos(CONFIG)
-    params = params_of(peer.named_parameters())
-    tensors = parts.mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
-    logits = apply(tensors, torch.from_numpy(video), CONFIG)
-    assert_close(logits.detach().numpy(), apply(params, video, CONFIG), within=WITHIN)
-    logits.square().sum().backward()
-    wanted = dict(leaves(grad(lambda tree: anp.sum(apply(tree, video, CONFIG) ** 2))(params)))
-    for path, tensor in leaves(tensors):
-        assert_close(tensor.grad.numpy(), wanted[path], within=WITHIN, what=str(path))
+    params = params_of(peer_of(CONFIG).named_parameters())
+    assert_runs_on_tensors(apply, params, videos(CONFIG), CONFIG)

@@ -9,6 +9,9 @@ from autograd import elementwise_grad
 import vtnp
 from tests.cases import law, special
 from tests.compare import assert_close
+from tests.peers import installed, needs
+
+torch = installed("torch")
 
 # --- patch-tokens, frame-tokens, clip-tokens ------------------------------------------------------
 
@@ -578,8 +581,8 @@ def test_a_tubelet_kernel_with_one_place_reads_there(case):
     assert np.array_equal(z, case["video"][..., a : a + t, i : i + h, j : j + w, :])
 
 
+@needs(torch, "vtnp[peers]")
 def test_embedding_equals_torchs_convolution():
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     video, kernel = rng.standard_normal((2, 5, 8, 9, 3)), rng.standard_normal((3, 2, 4, 3, 6))
     bias, stride, padding = rng.standard_normal(6), (2, 3, 1), (1, 0, 2)
@@ -594,9 +597,9 @@ def test_embedding_equals_torchs_convolution():
     assert_close(z, expected.numpy())
 
 
+@needs(torch, "vtnp[peers]")
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_sampling_equals_torchs_grid_sample(padding):
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     v, positions = rng.standard_normal((2, 4, 7, 5)), rng.uniform(-2.5, 8.0, (2, 11, 2))
     grid = torch.tensor((2 * positions + 1) / np.array([7, 4]) - 1)[:, :, None]
