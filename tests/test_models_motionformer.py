@@ -9,11 +9,9 @@ import vtnp
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.whole_models import (
-    assert_init_is_of_the_dtype_and_of_the_seed,
+    SMALL,
     assert_learns_which_way_a_bar_moves,
-    assert_logits,
     drawn,
-    each_dtype,
     new,
     numbers,
     spread_of_change,
@@ -24,14 +22,7 @@ from vtnp.models import motionformer as model
 torch = installed("torch")
 
 TINY = model.CONFIGS["motionformer-tiny"]
-VARIANTS = {
-    "released": TINY,
-    "paper": replace(TINY, value_projection=True),
-    "orthoformer": replace(TINY, prototypes={"r": 6, "start": 0}),
-    "orthoformer, paper": replace(
-        TINY, value_projection=True, prototypes={"r": 6, "start": 1, "candidates": "both"}
-    ),
-}
+VARIANTS = {name: each.config for name, each in SMALL.items() if each.model is model}
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 
 
@@ -91,12 +82,6 @@ def test_what_dead_values_and_prototypes_cost():
 # --- init and apply -------------------------------------------------------------------------------
 
 
-@each_dtype
-@each_variant
-def test_init_is_of_the_dtype_and_of_the_seed(config, dtype):
-    assert_init_is_of_the_dtype_and_of_the_seed(model, config, dtype)
-
-
 @each_variant
 def test_both_stages_start_with_weights_of_their_own(config):
     layer = new(model, config)["layers"][0]
@@ -108,14 +93,8 @@ def test_a_new_model_learns(config):
     assert_learns_which_way_a_bar_moves(model, config, step=2)
 
 
-@each_dtype
-@each_variant
-def test_logits(config, dtype):
-    assert_logits(model, config, dtype)
-
-
 def test_each_choice_matters():
-    params, video = drawn(model, VARIANTS["paper"]), videos(TINY)
+    params, video = drawn(model, VARIANTS["motionformer-paper"]), videos(TINY)
     logits = [model.apply(params, video, config) for config in VARIANTS.values()]
     for i, one in enumerate(logits):
         assert all(difference(one, other) > 1e-3 for other in logits[:i])

@@ -9,13 +9,9 @@ import pytest
 import vtnp
 from tests.compare import assert_close, difference
 from tests.whole_models import (
+    SMALL,
     assert_every_param_has_a_gradient_and_a_step_along_it_helps,
-    assert_init_is_of_the_dtype_and_of_the_seed,
-    assert_logits,
-    assert_reading_agrees,
     drawn,
-    each_dtype,
-    each_reading,
     videos,
 )
 from vtnp.models import mvit as model
@@ -23,7 +19,7 @@ from vtnp.models import parts
 
 B, TINY = model.CONFIGS["mvit-b"], model.CONFIGS["mvit-tiny"]
 MAXIMA = replace(B, mode="max", size=None)
-ODD = replace(TINY, frames=5, image=(10, 18), stem_stride=(1, 2, 2), stages=(1, 1), d=6)
+ODD = SMALL["mvit-odd"].config
 
 
 class Shapes:
@@ -116,23 +112,6 @@ def test_the_grid_shrinks_as_the_width_grows():
     assert blocks[-1].d_out == 768
 
 
-each_config = pytest.mark.parametrize(
-    "config", [TINY, ODD, replace(TINY, mode="max", size=None)], ids=["tiny", "odd", "max"]
-)
-
-
-@each_dtype
-@each_config
-def test_init_is_of_the_dtype_and_of_the_seed(config, dtype):
-    assert_init_is_of_the_dtype_and_of_the_seed(model, config, dtype)
-
-
-@each_dtype
-@each_config
-def test_logits(config, dtype):
-    assert_logits(model, config, dtype)
-
-
 def test_the_last_queries_of_the_grid_do_not_matter():
     """The class token is what is classified: pooled queries of the last block are in vain."""
     config = replace(TINY, stages=(1, 1))
@@ -170,8 +149,3 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
     assert_every_param_has_a_gradient_and_a_step_along_it_helps(
         model, TINY, cancels="norm_k.beta", least=1e-14
     )
-
-
-@each_reading
-def test_other_readings_agree(name):
-    assert_reading_agrees(name, model, ODD)

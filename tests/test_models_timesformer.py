@@ -8,11 +8,8 @@ import pytest
 import vtnp
 from tests.compare import assert_close, difference
 from tests.whole_models import (
-    assert_init_is_of_the_dtype_and_of_the_seed,
     assert_learns_which_way_a_bar_moves,
-    assert_logits,
     drawn,
-    each_dtype,
     new,
     numbers,
     spread_of_change,
@@ -101,12 +98,6 @@ def test_costs_are_those_of_the_released_code(name, scheme, published):
 # --- TimeSformer: init ----------------------------------------------------------------------------
 
 
-@each_dtype
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_init_is_of_the_dtype_and_of_the_seed(scheme, dtype):
-    assert_init_is_of_the_dtype_and_of_the_seed(model, replace(TINY, scheme=scheme), dtype)
-
-
 def test_params_of_a_new_model_share_no_memory():
     one = new(model, TINY)
     assert not np.shares_memory(one["layers"][0]["norm_2"]["gamma"], one["norm"]["gamma"])
@@ -126,12 +117,6 @@ def test_a_new_model_learns(scheme):
 
 
 # --- TimeSformer: apply ---------------------------------------------------------------------------
-
-
-@each_dtype
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_logits(scheme, dtype):
-    assert_logits(model, replace(TINY, scheme=scheme), dtype)
 
 
 def test_divided_clip_repeated_is_the_same_clip():

@@ -12,12 +12,7 @@ import vtnp
 from tests.compare import assert_close, difference
 from tests.whole_models import (
     assert_every_param_has_a_gradient_and_a_step_along_it_helps,
-    assert_init_is_of_the_dtype_and_of_the_seed,
-    assert_logits,
-    assert_reading_agrees,
     drawn,
-    each_dtype,
-    each_reading,
     new,
     spread_of_change,
     videos,
@@ -149,12 +144,6 @@ def test_four_layers_in_time_are_too_cheap_for_the_printed_large_model():
 # --- init -----------------------------------------------------------------------------------------
 
 
-@each_dtype
-@each_model
-def test_init_is_of_the_dtype_and_of_the_seed(config, dtype):
-    assert_init_is_of_the_dtype_and_of_the_seed(model, config, dtype)
-
-
 @each_model
 def test_every_param_has_a_gradient_and_a_step_along_it_helps(config):
     before = assert_every_param_has_a_gradient_and_a_step_along_it_helps(model, config)
@@ -162,18 +151,6 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps(config):
 
 
 # --- apply ----------------------------------------------------------------------------------------
-
-
-@each_dtype
-@each_model
-def test_logits(config, dtype):
-    assert_logits(model, config, dtype)
-
-
-@each_reading
-@each_model
-def test_other_readings_agree(name, config):
-    assert_reading_agrees(name, model, replace(config, layers=1, sampled=6))
 
 
 @each_model

@@ -2,23 +2,77 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
-import pytest
 from autograd import value_and_grad
 
 import vtnp
-from tests import readings
-from tests.compare import assert_close
-from vtnp.models import parts
+from vtnp.models import longnet, motionformer, mvit, nystromformer, parts, timesformer, vivit
 
-each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-# The formulas are read on every library one by one; JAX and Dask would take long over a model.
-each_reading = pytest.mark.parametrize(
-    "name", [name for name in readings.NAMES if name in {"strict", "torch"}]
-)
+
+class Small(NamedTuple):
+    """A model, and sizes of it that are quick to compute."""
+
+    model: Any
+    config: Any
+
+
+def _variants(model: Any, name: str, **changed: dict[str, Any]) -> dict[str, Small]:
+    tiny = model.CONFIGS[f"{name}-tiny"]
+    return {f"{name}-{key}": Small(model, replace(tiny, **each)) for key, each in changed.items()}
+
+
+SMALL = {
+    **_variants(
+        timesformer,
+        "timesformer",
+        **{scheme: {"scheme": scheme} for scheme in timesformer.SCHEMES},
+    ),
+    **{
+        f"vivit-{each.model}": Small(vivit, each)
+        for name, each in vivit.CONFIGS.items()
+        if name.startswith("vivit-tiny")
+    },
+    **_variants(vivit, "vivit", sampled={"sampled": 6}),
+    **_variants(
+        motionformer,
+        "motionformer",
+        released={},
+        paper={"value_projection": True},
+        orthoformer={"prototypes": {"r": 6, "start": 0}},
+        both={
+            "value_projection": True,
+            "prototypes": {"r": 6, "start": 1, "candidates": "both"},
+        },
+    ),
+    **_variants(
+        mvit,
+        "mvit",
+        tiny={},
+        odd={"frames": 5, "image": (10, 18), "stem_stride": (1, 2, 2), "stages": (1, 1), "d": 6},
+        max={"mode": "max", "size": None},
+    ),
+    # Four frames of fifteen tokens; seven landmarks leave a rest.
+    **_variants(
+        nystromformer,
+        "nystromformer",
+        tiny={},
+        odd={"image": (20, 12), "patch": (2, 4, 4), "landmarks": 7, "kernel": 3},
+    ),
+    **_variants(
+        longnet,
+        "longnet",
+        tiny={},
+        odd={
+            "image": (20, 12),
+            "patch": (2, 4, 4),
+            "segments": (7, 50, 99),
+            "dilations": (1, 3, 5),
+        },
+    ),
+}
 
 
 def videos(config: Any, batch: tuple[int, ...] = (3,), seed: int = 1) -> Any:
@@ -109,34 +163,7 @@ def assert_learns_which_way_a_bar_moves(model: Any, config: Any, *, step: int) -
     assert losses[-1] < 0.1 * losses[0]
 
 
-# --- What holds for all ---------------------------------------------------------------------------
-
-
-def assert_init_is_of_the_dtype_and_of_the_seed(model: Any, config: Any, dtype: Any) -> None:
-    one, same = (model.init(np.random.default_rng(7), config, dtype=dtype) for _ in range(2))
-    other = model.init(np.random.default_rng(8), config, dtype=dtype)
-    again = dict(parts.leaves(same))
-    for path, x in parts.leaves(one):
-        assert x.dtype == dtype, path
-        assert np.array_equal(x, again[path]), path
-    first = next(path for path, _ in parts.leaves(one) if path.startswith("embedding"))
-    assert not np.array_equal(again[first], dict(parts.leaves(other))[first])
-
-
-def assert_logits(model: Any, config: Any, dtype: Any) -> None:
-    """Assert their shape and dtype, that videos do not meet, and what single precision costs."""
-    params, video = drawn(model, config), videos(config, batch=(2, 2))
-    exact = model.apply(params, video, config)
-    params = parts.mapped(lambda x: x.astype(dtype), params)
-    video = video.astype(dtype)
-    logits = model.apply(params, video, config)
-    assert logits.shape == (2, 2, config.classes)
-    assert logits.dtype == dtype
-    assert np.all(np.isfinite(logits))
-    single = dtype == np.float32
-    alone = model.apply(params, video[1, 0], config)
-    assert_close(alone, logits[1, 0], within=1e-5 if single else 1e-12)
-    assert_close(logits, exact, within=1e-4 if single else 0.0)
+# --- Gradients ---------------------------------------------------------------------------
 
 
 def assert_every_param_has_a_gradient_and_a_step_along_it_helps(
@@ -154,11 +181,3 @@ def assert_every_param_has_a_gradient_and_a_step_along_it_helps(
     step = [0.02 * g for _, g in parts.leaves(gradient)]
     assert loss(moved(params, step), *args) < before
     return before
-
-
-def assert_reading_agrees(name: str, model: Any, config: Any) -> None:
-    """Assert that another array library computes the same logits."""
-    reading = readings.reading(name)
-    params, video = drawn(model, config), videos(config, (2,))
-    there = model.apply(parts.mapped(reading.asarray, params), reading.asarray(video), config)
-    assert_close(reading.to_numpy(there), model.apply(params, video, config))
