@@ -1,12 +1,16 @@
 """Train a tiny video transformer, made of vtnp's formulas alone, on a real task in a minute.
 
     python examples/train_tiny.py                       handwritten digits: where do they fly to?
-    python examples/train_tiny.py --scheme joint        the same with joint space-time attention
+    python examples/train_tiny.py --scheme axial        the same with axial attention
+    python examples/train_tiny.py --model motionformer  the same with another system
+    python examples/train_tiny.py --compare             all systems, on one budget
     python examples/train_tiny.py --video holiday.mp4   clips of a video: at which pace do they run?
     python examples/train_tiny.py --resume runs/...     go on where a run was stopped
 
-Into --out (runs/MODEL-SCHEME unless given) go the learning curve, an attention map, run.json with
-all figures, the weights, and after every evaluation a checkpoint to resume from.
+Into --out (runs/MODEL-SCHEME unless given) go the learning curve, a picture of what the model looks
+at, run.json with all figures, the weights, and after every evaluation a checkpoint to resume from.
+A comparison (in runs/compare unless --out says otherwise) makes such a folder for each model, and
+compare.png and compare.json of them all; given again, it goes on where it was stopped.
 """
 
 import argparse
@@ -24,7 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from tiny import pictures, runs, training
+from tiny import comparison, pictures, runs, training
+from tiny.attention import View
 from tiny.clips import paces_of
 from tiny.digits import moving_digits
 from tiny.models import MODELS
@@ -35,9 +40,11 @@ from vtnp.checkpoints import FileError, replacing
 from vtnp.models import parts
 from vtnp.video import VideoError
 
+RUN = "run.json"
 _EVALUATIONS = 8
+_STEPS = 240
 _NEEDED = ("matplotlib", "safetensors", "sklearn", "tqdm")
-_DEFAULTS = {"model": "timesformer", "steps": 240, "batch": 32, "seed": 0, "dtype": "float32"}
+_DEFAULTS = {"model": "timesformer", "batch": 32, "seed": 0, "dtype": "float32"}
 
 
 class BadInputError(Exception):
@@ -70,18 +77,65 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    again = "the same command again"
     try:
-        run, state = prepared(parsed(arguments))
-        try:
+        options = parsed(arguments)
+        look_for_what_is_needed()
+        if options.compare is not None:
+            compare(options)
+        else:
+            run, state = prepared(options)
+            again = f"--resume {run.out}"
             train(run, state)
-        except KeyboardInterrupt:
-            print(f"\nstopped; to go on: --resume {run.out}", file=sys.stderr)
-            return 130
-        finish(run, state)
+            finish(run, state)
     except (BadInputError, FileError, VideoError) as error:
         print(f"train_tiny.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; to go on: {again}", file=sys.stderr)
+        return 130
     return 0
+
+
+def look_for_what_is_needed() -> None:
+    """Complain of what is not installed."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise BadInputError(f"{', '.join(missing)} not found: pip install 'vtnp[examples]'")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Train several models on one budget, one after the other, and draw them together.
+
+    What is finished already, or begun, in the comparison's folder is not trained again.
+    """
+    for name in ("model", "scheme", "resume"):
+        if getattr(options, name) is not None:
+            raise BadInputError(f"--{name} does not go with --compare, which takes MODEL[:SCHEME]")
+    out = options.out or Path("runs", "compare")
+    told = []
+    for settings in budgeted(options):
+        here = out / f"{settings.model}-{settings.scheme}"
+        begun = here if (here / runs.CHECKPOINT).exists() else None
+        known = vars(options) | dataclasses.asdict(settings) | {"out": here, "resume": begun}
+        run, state = prepared(argparse.Namespace(**known))
+        if state.step < settings.steps or not (here / RUN).exists():
+            train(run, state)
+            finish(run, state)
+        told.append(json.loads((here / RUN).read_text()))
+    comparison.write(out, told, versions())
+    print(f"see {out / comparison.PICTURE}")
+
+
+def budgeted(options: argparse.Namespace) -> list[Settings]:
+    """Settle what each model of a comparison is trained with: the same for all."""
+    settings = []
+    for name in options.compare or MODELS:
+        model, colon, scheme = name.partition(":")
+        known = {"steps": _STEPS} | {k: v for k, v in vars(options).items() if v is not None}
+        known |= {"model": model, "scheme": scheme if colon else None}
+        settings.append(settled(argparse.Namespace(**known), None))
+    return list(dict.fromkeys(settings))
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -92,9 +146,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", choices=MODELS, help="default: timesformer")
-    add("--scheme", help="of attention: " + ", ".join(MODELS["timesformer"].schemes))
-    add("--steps", type=_count, help="steps of training in all (default: 240)")
+    add("--model", help=f"{', '.join(MODELS)} (default: timesformer)")
+    add("--scheme", help="of the model; a wrong one names those there are (default: the first)")
+    add("--compare", nargs="*", metavar="MODEL[:SCHEME]", help="train these, or one of each model")
+    add("--steps", type=_count, help=f"steps of training in all (default: mostly {_STEPS})")
     add("--batch", type=_count, help="clips in each step (default: 32)")
     add("--seed", type=_natural, help="of weights and clips (default: 0)")
     add("--dtype", choices=("float32", "float64"), help="default: float32")
@@ -125,23 +180,21 @@ _count.__name__ = "whole number >= 1"
 
 def prepared(options: argparse.Namespace) -> tuple[Run, State]:
     """Make all that a run needs out of its options, and write its first checkpoint."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise BadInputError(f"{', '.join(missing)} not found: pip install 'vtnp[examples]'")
     device = chosen_device(options.device)
     checkpoint = runs.read(options.resume) if options.resume else None
     settings = settled(options, checkpoint)
     video = options.video or (checkpoint.video if checkpoint else None)
+    model = MODELS[settings.model]
     try:
         task = paces_of(video) if video else moving_digits()
+        task = model.data(settings.scheme, task)
     except ImportError as error:
         raise BadInputError(str(error)) from None
     if checkpoint and checkpoint.data != task.digest:
         raise BadInputError(f"{checkpoint.path} was trained on other clips than {task.name}")
-    model = MODELS[settings.model]
     config = model.config(settings.scheme, task)
     rng = np.random.default_rng(settings.seed)
-    params = model.init(rng, config, settings.dtype)
+    params = model.init(rng, config, dtype=settings.dtype)
     if checkpoint:
         state = runs.resumed(checkpoint, params)
     else:
@@ -167,7 +220,7 @@ def settled(options: argparse.Namespace, checkpoint: runs.Checkpoint | None) -> 
     given = {
         setting.name: value
         for setting in dataclasses.fields(Settings)
-        if (value := getattr(options, setting.name)) is not None
+        if (value := getattr(options, setting.name, None)) is not None
     }
     if checkpoint:
         held = dataclasses.asdict(checkpoint.settings)
@@ -178,17 +231,15 @@ def settled(options: argparse.Namespace, checkpoint: runs.Checkpoint | None) -> 
                     f"{name} {held[name]}, not {value}"
                 )
         given = held
-    settings = Settings(**({"scheme": None} | _DEFAULTS | given))
-    if settings.model not in MODELS:
-        raise BadInputError(f"unknown model {settings.model!r}: one of {', '.join(MODELS)}")
-    schemes = MODELS[settings.model].schemes
-    if settings.scheme is None:
-        return dataclasses.replace(settings, scheme=schemes[0])
-    if settings.scheme not in schemes:
-        raise BadInputError(
-            f"{settings.model} has no scheme {settings.scheme!r}: one of {', '.join(schemes)}"
-        )
-    return settings
+    known = _DEFAULTS | given
+    if known["model"] not in MODELS:
+        raise BadInputError(f"unknown model {known['model']!r}: one of {', '.join(MODELS)}")
+    model = MODELS[known["model"]]
+    scheme = known.setdefault("scheme", model.schemes[0])
+    if scheme not in model.schemes:
+        schemes = ", ".join(model.schemes)
+        raise BadInputError(f"{known['model']} has no scheme {scheme!r}: one of {schemes}")
+    return Settings(**({"steps": model.steps.get(scheme, _STEPS)} | known))
 
 
 def chosen_device(name: str) -> Device:
@@ -261,6 +312,7 @@ def evaluated(run: Run, state: State) -> str:
         training.predictions(lambda clips: run.apply(state.params, clips), held_out)
     )
     state.accuracies.append((state.step, float(np.mean(found == labels))))
+    state.clock.append(state.step_seconds)
     recent = state.losses[-math.ceil(run.settings.steps / _EVALUATIONS) :]
     return (
         f"step {state.step}/{run.settings.steps}  loss {np.mean(recent):.3f}  "
@@ -282,10 +334,12 @@ def finish(run: Run, state: State) -> None:
     pictures.learning_curve(
         run.out / "curve.png", title(run), state.losses, state.accuracies, chance
     )
-    pictures.attention_maps(
-        run.out / "attention.png",
-        f"{title(run)}\nattention of the class token in the last layer",
-        looked_at(run, state.params),
+    view = MODELS[run.settings.model].shown
+    pictures.views(
+        run.out / f"{view.name}.png",
+        f"{title(run)}\n{view.says}",
+        view.unit,
+        looked_at(run, state.params, view),
     )
     accuracy = state.accuracies[-1][1]
     figures = {
@@ -299,6 +353,7 @@ def finish(run: Run, state: State) -> None:
     times = {
         "seconds_per_step": state.step_seconds / state.step,
         "wall_seconds": state.wall_seconds,
+        "clock": state.clock,
     }
     told = {
         "settings": dataclasses.asdict(run.settings),
@@ -308,7 +363,7 @@ def finish(run: Run, state: State) -> None:
         "times": times,
         "versions": versions(),
     }
-    with replacing(run.out / "run.json") as temporary:
+    with replacing(run.out / RUN) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n")
     print(
         f"held-out accuracy {accuracy:.1%}, chance {chance:.1%}; {times['wall_seconds']:.0f} s, "
@@ -316,16 +371,16 @@ def finish(run: Run, state: State) -> None:
     )
 
 
-def looked_at(run: Run, params: Any) -> list[pictures.Example]:
+def looked_at(run: Run, params: Any, view: View) -> list[pictures.Example]:
     """Return two held-out clips of different labels, and what the model looks at in them."""
     video, labels = run.task.held_out
     examples = []
     for label in (0, len(run.task.classes) - 1):
         clip = video[np.argmax(labels == label)].astype(run.settings.dtype)
         predicted = int(np.argmax(run.apply(params, clip)))
-        attention = MODELS[run.settings.model].attention(params, clip, run.config)
         words = run.task.classes
-        examples.append(pictures.Example(clip, words[label], words[predicted], attention))
+        seen = view.of(params, clip, run.config)
+        examples.append(pictures.Example(clip, words[label], words[predicted], seen))
     return examples
 
 

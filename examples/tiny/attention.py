@@ -1,13 +1,32 @@
 """What a trained model looks at."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from autograd import grad
 from numpy.typing import NDArray
 
 import vtnp.timesformer as formulas
 from vtnp.models import timesformer
+
+_CELL = 4  # pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to see what a model looks at.
+
+    name: of its picture. says: what the picture shows. unit: of its colours. of: from params, a
+    clip and a config to one number for each cell of the clip, `t h w`.
+    """
+
+    name: str
+    says: str
+    unit: str
+    of: Callable[[Any, Any, Any], NDArray[Any]]
 
 
 def of_class_token(
@@ -32,3 +51,15 @@ def of_class_token(
     # With the scheme "space" every frame has a class token of its own: an axis before the heads.
     shares = shares.mean(axis=-3) / (config.frames if config.scheme == "space" else 1)
     return shares.reshape(config.frames, *config.grid)
+
+
+def of_gradient(apply: Callable[[Any, Any, Any], Any], params: Any, clip: Any, config: Any) -> Any:
+    """Return the share of each cell in how strongly pixels move the likeliest logit.
+
+    clip: one clip, `T H W C`. The result is `t h w`, cells of one frame, and sums to 1.
+    """
+    likeliest = int(np.argmax(apply(params, clip, config)))
+    strength = np.abs(grad(lambda clip: apply(params, clip, config)[likeliest])(clip))
+    frames, height, width, _ = clip.shape
+    shape = (frames, height // _CELL, _CELL, width // _CELL, _CELL, -1)
+    return strength.reshape(shape).sum(axis=(2, 4, 5)) / strength.sum()

@@ -1,15 +1,17 @@
 """The models that can be trained here, by name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
-from tiny import attention
+from numpy.typing import DTypeLike
+from tiny import attention, coded
+from tiny.attention import View
 from tiny.task import Task
 
-from vtnp.models import timesformer
+from vtnp.models import deformable, longnet, motionformer, mvit, nystromformer, timesformer, vivit
 
 Params = Any
 Config = Any
@@ -17,40 +19,52 @@ Config = Any
 
 @dataclass(frozen=True)
 class Model:
-    """A model small enough to be trained in a minute.
+    """A model small enough to be trained in a minute or two.
 
     schemes: its variants, the default first. config: its sizes for a scheme and a task. init:
-    params drawn for a config. apply: logits of a batch of clips. attention: what the model looks
-    at, one number for each token of one clip, `t h w`.
+    init(rng, config, dtype=...), params drawn for a config. apply: logits of a batch of clips.
+    view: how to see what it looks at; left out, what moves its answer. steps: of schemes that
+    need more than others. data: the task with all that the model must be given, for a scheme.
     """
 
     schemes: tuple[str, ...]
     config: Callable[[str, Task], Config]
-    init: Callable[[np.random.Generator, Config, DTypeLike], Params]
+    init: Callable[..., Params]
     apply: Callable[[Params, Any, Config], Any]
-    attention: Callable[[Params, Any, Config], NDArray[Any]]
+    view: View | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
+    data: Callable[[str, Task], Task] = lambda _, task: task
+
+    @property
+    def shown(self) -> View:
+        """The view, of whatever kind."""
+        by_gradient = View(
+            name="gradient",
+            says="how strongly each place moves the logit of what was predicted",
+            unit="share of the gradient",
+            of=partial(attention.of_gradient, self.apply),
+        )
+        return self.view or by_gradient
 
 
-def _timesformer_config(scheme: str, task: Task) -> timesformer.TimeSformerConfig:
+_LAYERS: dict[str, Any] = {"d": 48, "heads": 4, "d_f": 96, "layers": 2}
+# A token that spans two frames sees motion at once; where every token is of one frame, a model
+# must first find out which frames are neighbours. TimeSformer alone has no such tokens.
+_PATCH = (2, 4, 4)
+
+
+def _of(task: Task) -> dict[str, Any]:
     frames, height, width, channels = task.clip_shape
-    return timesformer.TimeSformerConfig(
-        scheme=scheme,
-        frames=frames,
-        image=(height, width),
-        patch=4,
-        channels=channels,
-        d=48,
-        heads=4,
-        d_f=96,
-        layers=2,
-        classes=len(task.classes),
-    )
+    classes = len(task.classes)
+    return {"frames": frames, "image": (height, width), "channels": channels, "classes": classes}
 
 
-def _timesformer_init(
-    rng: np.random.Generator, config: timesformer.TimeSformerConfig, dtype: DTypeLike
-) -> Params:
-    """Draw params with time awake.
+def _timesformer(scheme: str, task: Task) -> timesformer.TimeSformerConfig:
+    return timesformer.TimeSformerConfig(scheme=scheme, patch=4, **_LAYERS, **_of(task))
+
+
+def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Params:
+    """Draw TimeSformer's params with time awake.
 
     TimeSformer starts from a model of images, with e_time and the maps fc at 0. From scratch, and
     where motion is all there is to see, that start costs several hundred steps: every token must
@@ -66,12 +80,81 @@ def _timesformer_init(
     return params
 
 
+def _vivit(scheme: str, task: Task) -> vivit.ViViTConfig:
+    return vivit.ViViTConfig(model=scheme, patch=_PATCH, time_layers=1, **_LAYERS, **_of(task))
+
+
+def _motionformer(scheme: str, task: Task) -> motionformer.MotionformerConfig:
+    prototypes = {"exact": None, "orthoformer": {"r": 16, "start": 0}}[scheme]
+    return motionformer.MotionformerConfig(
+        tubelet=_PATCH[0], patch=_PATCH[1], prototypes=prototypes, **_LAYERS, **_of(task)
+    )
+
+
+def _mvit(scheme: str, task: Task) -> mvit.MViTConfig:
+    return mvit.MViTConfig(
+        d=24, stages=(1, 1), stride_kv=(1, 2, 2), widening=2, mode=scheme, **_of(task)
+    )
+
+
+def _nystromformer(scheme: str, task: Task) -> nystromformer.NystromformerConfig:
+    return nystromformer.NystromformerConfig(
+        patch=_PATCH, landmarks=16, kernel=33, pinv=scheme, **_LAYERS, **_of(task)
+    )
+
+
+def _longnet(scheme: str, task: Task) -> longnet.LongNetConfig:
+    return longnet.LongNetConfig(
+        patch=_PATCH, segments=(16, 32, 64), dilations=(1, 2, 4), offsets=scheme,
+        **_LAYERS, **_of(task),
+    )  # fmt: skip
+
+
+# Sub-clips of each; "still" is "halves" told that nothing moves.
+_CLIPS = {"halves": 2, "whole": 1, "still": 2}
+
+
+def _moving(scheme: str, task: Task) -> Task:
+    return coded.with_motion(task, _CLIPS[scheme], still=scheme == "still")
+
+
+def _deformable(scheme: str, task: Task) -> deformable.DeformableConfig:
+    sizes, clips = _of(task), _CLIPS[scheme]
+    sizes["channels"] -= 2 * (sizes["frames"] // clips)
+    return deformable.DeformableConfig(patch=coded.PATCH, points=4, clips=clips, **_LAYERS, **sizes)
+
+
 MODELS = {
     "timesformer": Model(
         schemes=("divided", "space", "joint", "local-global", "axial"),
-        config=_timesformer_config,
-        init=_timesformer_init,
+        config=_timesformer,
+        init=_awake,
         apply=timesformer.apply,
-        attention=attention.of_class_token,
+        view=View(
+            name="attention",
+            says="attention of the class token in the last layer",
+            unit="share of the class token's attention",
+            of=attention.of_class_token,
+        ),
     ),
+    "vivit": Model(tuple(vivit.MODELS), _vivit, vivit.init, vivit.apply),
+    "motionformer": Model(
+        ("exact", "orthoformer"), _motionformer, motionformer.init, motionformer.apply
+    ),
+    "deformable": Model(
+        schemes=tuple(_CLIPS),
+        config=_deformable,
+        init=deformable.init,
+        apply=coded.apply,
+        view=View(
+            name="samples",
+            says="where all tokens sample in the last layer",
+            unit="share of the samples",
+            of=coded.of_samples,
+        ),
+        data=_moving,
+    ),
+    "mvit": Model(("conv",), _mvit, mvit.init, mvit.apply),
+    "nystromformer": Model(("iterative",), _nystromformer, nystromformer.init, nystromformer.apply),
+    "longnet": Model(("paper", "torchscale"), _longnet, longnet.init, longnet.apply),
 }

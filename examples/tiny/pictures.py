@@ -12,12 +12,12 @@ _DPI = 120
 
 
 class Example(NamedTuple):
-    """A clip, `T H W C`, the words for its label and for the model's, and what was looked at."""
+    """A clip, `T H W C`, the words for its label and for the model's, and its view, `t h w`."""
 
     clip: NDArray[Any]
     label: str
     predicted: str
-    attention: NDArray[Any]
+    view: NDArray[Any]
 
 
 def learning_curve(
@@ -58,8 +58,8 @@ def learning_curve(
     _save(figure, path)
 
 
-def attention_maps(path: Path, title: str, examples: list[Example]) -> None:
-    """Draw each clip twice: its frames, and the attention with the frames' outlines over it.
+def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
+    """Draw each clip twice: its frames, and what is looked at with the frames' outlines over it.
 
     Outlines, for a picture shining through would change the colours that the scale explains.
     """
@@ -74,7 +74,7 @@ def attention_maps(path: Path, title: str, examples: list[Example]) -> None:
     )
     figure.suptitle(title)
     # One scale for all clips, so that colours can be compared.
-    most = 100 * max(example.attention.max() for example in examples)
+    most = 100 * max(example.view.max() for example in examples)
     for example, plain, laid in zip(examples, rows[::2], rows[1::2], strict=True):
         for frame, (above, below) in enumerate(zip(plain, laid, strict=True)):
             image = example.clip[frame, :, :, 0]
@@ -82,7 +82,7 @@ def attention_maps(path: Path, title: str, examples: list[Example]) -> None:
             above.imshow(image, cmap="gray", vmin=darkest, vmax=brightest)
             height, width = image.shape
             heat = below.imshow(
-                100 * example.attention[frame], cmap="inferno", vmin=0, vmax=most,
+                100 * example.view[frame], cmap="inferno", vmin=0, vmax=most,
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )  # fmt: skip
             halfway = (darkest + brightest) / 2
@@ -95,8 +95,94 @@ def attention_maps(path: Path, title: str, examples: list[Example]) -> None:
             axes.set(xticks=[], yticks=[])
         plain[0].set_ylabel(f"label:\n{example.label}")
         laid[0].set_ylabel(f"predicted:\n{example.predicted}")
-    figure.colorbar(heat, ax=rows, label="share of the class token's attention (%)", shrink=0.8)
+    figure.colorbar(heat, ax=rows, label=f"{unit} (%)", shrink=0.8)
     _save(figure, path)
+
+
+def comparison(path: Path, told: dict[str, Any]) -> None:
+    """Draw the accuracy of each model against the time of training and against its weights."""
+    plt = _pyplot()
+    models, budget, chance = told["models"], told["budget"], 100 * told["chance"]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(14, 7), sharey=True, layout="constrained", width_ratios=(1.2, 1)
+    )
+    figure.suptitle(
+        f"{models[0]['task']}: {budget['clips']} clips in {budget['steps']} steps for each model"
+    )
+    names = _short_names(models)
+    colors = plt.get_cmap("tab10").colors
+    ends = []
+    for i, model in enumerate(models):
+        seconds = [point["seconds"] for point in model["curve"]]
+        percent = [100 * point["accuracy"] for point in model["curve"]]
+        color, marker = colors[i % len(colors)], _MARKERS[i // len(colors) % len(_MARKERS)]
+        left.plot(seconds, percent, color=color, marker=marker, markersize=3)
+        left.plot(seconds[-1], percent[-1], color=color, marker=marker, markersize=8)
+        right.plot(model["weights"] / 1000, percent[-1], color=color, marker=marker, markersize=8)
+        ends.append((seconds[-1], model["weights"] / 1000, percent[-1], color))
+    for axes in (left, right):
+        axes.axhline(chance, color="gray", linestyle="--", zorder=0)
+        axes.annotate(
+            f"chance, {chance:.1f}%", (1, chance), (-4, -6), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="top", color="gray",
+        )  # fmt: skip
+        axes.grid(alpha=0.3)
+        axes.set(ylim=(0, 105))
+    left.set(xlabel="seconds of training", ylabel="held-out accuracy (%)", xlim=(0, None))
+    right.set(xlabel="weights (thousands)")
+    right.margins(x=0.12)
+    for axes, at in ((left, 0), (right, 1)):
+        _name_from_above(axes, [(end[at], end[2], end[3]) for end in ends], names)
+    _save(figure, path)
+
+
+_MARKERS = "osD^v"
+_LETTER, _SLANT = 0.055, 45  # share of an axes' width between two names; their angle
+
+
+def _short_names(models: list[dict[str, Any]]) -> list[str]:
+    """Name each model, with its scheme where there are several of it."""
+    of_model = [model["model"] for model in models]
+    return [
+        f"{model['model']} {model['scheme']}" if of_model.count(model["model"]) > 1 else name
+        for model, name in zip(models, of_model, strict=True)
+    ]
+
+
+def _name_from_above(axes: Any, ends: list[tuple[float, float, Any]], names: list[str]) -> None:
+    """Write names over the axes, where nothing is drawn, each led to its point by a thin line.
+
+    Names stand over their points, or as near as keeps them apart from their neighbours.
+    """
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high)
+    order = np.argsort([end[0] for end in ends], kind="stable")
+    wanted = np.array([(ends[i][0] - low) / (high - low) for i in order])
+    for i, place in zip(order, spread(wanted, _LETTER), strict=True):
+        x, y, color = ends[i]
+        axes.annotate(
+            names[i], (x, y), (place, 1.04), xycoords="data", textcoords="axes fraction",
+            rotation=_SLANT, rotation_mode="anchor", color=color, fontsize=11,
+            arrowprops={
+                "arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.8,
+                "relpos": (0, 0), "shrinkA": 0,
+            },
+        )  # fmt: skip
+
+
+def spread(places: NDArray[Any], gap: float) -> NDArray[Any]:
+    """Move rising places apart to a gap at least, as little as can be, within [0, 1] if they fit.
+
+    The places less what the gaps take are to rise again: isotonic regression, by pooling
+    neighbours that do not into their mean.
+    """
+    pools: list[list[float]] = []
+    for i, place in enumerate(places):
+        pools.append([place - i * gap])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    risen = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools])
+    return np.clip(risen, 0, max(0, 1 - (len(places) - 1) * gap)) + gap * np.arange(len(places))
 
 
 def _pyplot() -> Any:

@@ -32,7 +32,8 @@ class State:
     """Where a run stands.
 
     losses: of every step made. accuracies: pairs of a step and the held-out accuracy after it.
-    seconds: what the steps, and the whole run, have taken so far.
+    clock: what the steps had taken at each of these. seconds: what the steps, and the whole run,
+    have taken so far.
     """
 
     params: Any
@@ -40,6 +41,7 @@ class State:
     rng: np.random.Generator
     losses: list[float] = field(default_factory=list)
     accuracies: list[tuple[int, float]] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
     step_seconds: float = 0.0
     wall_seconds: float = 0.0
 
@@ -68,6 +70,7 @@ def write(path: Path, settings: Settings, video: str | None, data: str, state: S
         "rng": state.rng.bit_generator.state,
         "losses": state.losses,
         "accuracies": state.accuracies,
+        "clock": state.clock,
         "step_seconds": state.step_seconds,
         "wall_seconds": state.wall_seconds,
     }
