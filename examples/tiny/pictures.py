@@ -117,8 +117,9 @@ def comparison(path: Path, told: dict[str, Any]) -> None:
         percent = [100 * point["accuracy"] for point in model["curve"]]
         color, marker = colors[i % len(colors)], _MARKERS[i // len(colors) % len(_MARKERS)]
         left.plot(seconds, percent, color=color, marker=marker, markersize=3)
-        left.plot(seconds[-1], percent[-1], color=color, marker=marker, markersize=8)
-        right.plot(model["weights"] / 1000, percent[-1], color=color, marker=marker, markersize=8)
+        end = {"color": color, "marker": marker, "markersize": 9, "markeredgecolor": "white"}
+        left.plot(seconds[-1], percent[-1], **end)
+        right.plot(model["weights"] / 1000, percent[-1], **end)
         ends.append((seconds[-1], model["weights"] / 1000, percent[-1], color))
     for axes in (left, right):
         axes.axhline(chance, color="gray", linestyle="--", zorder=0)
