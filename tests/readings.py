@@ -19,6 +19,8 @@ class Reading(NamedTuple):
     name: str
     asarray: Callable[[np.ndarray], Any]
     to_numpy: Callable[[Any], np.ndarray]
+    # JAX compiles what runs step by step one step at a time, which takes several times as long.
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f
 
     def all_to_numpy(self, arrays: list[Any]) -> list[np.ndarray]:
         """Bring many arrays back at once: what lazy ones share is then computed once."""
@@ -70,7 +72,7 @@ def _jax() -> Reading:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    return Reading("jax", jax.numpy.asarray, np.asarray)
+    return Reading("jax", jax.numpy.asarray, np.asarray, jax.jit)
 
 
 def _dask() -> Reading:
