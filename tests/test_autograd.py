@@ -16,6 +16,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd.extend import vspace
+from autograd.test_util import check_grads
 
 from tests import cupy_standin
 from vtnp import _autograd as layer
@@ -769,6 +770,28 @@ def test_own_operators_keep_single_precision(function):
 def test_own_selection_is_unbroadcast():
     g = autograd.grad(lambda x: anp.sum(anp.where(numbers(2, 3) > 0, x, 0.0)))(numbers(3))
     np.testing.assert_array_equal(g, np.sum(numbers(2, 3) > 0, axis=0))
+
+
+LISTS = {
+    "matrix": lambda x: anp.matmul(x, [[1.0], [2.0], [3.0]]),
+    "base": lambda x: anp.power([1.0, 2.0, 3.0], x),
+    "exponent": lambda x: anp.power(x, [1.0, 2.0, 3.0]),
+    "where": lambda x: anp.where([True, False, True], x**2, [4.0, 5.0, 6.0]),
+}
+
+
+@pytest.mark.parametrize("function", LISTS.values(), ids=LISTS)
+def test_own_functions_take_lists(function):
+    """Programs that never call vtnp go on as they were."""
+    check_grads(function, modes=["rev", "fwd"], order=2)(positive(3, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_own_functions_take_real_and_complex_numbers():
+    x, c = positive(3, 3), positive(3, 3) + 1j
+    for function in (anp.power, anp.matmul, lambda x, c: anp.where(c.real > 0.7, x, c)):
+        check_grads(lambda x, f=function: anp.real(f(x, c) * (1 - 2j)), order=1)(x)
+        check_grads(lambda x, c, f=function: anp.abs(f(x, c)), order=1)(x, c)
 
 
 def test_gradients_pass_through_jit():

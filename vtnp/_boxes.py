@@ -143,14 +143,26 @@ VSpace.mappings = _ByType(VSpace.mappings, ArraySpace)
 
 # --- NumPy's arrays -------------------------------------------------------------------------------
 
+
+def _of_arrays(rule: p.Function) -> p.Function:
+    """The rule for functions of autograd.numpy, which take lists for arrays."""
+
+    def of_arrays(g: Any, *args: Any) -> Any:
+        return rule(g, *(np.asarray(x) if isinstance(x, list | tuple) else x for x in args))
+
+    return of_arrays
+
+
 # What operators on autograd's own box meet, and what autograd 1.9 gets wrong or slowly there:
 # powers and selections of float32 had float64 gradients, selections were never un-broadcast,
 # basic indices went through np.add.at, and a matrix times a batch took an outer product for each
 # element.
-rules.elementwise(anp.power, *rules.POWER)
-rules.linear(anp.matmul, *rules.MATMUL)
+rules.elementwise(anp.power, *map(_of_arrays, rules.POWER))
+rules.linear(anp.matmul, *map(_of_arrays, rules.MATMUL))
 # autograd.numpy.where is a plain function around the primitive.
-rules.selection(tracer.trace_primitives_map[np.where])
+rules.elementwise(
+    tracer.trace_primitives_map[np.where], *(rule and _of_arrays(rule) for rule in rules.SELECTION)
+)
 defvjp(
     ArrayBox.__getitem__,
     lambda ans, x, index: (

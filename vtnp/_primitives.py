@@ -71,11 +71,20 @@ inv, pinv = map(_of_one, ("linalg.inv", "linalg.pinv"))
 matrix_transpose, moveaxis = map(_of_one, ("matrix_transpose", "moveaxis"))
 permute_dims, reshape, roll = map(_of_one, ("permute_dims", "reshape", "roll"))
 squeeze, tile, tril, triu = map(_of_one, ("squeeze", "tile", "tril", "triu"))
-converted, running_sum, repeated = map(_of_one, ("astype", "cumulative_sum", "repeat"))
+running_sum, repeated = map(_of_one, ("cumulative_sum", "repeat"))
 taken, taken_along = map(_of_one, ("take", "take_along_axis"))
 
 equal, greater, less, less_equal = map(constant, ("equal", "greater", "less", "less_equal"))
 sign, zeros_like, ones_like = map(constant, ("sign", "zeros_like", "ones_like"))
+
+
+@primitive
+def converted(x: Array, dtype: Any, **options: Any) -> Array:
+    """Another dtype; of a complex number that becomes a real one, the real part."""
+    xp = value_namespace(x)
+    if xp.isdtype(x.dtype, "complex floating") and not xp.isdtype(dtype, "complex floating"):
+        x = xp.real(x)
+    return xp.astype(x, dtype, **options)
 
 
 def shape_of(x: Array) -> tuple[int, ...]:

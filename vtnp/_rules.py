@@ -101,17 +101,20 @@ def _spread(g: Array, ans: Array) -> Array:
     return cast(g if shape_of(g) == shape_of(ans) else broadcast_to(g, shape_of(ans)), ans)
 
 
-def elementwise(function: Function, *partials: Function) -> None:
-    """Register both modes at once: partials[i](g, ans, *args) is g times d ans / d args[i]."""
+def elementwise(function: Function, *partials: Function | None) -> None:
+    """Register both modes at once: partials[i](g, ans, *args) is g times d ans / d args[i].
 
-    def vjp(i: int) -> Function:
-        return lambda ans, *args: lambda g: _fit(partials[i](g, ans, *args), args[i])
+    None stands for an argument that has no derivative.
+    """
 
-    def jvp(i: int) -> Function:
-        return lambda g, ans, *args: _spread(partials[i](g, ans, *args), ans)
+    def vjp(i: int, partial: Function) -> Function:
+        return lambda ans, *args: lambda g: _fit(partial(g, ans, *args), args[i])
 
-    defvjp(function, *(vjp(i) for i in range(len(partials))))
-    defjvp(function, *(jvp(i) for i in range(len(partials))))
+    def jvp(partial: Function) -> Function:
+        return lambda g, ans, *args: _spread(partial(g, ans, *args), ans)
+
+    defvjp(function, *(partial and vjp(i, partial) for i, partial in enumerate(partials)))
+    defjvp(function, *(partial and jvp(partial) for partial in partials))
 
 
 def linear(function: Function, *transposes: Function) -> None:
@@ -202,23 +205,13 @@ elementwise(
 )
 
 
-def selection(function: Function) -> None:
-    """Register both modes of where(condition, x, y)."""
-    defvjp(
-        function,
-        None,
-        lambda ans, c, x, y: lambda g: _fit(_only(g, c), x),
-        lambda ans, c, x, y: lambda g: _fit(_except(g, c), y),
-    )
-    defjvp(
-        function,
-        None,
-        lambda g, ans, c, x, y: _spread(_only(g, c), ans),
-        lambda g, ans, c, x, y: _spread(_except(g, c), ans),
-    )
+SELECTION = (
+    None,
+    lambda g, ans, c, x, y: _only(g, c),
+    lambda g, ans, c, x, y: _except(g, c),
+)
 
-
-selection(where)
+elementwise(where, *SELECTION)
 elementwise(
     erf, lambda g, ans, x: multiply(g, multiply(exp(negative(square(x))), 2 / math.sqrt(math.pi)))
 )
