@@ -989,9 +989,10 @@ def test_norm_overflowing_square(case):
         assert np.array_equal(y, np.broadcast_to(narrow["beta"], y.shape))
 
 
-def test_norm_refuses_a_negative_eps():
-    with pytest.raises(vtnp.FormulaError, match="layer-norm: argument eps: expected a number >= 0"):
-        vtnp.layer_norm(np.ones((2, 3)), np.ones(3), np.ones(3), eps=-1e-6)
+@pytest.mark.parametrize("eps", [-1e-6, np.inf])
+def test_norm_refuses_an_eps_that_is_negative_or_infinite(eps):
+    with pytest.raises(vtnp.FormulaError, match="layer-norm: argument eps: expected a finite num"):
+        vtnp.layer_norm(np.ones((2, 3)), np.ones(3), np.ones(3), eps=eps)
 
 
 @law("add-and-norm", "mean-zero")

@@ -74,7 +74,7 @@ def test_queries_and_skip_agree_but_for_odd_strides():
     [
         ("three numbers each", {"size": (0, 1, 1)}),
         ("three numbers each", {"stride": (1, 1, 0)}),
-        ("three numbers each", {"stride": (1, 1)}),
+        ("3 whole numbers", {"stride": (1, 1)}),
         ("three numbers each", {"padding": (-1, 0, 0)}),
         ("three numbers each", {"grid": (0, 3, 3)}),
         ("at most that of the padded grid", {"size": (5, 1, 1), "padding": (0, 0, 0)}),
@@ -273,7 +273,7 @@ def test_tokens_refuse():
         vtnp.pooled_tokens(x, grid=(3, 2, 2))
     with pytest.raises(vtnp.FormulaError, match="grid: expected three sizes of product 12"):
         vtnp.pooled_tokens(x, grid=(3, 2, 3), cls=True)
-    with pytest.raises(vtnp.FormulaError, match="grid: expected three sizes"):
+    with pytest.raises(vtnp.FormulaError, match="grid: expected 3 whole numbers"):
         vtnp.pooled_tokens(x, grid=(3, 4), cls=True)
     with pytest.raises(vtnp.FormulaError, match="stride: expected 1 along each axis"):
         vtnp.pooled_tokens(x, grid=(3, 2, 2), stride=(1, 2, 2), cls=True)
@@ -735,5 +735,5 @@ def test_strides_and_tokens_of_mvit_b():
 
 @pytest.mark.parametrize("strides", [((1, 0, 1), []), ((1, 8, 8), [(1, 2)]), ((1, 8), [])])
 def test_strides_refuse(strides):
-    with pytest.raises(vtnp.FormulaError, match="adaptive-strides: argument strides"):
+    with pytest.raises(vtnp.FormulaError, match="adaptive-strides: argument stride"):
         vtnp.adaptive_strides(*strides)

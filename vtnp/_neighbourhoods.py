@@ -6,7 +6,8 @@ from vtnp._errors import require
 from vtnp._xp import namespace
 from vtnp.typing import Array
 
-# The neighbourhoods that are about rows and columns of patches, not only about frames and places.
+NAMES = ("space", "time", "joint", "local", "global", "width", "height")
+# Those that are about rows and columns of patches, not only about frames and places.
 ON_GRID = {"local", "global", "width", "height"}
 
 
@@ -34,7 +35,7 @@ def _split(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the axes that t and s are split into; which tell groups apart, and which members."""
     h, w = (1, s) if grid is None else grid
-    fits = attend not in ON_GRID or (grid is not None and h * w == s)
+    fits = attend not in ON_GRID or (grid is not None and h * w == s and min(grid) >= 0)
     require(fits, f"{attend}-attention", "grid", f"(h, w) with h w = {s}", grid)
     halved = {"local": (h, w), "global": (t, h, w)}.get(attend, ())
     even = all(n % 2 == 0 for n in halved)

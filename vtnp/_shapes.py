@@ -23,11 +23,12 @@ class Shape(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """One array argument of a signature: its name, kind ("float", "int", "bool") and shape."""
+    """One array of a signature: its name, kind ("float", "int", "bool"), shape, and need."""
 
     name: str
     kind: str
     shape: Shape
+    optional: bool
 
 
 @cache

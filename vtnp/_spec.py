@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from vtnp._autograd import unboxed, value_namespace
 from vtnp._errors import ShapeError
+from vtnp._options import options_of
+from vtnp._params import Keys
 from vtnp._shapes import Argument, Bound, bind, dtype_name, kind_of, parse, told
 from vtnp._xp import device
 
@@ -46,7 +48,7 @@ registry: dict[str, Entry] = {}
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Switch the checks of shapes and dtypes off within a `with` block, in this thread or task."""
+    """Switch the checks of arrays off within a `with` block, in this thread or task."""
     token = _checking.set(False)
     try:
         yield
@@ -54,36 +56,43 @@ def unchecked() -> Iterator[None]:
         _checking.reset(token)
 
 
-def spec(id: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def spec(id: str, *, params: Keys | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as the formula `id` and check each call against its signature.
 
-    Raises ShapeError where axes do not fit, and TypeError where an array is none, has the wrong
-    kind of dtype, or where dtypes, libraries or devices are mixed.
+    params: the keys of its argument of that name, which a signature cannot tell.
+    Raises ShapeError where axes do not fit, TypeError where an array is none, has the wrong kind of
+    dtype, or where dtypes, libraries or devices are mixed, and FormulaError for an option of
+    another type than the signature's, or params with other keys.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         if id in registry:
             raise ValueError(f"formula {id!r} is registered twice")
+        if ("params" in function.__annotations__) != (params is not None):
+            raise TypeError(f"formula {id!r}: an argument params and its keys go together")
         signature = read_signature(function)
         names = tuple(inspect.signature(function).parameters)
         by_name = {argument.name: argument for argument in signature.arguments}
         by_position = [by_name.get(name) for name in names]
+        read_options = options_of(function, id, by_name, params)
         seen: set[Any] = set()
 
         @wraps(function)
         def formula(*args: P.args, **kwargs: P.kwargs) -> R:
+            args = read_options(args, kwargs)  # type: ignore[assignment]
             if not _checking.get():
                 return function(*args, **kwargs)
             given = [
                 (argument, value)
                 for argument, value in zip(by_position, args, strict=False)
-                if argument is not None and value is not None
+                if argument is not None and (value is not None or not argument.optional)
             ]
             if kwargs:
                 given += [
-                    (by_name[name], value)
+                    (argument, value)
                     for name, value in kwargs.items()
-                    if value is not None and name in by_name
+                    if (argument := by_name.get(name))
+                    if value is not None or not argument.optional
                 ]
             key = tuple([_trait(argument, value) for argument, value in given])
             bound: Bound | None = None
@@ -131,7 +140,8 @@ def _argument(name: str, hint: Any) -> Argument | None:
     for option in typing.get_args(hint) or (hint,):
         text = getattr(option, "dim_str", None)
         if option is not NoneType and text is not None:
-            return Argument(name, kind_of(option.dtypes[-1]), parse(text))
+            optional = NoneType in typing.get_args(hint)
+            return Argument(name, kind_of(option.dtypes[-1]), parse(text), optional)
     return None
 
 

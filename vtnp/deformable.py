@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtnp._errors import require
+from vtnp._params import FEED_FORWARD, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import biased, device, namespace
 from vtnp.encoder import feed_forward_step, head_merge, head_projection, layer_norm, softmax
@@ -191,7 +192,10 @@ def deformable_attention(
     return z + sampled_sum(v, positions, alpha, grid=grid, padding=padding)
 
 
-@spec("deformable-self-attention")
+_HEADS = keys("W_q W_v W_alpha W_delta W_c b_q? b_v? b_alpha? b_delta? b_c?")
+
+
+@spec("deformable-self-attention", params=_HEADS)
 def deformable_self_attention(
     z: Float[Array, "*b t s d"],
     m: Float[Array, "*b t s u d"],
@@ -258,7 +262,12 @@ def _side_by_side(W: Array | None, axis: int) -> Array | None:
     return xp.reshape(W, (*W.shape[:axis], W.shape[axis] * W.shape[axis + 1], *W.shape[axis + 2 :]))
 
 
-@spec("deformable-layer")
+_LAYER = keys(
+    norm_1=NORM, motion=keys("E bias?"), attention=_HEADS, norm_2=NORM, feed_forward=FEED_FORWARD
+)
+
+
+@spec("deformable-layer", params=_LAYER)
 def deformable_layer(
     z: Float[Array, "*b t s d"],
     motion: Float[Array, "*b t s u 2"],

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vtnp._errors import require
+from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import biased, constant, device, erf, namespace, transposed
 from vtnp.typing import Array, Bool, Float
@@ -83,10 +84,13 @@ def attention_weights(
 
     Q, K: queries and keys. mask: True where query i may attend to key j. scale: 1/sqrt(d_k)
     unless given.
-    Raises ShapeError; FormulaError for no keys at all, or for keys of width 0.
+    Raises ShapeError; FormulaError for no keys at all, for keys of width 0, or for a scale that is
+    not finite.
     Notes: a query that may attend to nothing gets weight 0 for every key (page, Special cases).
     """
     require(K.shape[-1] >= 1, "attention-weights", "K", "a width of at least 1", tuple(K.shape))
+    finite = scale is None or abs(scale) < math.inf
+    require(finite, "attention-weights", "scale", "a finite number", scale)
     xp = namespace(Q, K, mask)
     scores = Q @ transposed(K) * (1.0 / math.sqrt(K.shape[-1]) if scale is None else scale)
     return softmax(scores if mask is None else xp.where(mask, scores, -math.inf))
@@ -193,10 +197,10 @@ def layer_norm(
 
     x: tokens. gamma, beta: gain and offset of each channel. eps: added to the variance, >= 0;
     1e-6 in all video models here, 1e-5 in torch by default.
-    Raises ShapeError; FormulaError for a negative eps.
+    Raises ShapeError; FormulaError for an eps that is negative or infinite.
     Notes: sigma^2 is the population's variance, divided by d.
     """
-    require(eps >= 0, "layer-norm", "eps", "a number >= 0", eps)
+    require(0.0 <= eps < math.inf, "layer-norm", "eps", "a finite number >= 0", eps)
     xp = namespace(x, gamma, beta)
     centred = x - xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(xp.square(centred), axis=-1, keepdims=True)
@@ -287,7 +291,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@spec("encoder-layer")
+@spec("encoder-layer", params=LAYER)
 def encoder_layer(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
@@ -310,7 +314,7 @@ def encoder_layer(
     return add_and_norm(u, feed_forward(u, **params["feed_forward"]), **params["norm_2"], eps=eps)
 
 
-@spec("pre-norm-layer")
+@spec("pre-norm-layer", params=LAYER)
 def pre_norm_layer(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
@@ -332,7 +336,7 @@ def pre_norm_layer(
     return feed_forward_step(y, params, eps=eps, activation=activation)
 
 
-@spec("self-attention-step")
+@spec("self-attention-step", params=keys("...", norm_1=NORM, attention=ATTENTION))
 def self_attention_step(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
@@ -353,7 +357,7 @@ def self_attention_step(
     return x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
-@spec("feed-forward-step")
+@spec("feed-forward-step", params=keys("...", norm_2=NORM, feed_forward=FEED_FORWARD))
 def feed_forward_step(
     y: Float[Array, "*b n d"], params: Mapping[str, Any], *, eps: float, activation: str = "gelu"
 ) -> Float[Array, "*b n d"]:
@@ -370,7 +374,17 @@ def feed_forward_step(
     return y + feed_forward(normalised, **params["feed_forward"], activation=activation)
 
 
-@spec("decoder-layer")
+_DECODER = keys(
+    self_attention=ATTENTION,
+    norm_1=NORM,
+    cross_attention=ATTENTION,
+    norm_2=NORM,
+    feed_forward=FEED_FORWARD,
+    norm_3=NORM,
+)
+
+
+@spec("decoder-layer", params=_DECODER)
 def decoder_layer(
     x: Float[Array, "*b n d"],
     memory: Float[Array, "*b m d"],

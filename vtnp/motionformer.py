@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtnp._errors import require
+from vtnp._params import ATTENTION, FEED_FORWARD, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import biased, constant, device, namespace
 from vtnp.encoder import (
@@ -237,7 +238,10 @@ def prototype_trajectory_tokens(
     return xp.reshape(alpha @ read, (*batch, t, s, t, V.shape[-1]))
 
 
-@spec("trajectory-self-attention")
+_TRAJECTORY = {"attention": ATTENTION, "trajectory": keys("W_q W_k W_v? b_q? b_k? b_v?")}
+
+
+@spec("trajectory-self-attention", params=keys("...", **_TRAJECTORY))
 def trajectory_self_attention(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -261,6 +265,9 @@ def trajectory_self_attention(
     and were trained with queries as candidates; the paper has True and "both" (page, Deviations).
     """
     first, second = params["attention"], params["trajectory"]
+    projects = "W_v" in second or not value_projection
+    told = "a key 'W_v' in 'trajectory', which value_projection needs"
+    require(projects, "trajectory-self-attention", "params", told, list(second))
     Q, K, V = (_projected(z, first, letter, 2) for letter in ("q", "k", "v"))
     lone = cls[..., None, :]
     Q_cls, *of_cls = (_projected(lone, first, letter, 1) for letter in ("q", "k", "v"))
@@ -321,7 +328,10 @@ def _projected(x: Array, params: Mapping[str, Any], letter: str, axes: int) -> A
     return _unflat(y, tuple(on))
 
 
-@spec("trajectory-layer")
+@spec(
+    "trajectory-layer",
+    params=keys(norm_1=NORM, norm_2=NORM, feed_forward=FEED_FORWARD, **_TRAJECTORY),
+)
 def trajectory_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],

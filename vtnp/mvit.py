@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtnp._errors import require
+from vtnp._params import FEED_FORWARD, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import device, namespace
 from vtnp.encoder import (
@@ -206,7 +207,16 @@ def pooling_attention(
     return attention(Q, K, V)
 
 
-@spec("multi-head-pooling-attention")
+_POOLING = keys(
+    "W_q W_k W_v W_c b_q? b_k? b_v? b_c? kernel_q? kernel_k? kernel_v? norm_q? norm_k? norm_v?",
+    norm_q=NORM,
+    norm_k=NORM,
+    norm_v=NORM,
+)
+_WIDENING = {"norm_2": NORM, "feed_forward": FEED_FORWARD, "widening": keys("W b?")}
+
+
+@spec("multi-head-pooling-attention", params=_POOLING)
 def multi_head_pooling_attention(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
@@ -279,7 +289,7 @@ def pooled_skip(
     return pooled_tokens(x, grid=grid, size=(t, h, w), stride=stride, mode="max", cls=cls)
 
 
-@spec("widening-step")
+@spec("widening-step", params=keys("...", **_WIDENING))
 def widening_step(
     y: Float[Array, "*b n d"], params: Mapping[str, Any], *, eps: float, activation: str = "gelu"
 ) -> Float[Array, "*b n d_out"]:
@@ -302,7 +312,7 @@ def widening_step(
     return z + linear_embedding(v, skip["W"], bias=skip.get("b"))
 
 
-@spec("multiscale-block")
+@spec("multiscale-block", params=keys("widening?", norm_1=NORM, attention=_POOLING, **_WIDENING))
 def multiscale_block(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],

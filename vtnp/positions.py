@@ -153,11 +153,12 @@ def relative_attention(
 
     Q, K, V: queries, keys and values of the same tokens. w_K, w_V: one row for each distance from
     -k to k, r = 2k + 1. mask: True where query i may attend to key j.
-    Raises ShapeError; FormulaError for an even number of rows, or no tokens.
+    Raises ShapeError; FormulaError for an even number of rows, no tokens, or keys of width 0.
     Notes: the distance is key minus query. A query that may attend to nothing reads 0.
     """
     n, (r, d_h) = Q.shape[-2], w_K.shape
     require(r % 2 == 1, "relative-attention", "w_K", "an odd number of rows, 2k + 1", r)
+    require(d_h >= 1, "relative-attention", "K", "a width of at least 1", tuple(K.shape))
     xp = namespace(Q, K, V, w_K, w_V, mask)
     place = xp.arange(n, device=device(Q))
     distance = xp.expand_dims(place, axis=0) - xp.expand_dims(place, axis=1)

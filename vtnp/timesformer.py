@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vtnp._errors import require
-from vtnp._neighbourhoods import ON_GRID, grouped, ungrouped
+from vtnp._neighbourhoods import NAMES, ON_GRID, grouped, ungrouped
+from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import biased, namespace
 from vtnp.encoder import attention, feed_forward_step, head_merge, head_projection, layer_norm
@@ -194,11 +195,14 @@ def class_attention(
     Q_cls: the class token's query. K, V, K_cls, V_cls: as in space-attention. over: what is read
     piece by piece: "space" for frames, "joint" for all at once, or another neighbourhood's name.
     grid: needed where that neighbourhood needs it.
-    Raises ShapeError; FormulaError.
+    Raises ShapeError; FormulaError, among others for no frames to average over.
     Notes: no masked softmax over all patches equals it, unless there is one frame.
     """
+    require(over in NAMES, "class-attention", "over", f"one of {NAMES}", over)
     _require_both("class-attention", K_cls, V_cls)
+    shape = tuple(K.shape)
     K, V = grouped(K, over, grid), grouped(V, over, grid)
+    require(K.shape[-3] >= 1, "class-attention", "K", "at least one group of patches", shape)
     y = _attention_in_groups(_of_every_group(Q_cls, K), K, V, K_cls, V_cls)
     return namespace(y).mean(y, axis=-3)
 
@@ -212,10 +216,12 @@ ATTENTIONS: dict[str, Callable[..., Array]] = {
     "width": width_attention,
     "height": height_attention,
 }
+_STEP = keys("fc? ...", norm_1=NORM, attention=ATTENTION, fc=keys("W b?"))
+_NETWORK = {"norm_2": NORM, "feed_forward": FEED_FORWARD}
 CLASS_TOKEN_RULES = ("out", "key", "mean", "all")
 
 
-@spec("attention-step")
+@spec("attention-step", params=_STEP)
 def attention_step(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -257,7 +263,7 @@ def attention_step(
     return z, (lone + _merged(y[..., None, :], params))[..., 0, 0, :]
 
 
-@spec("space-layer")
+@spec("space-layer", params=LAYER)
 def space_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -281,7 +287,7 @@ def space_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("joint-layer")
+@spec("joint-layer", params=LAYER)
 def joint_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -303,7 +309,7 @@ def joint_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("divided-layer")
+@spec("divided-layer", params=keys(time=_STEP, space=_STEP, **_NETWORK))
 def divided_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -336,7 +342,7 @@ def divided_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("local-global-layer")
+@spec("local-global-layer", params=keys(**{"local": _STEP, "global": _STEP}, **_NETWORK))
 def local_global_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
@@ -367,7 +373,7 @@ def local_global_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("axial-layer")
+@spec("axial-layer", params=keys(time=_STEP, width=_STEP, height=_STEP, **_NETWORK))
 def axial_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtnp._errors import require
+from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._spec import spec
 from vtnp._xp import device, namespace
 from vtnp.encoder import (
@@ -99,7 +100,10 @@ def central_frame_kernel(
     return xp.stack(frames, axis=0)
 
 
-@spec("sequence-encoder")
+_ENCODER = keys("cls? positions layers", norm=NORM)
+
+
+@spec("sequence-encoder", params=_ENCODER)
 def sequence_encoder(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
@@ -134,7 +138,7 @@ def _led_by(cls: Array | None, x: Array) -> Array:
     return xp.concat([xp.broadcast_to(cls, (*x.shape[:-2], 1, x.shape[-1])), x], axis=-2)
 
 
-@spec("spatio-temporal-encoder")
+@spec("spatio-temporal-encoder", params=_ENCODER)
 def spatio_temporal_encoder(
     z: Float[Array, "*b t s d"],
     params: Mapping[str, Any],
@@ -154,7 +158,7 @@ def spatio_temporal_encoder(
     return sequence_encoder(x, params, eps=eps, activation=activation)
 
 
-@spec("factorised-encoder")
+@spec("factorised-encoder", params=keys("time?", space=_ENCODER, time=_ENCODER))
 def factorised_encoder(
     z: Float[Array, "*b t s d"],
     params: Mapping[str, Any],
@@ -177,7 +181,13 @@ def factorised_encoder(
     return sequence_encoder(h, params["time"], eps=eps, activation=activation)
 
 
-@spec("factorised-self-attention-layer")
+_STEP = keys(norm_1=NORM, attention=ATTENTION)
+
+
+@spec(
+    "factorised-self-attention-layer",
+    params=keys(time=_STEP, space=_STEP, norm_2=NORM, feed_forward=FEED_FORWARD),
+)
 def factorised_self_attention_layer(
     z: Float[Array, "*b t s d"],
     params: Mapping[str, Any],
@@ -238,7 +248,7 @@ def factorised_dot_product_attention(
     return namespace(Q, K, V).concat(both, axis=-4)
 
 
-@spec("factorised-dot-product-layer")
+@spec("factorised-dot-product-layer", params=LAYER)
 def factorised_dot_product_layer(
     z: Float[Array, "*b t s d"],
     params: Mapping[str, Any],
