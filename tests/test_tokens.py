@@ -456,7 +456,7 @@ def test_one_window(case):
         ({"size": (0, 1, 1), "stride": (1, 1, 1)}, "three numbers each"),
         ({"size": (1, 1, 1), "stride": (1, 0, 1)}, "three numbers each"),
         ({"size": (1, 1, 1), "stride": (1, 1, 1), "padding": (0, -1, 0)}, "three numbers each"),
-        ({"size": (1, 1), "stride": (1, 1, 1)}, "three numbers each"),
+        ({"size": (1, 1), "stride": (1, 1, 1)}, "3 whole numbers"),
         ({"size": (3, 1, 1), "stride": (1, 1, 1)}, "at most that of the video"),
         ({"size": (1, 1, 7), "stride": (1, 1, 1), "padding": (9, 9, 1)}, "at most that of"),
     ],
@@ -607,3 +607,13 @@ def test_sampling_equals_torchs_grid_sample(padding):
         torch.tensor(v).permute(0, 3, 1, 2), grid, padding_mode=padding, align_corners=False
     )[..., 0].permute(0, 2, 1)
     assert_close(vtnp.bilinear_sample(v, positions, padding=padding), expected.numpy())
+
+
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+@pytest.mark.parametrize("n", [2049, 2050, 2051, 2052])
+def test_a_grid_wider_than_half_precision_counts(n, padding):
+    """float16 has no 2051: cells that are counted in it would be those of the next row."""
+    v = (np.arange(2 * n) % 61.0).reshape(2, n, 1)
+    places = np.array([[2046.0, 0], [2048, 0], [2050, 0], [2052, 0], [2056, 1], [np.inf, 1]])
+    low = vtnp.bilinear_sample(v.astype(np.float16), places.astype(np.float16), padding=padding)
+    assert np.array_equal(low, vtnp.bilinear_sample(v, places, padding=padding))

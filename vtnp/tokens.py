@@ -149,15 +149,17 @@ _PADDINGS = ("border", "zeros")
 def _neighbours(x: Array, n: int, padding: str) -> tuple[Array, Array]:
     """Return the two cells around each coordinate along an axis of n, and their weights."""
     xp = namespace(x)
-    # From one cell outside onwards nothing changes any more, and any index can be cast.
-    near = xp.where(x < -1, -1.0, xp.where(x > n, float(n), x))
+    # From one cell outside onwards nothing changes any more, and any index can be cast. No dtype
+    # rounds a power of two; cells are counted in integers, as half precision would skip some.
+    near = xp.where(x < -1, -1.0, xp.where(x > n, float(1 << (n - 1).bit_length()), x))
     low = xp.floor(xp.where(xp.isnan(near), 0.0, near))
-    cells = xp.stack([low, low + 1.0], axis=-1)
+    first = xp.astype(low, xp.int32)
+    cells = xp.stack([first, first + 1], axis=-1)
     past = near - low
     weights = xp.stack([1.0 - past, past], axis=-1)
     if padding == "zeros":
         weights = xp.where(xp.logical_and(cells >= 0, cells <= n - 1), weights, 0.0)
-    return xp.astype(xp.clip(cells, 0.0, n - 1.0), xp.int32), weights
+    return xp.clip(cells, 0, n - 1), weights
 
 
 @spec("linear-embedding")
@@ -189,8 +191,7 @@ def windows(
     larger than the padded video.
     Notes: what is left over behind the last window that fits is not looked at.
     """
-    whole = len(size) == len(stride) == len(padding) == 3
-    whole = whole and min(*size, *stride) >= 1 and min(padding) >= 0
+    whole = min(*size, *stride) >= 1 and min(padding) >= 0
     expected = "three numbers each, size and stride >= 1, padding >= 0"
     require(whole, "windows", "size, stride, padding", expected, (size, stride, padding))
     fits = all(n + 2 * p >= k for n, p, k in zip(video.shape[-4:], padding, size, strict=False))
