@@ -87,7 +87,9 @@ def test_front_matter_is_complete_and_in_order(path):
     found = front(path)
     assert is_part_in_order(list(found), KEYS + TABLES), list(found)
     assert found["id"] == path.stem
-    assert re.fullmatch(r"eq\. \(\d+\)(-\(\d+\))?|Fig\. \d+(-\d+)?|§\d+(-\d+)?", found["survey"])
+    assert re.fullmatch(
+        r"(in )?eq\. \(\d+\)(-\(\d+\))?|Fig\. \d+(-\d+)?|§\d+(-\d+)?", found["survey"]
+    )
     assert list(found["cost"]) == ["multiply_adds"]
     for key in ("laws", "special", "mistakes"):
         repeated = [name for name, times in Counter(found[key]).items() if times > 1]

@@ -145,7 +145,25 @@ def test_an_id_is_registered_once(formula):
 
 
 def test_an_axis_of_unknown_length_is_not_held_against_anybody():
-    assert bind(parse("n d"), (float("nan"), 4), {"n": 3}) is None
+    unknown = float("nan")
+    for text, first, second in (("n d", unknown, 3), ("*b d", unknown, 3), ("*b d", 3, unknown)):
+        bound: dict[str, Any] = {}
+        assert bind(parse(text), (first, 4), bound) is None
+        assert bind(parse(text), (second, 4), bound) is None
+    assert bind(parse("n d"), (unknown, 4), bound := {}) is None
+    assert bind(parse("n d"), (3, 4), bound) is None
+    assert "axis n is 3, not 5" in (bind(parse("n d"), (5, 4), bound) or "")
+    assert bind(parse("*#b n"), (unknown, 4), {"b": (3,)}) is None
+
+
+def test_rows_that_nobody_has_counted_are_computed():
+    dask = pytest.importorskip("dask.array")
+    Q = np.random.default_rng(0).normal(size=(5, 4))
+    some = dask.from_array(Q, chunks=5)
+    some = some[some[:, 0] > 0]
+    known = Q[Q[:, 0] > 0]
+    result = vtnp.attention(some, some, some).compute()
+    np.testing.assert_allclose(result, vtnp.attention(known, known, known), rtol=1e-14)
 
 
 def test_the_check_is_cheap(formula, record_property):
@@ -163,6 +181,28 @@ def test_the_check_is_cheap(formula, record_property):
         free = min(seconds() for _ in range(5))
     record_property("microseconds_per_check", 1e6 * (checked - free))
     assert checked > 0
+
+
+def test_every_equation_is_one_formula():
+    named = {number: vtnp.formula(number).id for number in range(1, 15)}
+    assert named == {
+        1: "space-time-embedding",
+        2: "trajectory-tokens",
+        3: "trajectory-attention",
+        4: "prototype-attention",
+        5: "deformable-attention",
+        6: "deformable-logits",
+        7: "deformable-weights",
+        8: "sampling-positions",
+        9: "sampling-offsets",
+        10: "pooled-projection",
+        11: "pooling-attention",
+        12: "softmax-blocks",
+        13: "nystrom-approximation",
+        14: "nystrom-attention",
+    }
+    stated = [each.survey for each in vtnp.formulas()]
+    assert all(stated.count(f"eq. ({number})") == 1 for number in named)
 
 
 def test_formula_is_found_by_id_equation_and_number():

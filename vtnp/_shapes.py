@@ -4,7 +4,6 @@ A shape is a row of axes: a name ("t"), a number ("2"), a row of batch axes ("*b
 broadcasts against the batch axes ("*#b", for masks).
 """
 
-import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -50,9 +49,17 @@ def parse(text: str) -> Shape:
     )
 
 
-def _broadcasts(row: tuple[int, ...], onto: tuple[int, ...]) -> bool:
-    tail = onto[len(onto) - len(row) :]
-    return len(row) <= len(onto) and all(a in (1, b) for a, b in zip(row, tail, strict=True))
+def _unknown(size: float) -> bool:
+    """An axis that nobody has counted (Dask after a data-dependent step) fits any other."""
+    return size != size  # noqa: PLR0124
+
+
+def _fits(row: tuple[int, ...], onto: tuple[int, ...], *, broadcasts: bool) -> bool:
+    tail = onto[max(0, len(onto) - len(row)) :] if broadcasts else onto
+    return len(row) == len(tail) and all(
+        a == b or (broadcasts and a == 1) or _unknown(a) or _unknown(b)
+        for a, b in zip(row, tail, strict=True)
+    )
 
 
 def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
@@ -63,16 +70,17 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
     end = len(sizes) - len(shape.after)
     axes = zip(shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True)
     for axis, size in axes:
-        meant = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
-        # An axis of unknown length (Dask after a data-dependent step) is not held against anybody.
-        if size != meant and not (isinstance(size, float) and math.isnan(size)):
+        meant: Any = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
+        if _unknown(meant):
+            bound[axis] = size
+        elif size != meant and not _unknown(size):
             return f"axis {axis} is {meant}, not {size}"
     if shape.row is not None:
         row = tuple(sizes[len(shape.before) : end])
-        onto = bound.setdefault(shape.row, row)
-        if shape.broadcasts and not _broadcasts(row, onto):  # type: ignore[arg-type]
-            return f"batch axes {row} do not broadcast onto {shape.row}={onto}"
-        if not shape.broadcasts and row != onto:
+        onto: Any = bound.setdefault(shape.row, row)
+        if not _fits(row, onto, broadcasts=shape.broadcasts):
+            if shape.broadcasts:
+                return f"batch axes {row} do not broadcast onto {shape.row}={onto}"
             return f"batch axes {shape.row} are {onto}, not {row}"
     return None
 
