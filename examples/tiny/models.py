@@ -60,7 +60,10 @@ def _of(task: Task) -> dict[str, Any]:
 
 
 def _timesformer(scheme: str, task: Task) -> timesformer.TimeSformerConfig:
-    return timesformer.TimeSformerConfig(scheme=scheme, patch=4, **_LAYERS, **_of(task))
+    # Attention along time alone finds at once what was here before. Where a query reads other
+    # places of other frames, too, larger patches leave it fewer to choose from.
+    patch = 8 if scheme in {"joint", "local-global"} else 4
+    return timesformer.TimeSformerConfig(scheme=scheme, patch=patch, **_LAYERS, **_of(task))
 
 
 def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Params:
