@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -187,3 +188,42 @@ def test_replacing_keeps_nothing_of_what_failed(tmp_path):
     with pytest.raises(KeyError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metadata", "reason"),
+    [
+        ({"a": np.ones(2, complex)}, None, "complex128"),
+        ({"a": np.array(["x"])}, None, "str32"),
+        ({"__metadata__": np.ones(2)}, None, "no array can have the name __metadata__"),
+        ({1: np.ones(2)}, None, "'int' object"),
+        ({"\ud800": np.ones(2)}, None, "surrogates not allowed"),
+        ({"a": np.ones(2)}, {"k": 1}, "'int' object"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_refused(tmp_path, arrays, metadata, reason):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(FileError, match=re.escape(str(path)) + ": .*" + re.escape(reason)):
+        save(path, arrays, metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_arrays_come_back_as_none(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save(path, {})
+    assert load(path) == ({}, {})
+
+
+def test_two_threads_do_not_write_into_one_file(tmp_path):
+    path = tmp_path / "x"
+    with replacing(path) as here, ThreadPoolExecutor(1) as pool:
+        here.write_text("here")
+        pool.submit(_replace, path, "there").result(timeout=60)
+        assert path.read_text() == "there"
+        assert here.read_text() == "here"
+    assert path.read_text() == "here"
+
+
+def _replace(path, text):
+    with replacing(path) as temporary:
+        temporary.write_text(text)

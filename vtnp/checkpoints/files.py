@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,22 @@ def save(
 
     Whatever happens, the file at `path` is the old one or the whole new one. It is read back and
     compared, bit for bit, before it takes that place.
-    Raises FileError.
+    Raises FileError, also for names, texts and dtypes that the format does not have.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save as encoded
 
+    if "__metadata__" in arrays:
+        raise FileError(f"{path}: no array can have the name __metadata__")
     # safetensors 0.8.0 writes the memory of a strided view as if it were contiguous.
     whole = {name: _native(array) for name, array in arrays.items()}
+    try:
+        # Of no arrays and an empty table of texts it makes a broken header.
+        data = encoded(whole, metadata=dict(metadata) if metadata else None)
+    except (SafetensorError, TypeError, UnicodeError) as error:
+        raise FileError(f"{path}: {_line(error)}") from None
     with replacing(path) as temporary:
-        temporary.write_bytes(encoded(whole, metadata=dict(metadata or {})))
+        temporary.write_bytes(data)
         _compare(path, load(temporary)[0], whole)
 
 
@@ -94,7 +103,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises FileError where the system refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.part")
     try:
         try:
             yield temporary
