@@ -205,6 +205,13 @@ def test_every_equation_is_one_formula():
     assert all(stated.count(f"eq. ({number})") == 1 for number in named)
 
 
+def test_nobody_can_change_what_a_page_says():
+    with pytest.raises(TypeError):
+        vtnp.formula(2).source["key"] = "nobody"
+    with pytest.raises(TypeError):
+        vtnp.formula(2).cost["multiply_adds"] = "0"
+
+
 def test_formula_is_found_by_id_equation_and_number():
     weights = vtnp.formula("attention-weights")
     assert weights.function is vtnp.attention_weights

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vtnp._spec import Entry, registry
@@ -74,11 +75,11 @@ def _read(entry: Entry) -> Formula:
         id=entry.id,
         function=entry.function,
         survey=front["survey"],
-        source=front["source"],
+        source=MappingProxyType(front["source"]),
         plain=front["plain"],
         laws=tuple(front["laws"]),
         special=tuple(front["special"]),
         mistakes=tuple(front["mistakes"]),
-        cost=front["cost"],
+        cost=MappingProxyType(front["cost"]),
         page=text,
     )

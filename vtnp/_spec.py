@@ -48,7 +48,10 @@ registry: dict[str, Entry] = {}
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Switch the checks of arrays off within a `with` block, in this thread or task."""
+    """Switch the checks of arrays off within a `with` block, in this thread or task.
+
+    A generator that yields within the block leaves them off for whoever runs it.
+    """
     token = _checking.set(False)
     try:
         yield

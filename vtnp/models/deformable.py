@@ -50,11 +50,11 @@ class DeformableConfig:
     activation: str = "gelu"
 
     def __post_init__(self) -> None:
-        if any(pixels % self.patch for pixels in self.image):
+        if not parts.divides(self.patch, *self.image):
             raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
-        if self.frames % self.clips:
+        if not parts.divides(self.clips, self.frames):
             raise ValueError(f"{self.frames} frames are no multiple of {self.clips} sub-clips")
-        if self.d % self.heads:
+        if not parts.divides(self.heads, self.d):
             raise ValueError(f"width {self.d} is no multiple of {self.heads} heads")
 
     @property

@@ -46,9 +46,9 @@ class MotionformerConfig:
     activation: str = "gelu"
 
     def __post_init__(self) -> None:
-        if any(pixels % self.patch for pixels in self.image):
+        if not parts.divides(self.patch, *self.image):
             raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
-        if self.frames % self.tubelet:
+        if not parts.divides(self.tubelet, self.frames):
             raise ValueError(f"{self.frames} frames are no multiple of the tubelet {self.tubelet}")
 
     @property

@@ -20,6 +20,11 @@ Params = dict[str, Any]
 _SMALL = 0.02  # the deviation that ViT and its successors draw tables from
 
 
+def divides(part: int, *wholes: int) -> bool:
+    """Tell whether each whole falls into parts of that size, which is at least 1."""
+    return part >= 1 and all(whole % part == 0 for whole in wholes)
+
+
 def linear(
     rng: np.random.Generator, shape: tuple[int, ...], inputs: int, outputs: int, dtype: DTypeLike
 ) -> NDArray[Any]:
@@ -40,7 +45,7 @@ def norm(d: int, dtype: DTypeLike) -> Params:
 
 def attention(rng: np.random.Generator, d: int, heads: int, dtype: DTypeLike) -> Params:
     """Draw the params of multi-head self-attention, heads of width d / heads, biases 0."""
-    if d % heads:
+    if not divides(heads, d):
         raise ValueError(f"width {d} is no multiple of {heads} heads")
     d_h = d // heads
     projections = {

@@ -51,7 +51,7 @@ class TimeSformerConfig:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise ValueError(f"scheme {self.scheme!r} is none of {list(SCHEMES)}")
-        if any(pixels % self.patch for pixels in self.image):
+        if not parts.divides(self.patch, *self.image):
             raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
 
     @property
