@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 from tiny import attention, coded
 from tiny.attention import View
 from tiny.task import Task
@@ -63,7 +63,8 @@ def _timesformer(scheme: str, task: Task) -> timesformer.TimeSformerConfig:
     # Attention along time alone finds at once what was here before. Where a query reads other
     # places of other frames, too, larger patches leave it fewer to choose from.
     patch = 8 if scheme in {"joint", "local-global"} else 4
-    return timesformer.TimeSformerConfig(scheme=scheme, patch=patch, **_LAYERS, **_of(task))
+    layers = _LAYERS | ({"heads": 16} if scheme == "joint" else {})
+    return timesformer.TimeSformerConfig(scheme=scheme, patch=patch, **layers, **_of(task))
 
 
 def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Params:
@@ -80,7 +81,33 @@ def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Par
         for step in layer.values():
             if "fc" in step:
                 step["fc"]["W"] = np.eye(config.d, dtype=dtype)
+    if config.scheme == "joint":
+        _tell_time_from_place(params, config, dtype)
     return params
+
+
+def _tell_time_from_place(
+    params: Params, config: timesformer.TimeSformerConfig, dtype: DTypeLike
+) -> None:
+    """Let joint attention know neighbours in time, and bend what it has read.
+
+    To this attention alone frames and places are all the same. It finds the axis of a flight in
+    the blur of all frames, and from a usual start stays with that: which end of it is first takes
+    products of what is seen and when. Waves for positions, and larger weights before the
+    nonlinearity, make them large enough to be found.
+    """
+    d, (h, w) = config.d, config.grid
+    params["e_time"] = (1.5 * _waves(config.frames, d)).astype(dtype)
+    rows, columns = np.repeat(_waves(h, d // 2), w, axis=0), np.tile(_waves(w, d // 2), (h, 1))
+    params["e_space"] = np.concatenate([rows, columns], axis=-1).astype(dtype)
+    for layer in params["layers"]:
+        layer["feed_forward"]["W_1"] *= 3.0
+
+
+def _waves(n: int, d: int) -> NDArray[np.float64]:
+    """Return sines and cosines of n positions, with periods from 2 pi to nearly 16 pi."""
+    angle = np.arange(n)[:, None] * 8.0 ** -np.linspace(0.0, 1.0, d // 2, endpoint=False)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
 
 
 def _vivit(scheme: str, task: Task) -> vivit.ViViTConfig:
@@ -139,6 +166,7 @@ MODELS = {
             unit="share of the class token's attention",
             of=attention.of_class_token,
         ),
+        steps={"joint": 1600},
     ),
     "vivit": Model(tuple(vivit.MODELS), _vivit, vivit.init, vivit.apply),
     "motionformer": Model(

@@ -10,7 +10,7 @@ from vtnp._xp import constant, namespace
 from vtnp.models.parts import leaves, mapped
 
 Table = dict[str, Any]  # arrays by name
-_PEAK_RATE = 4e-3
+_PEAK_RATE = 3e-3
 _WARM_UP = 0.1  # of all steps
 _CLIP_NORM = 1.0
 _DECAY = 0.01
