@@ -104,5 +104,5 @@ def _counted(passed: list[Any]) -> str:
     special = {(claim.id, claim.name) for claim in claims() if claim.kind == "special"}
     return (
         f"{len(registry)} formulas, each with its page: {len(laws)} laws, {len(special)} special "
-        f"cases, {rejected} of {len(mistakes)} mistakes rejected"
+        f"cases; {rejected} of {len(mistakes)} mistakes were put to the test, and rejected"
     )

@@ -94,6 +94,7 @@ def factorised_encoder(draw: Draw) -> dict[str, Any]:
 
 @builds("factorised-self-attention-layer")
 def factorised_self_attention_layer(draw: Draw) -> dict[str, Any]:
+    draw.sizes |= {"t": 2, "s": 3, "heads": 2}
     z = tokens(draw, "*b t s d")
     params = {axis: {"norm_1": norm(draw), "attention": gentle(draw)} for axis in ("time", "space")}
     params |= {"norm_2": norm(draw), "feed_forward": network(draw)}
@@ -115,7 +116,7 @@ def factorised_dot_product_attention(draw: Draw) -> dict[str, Any]:
 
 @builds("factorised-dot-product-layer")
 def factorised_dot_product_layer(draw: Draw) -> dict[str, Any]:
-    draw.sizes["heads"] = 2
+    draw.sizes |= {"t": 3, "s": 5, "heads": 2}
     first = "time" if draw.chance() else "space"
     z = tokens(draw, "*b t s d")
     return {"z": z, "params": gentle_layer(draw), "first": first}
