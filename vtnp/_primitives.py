@@ -3,6 +3,7 @@
 The value of each is what the array's own library computes.
 """
 
+import math
 from collections.abc import Callable
 from operator import attrgetter
 from types import EllipsisType, NoneType
@@ -235,19 +236,31 @@ def take_along_axis(x: Array, indices: Array, *, axis: int = -1) -> Array:
 def scatter(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
     """Add the slices of g where take found them."""
     xp = value_namespace(g)
-    if _adds_in_place(xp):
-        out = xp.zeros(shape, **like(g))
-        xp.add.at(xp.moveaxis(out, axis, 0), indices, xp.moveaxis(g, axis, 0))
-        return out
+    if _is_numpy(xp):
+        return _sparse_scatter(xp, g, indices, shape[axis], axis)
     last = xp.matmul(xp.moveaxis(g, axis, -1), _one_hot(indices, shape[axis], g))
     return xp.moveaxis(last, -1, axis)
+
+
+def _sparse_scatter(xp: Any, g: Array, indices: Array, n: int, axis: int) -> Array:
+    """The same product for NumPy's arrays, whose one-hot matrix need not be written out."""
+    from scipy.sparse import csr_array
+
+    rows, k = xp.moveaxis(g, axis, 0), len(indices)
+    flat = xp.reshape(rows, (k, math.prod(rows.shape[1:])))
+    # scipy knows no half precision, and sums of it are better off in single anyway.
+    dtype = xp.result_type(g.dtype, xp.float32)
+    hot = csr_array((xp.ones(k, dtype=dtype), indices % n, xp.arange(k + 1)), shape=(k, n))
+    sums = xp.astype(hot.T @ xp.astype(flat, dtype), g.dtype)
+    return xp.moveaxis(xp.reshape(sums, (n, *rows.shape[1:])), 0, axis)
 
 
 @primitive
 def scatter_along(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
     """Add the elements of g where take_along_axis found them."""
     xp = value_namespace(g)
-    if _adds_in_place(xp):
+    if _is_numpy(xp):
+        # The standard has no scatter-add; NumPy's needs no matrix of ones and zeros.
         out = xp.zeros(shape, **like(g))
         xp.add.at(out, _open_grid(xp, indices, shape, axis), g)
         return out
@@ -257,9 +270,7 @@ def scatter_along(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -
     return _fit_value(xp, xp.moveaxis(last, -1, axis), shape)
 
 
-def _adds_in_place(xp: Any) -> bool:
-    # The standard has no scatter-add. A one-hot product is portable and its sums have a fixed
-    # order, but NumPy's own add.at needs neither its memory nor its multiplications.
+def _is_numpy(xp: Any) -> bool:
     return bool(array_api_compat.is_numpy_namespace(xp))
 
 
