@@ -37,12 +37,12 @@ def test_value_is_numpys(id, name):
         assert_close(reading.to_numpy(y), expected, within=1e-12, what=f"{id} on {name}")
 
 
-@pytest.mark.filterwarnings("ignore:Increasing number of chunks")
 WITH_GRADIENT = [
     (name, id) for name in OTHERS for id in DIFFERENTIABLE_IDS if (id, name) not in MISSING
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Increasing number of chunks")
 @pytest.mark.parametrize(("name", "id"), WITH_GRADIENT)
 def test_gradient_is_numpys(id, name):
     """Of all arguments at once, through our own rules; each gradient stays in the library."""
