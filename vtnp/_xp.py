@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import array_api_compat
+
 from vtnp._autograd import (
     CONSTANT,
     DIFFERENTIABLE,
@@ -30,8 +32,6 @@ def namespace(*arrays: Array | None) -> Any:
 
 def device(x: Array) -> Any:
     """Return the device that an array, boxed or not, lives on."""
-    import array_api_compat
-
     return array_api_compat.device(unboxed(x))
 
 
