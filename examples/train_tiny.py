@@ -36,6 +36,7 @@ from tiny.models import MODELS
 from tiny.runs import Settings, State
 from tiny.task import Task
 
+from vtnp import trees
 from vtnp.checkpoints import FileError, replacing
 from vtnp.models import parts
 from vtnp.video import VideoError
@@ -259,8 +260,8 @@ def chosen_device(name: str) -> Device:
 
 def moved(state: State, to: Callable[[Any], Any]) -> State:
     """Bring a state's arrays somewhere."""
-    state.params = parts.mapped(to, state.params)
-    state.optimiser = training.Optimiser(*(parts.mapped(to, table) for table in state.optimiser))
+    state.params = trees.mapped(to, state.params)
+    state.optimiser = training.Optimiser(*(trees.mapped(to, table) for table in state.optimiser))
     return state
 
 

@@ -9,6 +9,7 @@ from autograd import value_and_grad
 
 import vtnp
 from tests.compare import assert_close
+from vtnp import trees
 from vtnp.models import deformable as model
 from vtnp.models import parts
 
@@ -28,7 +29,7 @@ def drawn(config=TINY, seed=0):
     """Params none of which is at its initial value."""
     rng = np.random.default_rng(seed)
     params = model.init(rng, config)
-    return parts.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
+    return trees.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
 
 
 def test_the_number_of_parameters_is_that_of_its_matrices():
@@ -116,7 +117,7 @@ def test_sizes_that_do_not_fit(wrong):
 
 def test_float32_stays_float32():
     params = model.init(np.random.default_rng(0), TINY, dtype=np.float32)
-    assert {x.dtype for _, x in parts.leaves(params)} == {np.dtype("f4")}
+    assert {x.dtype for _, x in trees.leaves(params)} == {np.dtype("f4")}
     video, motion = (x.astype("f4") for x in inputs())
     assert model.apply(params, video, TINY, motion).dtype == np.float32
 
@@ -131,9 +132,9 @@ def test_every_weight_has_a_gradient_and_a_step_lowers_the_loss():
 
     params = drawn()
     before, gradient = value_and_grad(loss)(params)
-    for name, g in parts.leaves(gradient):
+    for name, g in trees.leaves(gradient):
         assert np.abs(g).max() > 0, name
-    gradients = dict(parts.leaves(gradient))
+    gradients = dict(trees.leaves(gradient))
     names = iter(gradients)
-    stepped = parts.mapped(lambda x: x - 1e-3 * gradients[next(names)], params)
+    stepped = trees.mapped(lambda x: x - 1e-3 * gradients[next(names)], params)
     assert loss(stepped) < before

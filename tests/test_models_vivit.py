@@ -17,6 +17,7 @@ from tests.whole_models import (
     spread_of_change,
     videos,
 )
+from vtnp import trees
 from vtnp.models import parts
 from vtnp.models import vivit as model
 
@@ -216,7 +217,7 @@ def test_model_4_and_model_1_share_their_params():
     config = TINY["factorised-dot-product"]
     params, video = drawn(model, config), videos(config)
     joint = replace(config, model="spatio-temporal", class_token=False)
-    shapes = [{path: x.shape for path, x in parts.leaves(drawn(model, c))} for c in (config, joint)]
+    shapes = [{path: x.shape for path, x in trees.leaves(drawn(model, c))} for c in (config, joint)]
     assert shapes[0] == shapes[1]
     assert difference(model.apply(params, video, joint), model.apply(params, video, config)) > 1e-2
 

@@ -9,6 +9,7 @@ import numpy as np
 from autograd import value_and_grad
 
 import vtnp
+from vtnp import trees
 from vtnp.models import longnet, motionformer, mvit, nystromformer, parts, timesformer, vivit
 
 
@@ -88,7 +89,7 @@ def drawn(model: Any, config: Any, seed: int = 0) -> Any:
     """Return params none of which is at its initial value, small enough not to saturate."""
     rng = np.random.default_rng(seed)
     params = model.init(rng, config)
-    return parts.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
+    return trees.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
 
 
 @cache
@@ -136,7 +137,7 @@ def trained(params: Any, steps: int, *loss_args: Any, rate: float = 3e-3) -> lis
         value, gradient = value_and_grad(loss)(params, *loss_args)
         losses.append(value)
         updates = []
-        for path, g in parts.leaves(gradient):
+        for path, g in trees.leaves(gradient):
             mean[path] = 0.9 * mean.get(path, 0.0) + 0.1 * g
             square[path] = 0.99 * square.get(path, 0.0) + 0.01 * g**2
             spread = np.sqrt(square[path] / (1 - 0.99**k)) + 1e-8
@@ -148,7 +149,7 @@ def trained(params: Any, steps: int, *loss_args: Any, rate: float = 3e-3) -> lis
 def moved(params: Any, updates: list[Any]) -> Any:
     """Return params less the updates, which stand in the order of the leaves."""
     each = iter(updates)
-    return parts.mapped(lambda x: x - next(each), params)
+    return trees.mapped(lambda x: x - next(each), params)
 
 
 def assert_learns_which_way_a_bar_moves(model: Any, config: Any, *, step: int) -> None:
@@ -176,8 +177,8 @@ def assert_every_param_has_a_gradient_and_a_step_along_it_helps(
     params = new(model, config)
     args = (model, config, videos(config, (config.classes,)), np.arange(config.classes))
     before, gradient = value_and_grad(loss)(params, *args)
-    for path, g in parts.leaves(gradient):
+    for path, g in trees.leaves(gradient):
         assert np.any(np.abs(g) > least) or path.endswith(cancels), path
-    step = [0.02 * g for _, g in parts.leaves(gradient)]
+    step = [0.02 * g for _, g in trees.leaves(gradient)]
     assert loss(moved(params, step), *args) < before
     return before

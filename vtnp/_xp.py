@@ -50,4 +50,14 @@ def constant(x: Array) -> Array:
     return unboxed(x)
 
 
-__all__ = ["NAMES", "biased", "constant", "device", "erf", "namespace", "transposed", "unboxed"]
+__all__ = [
+    "NAMES",
+    "biased",
+    "constant",
+    "device",
+    "erf",
+    "is_boxed",
+    "namespace",
+    "transposed",
+    "unboxed",
+]

@@ -10,7 +10,7 @@ import numpy as np
 from tiny.training import Optimiser, filled, fresh
 
 from vtnp.checkpoints import FileError, load, save
-from vtnp.models.parts import leaves
+from vtnp.trees import leaves
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from autograd import value_and_grad
 
 from vtnp._xp import constant, namespace
-from vtnp.models.parts import leaves, mapped
+from vtnp.trees import leaves, mapped
 
 Table = dict[str, Any]  # arrays by name
 _PEAK_RATE = 3e-3

@@ -1,12 +1,12 @@
-"""What the models share: params drawn from a generator, the head, and walks over trees of params.
+"""What the models share: params drawn from a generator, and the head.
 
-Params are nested dicts and lists of NumPy arrays. `mapped` brings them to another library, dtype
-or device. Linear maps are drawn as Glorot and Bengio (2010) have it, uniformly, so that signals
-keep their scale at any width; tables of tokens and positions, and the head, are small.
+Params are nested dicts and lists of NumPy arrays; vtnp.trees brings them to another library.
+Linear maps are drawn as Glorot and Bengio (2010) have it, uniformly, so that signals keep their
+scale at any width; tables of tokens and positions, and the head, are small.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from vtnp._xp import biased, namespace
 from vtnp.encoder import layer_norm
+from vtnp.trees import leaves
 from vtnp.typing import Array
 
 Params = dict[str, Any]
@@ -101,27 +102,6 @@ def logits(feature: Array, params: Mapping[str, Any], eps: float) -> Array:
 def repeated(token: Array, batch: tuple[int, ...]) -> Array:
     """Repeat a learned token, `d`, for every element of a batch."""
     return namespace(token).broadcast_to(token, (*batch, *token.shape))
-
-
-def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, array) for every array of a tree, paths like "layers.0.norm_1.gamma"."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(tree, list | tuple):
-        for index, value in enumerate(tree):
-            yield from leaves(value, f"{path}.{index}" if path else str(index))
-    else:
-        yield path, tree
-
-
-def mapped(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to every array of a tree, for instance to bring it to another library."""
-    if isinstance(tree, Mapping):
-        return {key: mapped(f, value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(mapped(f, value) for value in tree)
-    return f(tree)
 
 
 def size(tree: Any) -> int:
