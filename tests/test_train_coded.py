@@ -11,6 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from tiny import coded, digits
 
+import vtnp
 from vtnp.models import deformable
 
 
@@ -53,6 +54,28 @@ def test_motion_leads_back_along_the_flight(plain, moving):
     bright = np.clip(bright - bright.min(), 0, None)[:, 1:4, :, None]
     back = np.stack([motion[:, t, :, t - 1] for t in (1, 2, 3)], axis=1)
     flown = -4 * (back * bright).sum(axis=(1, 2)) / bright.sum(axis=(1, 2))
+    straight = velocities / np.linalg.norm(velocities, axis=1, keepdims=True)
+    assert np.array_equal((flown @ straight.T).argmax(axis=1), plain.held_out[1])
+
+
+def test_frames_that_weights_by_motion_prefer_tell_the_direction(plain, moving):
+    """Motion to the right makes a token that prefers the right read late frames, left early ones.
+
+    This is what attention can tell a flight by: the mean time of what is read, e_time's part in
+    the values, by heads that prefer each of the four sides.
+    """
+    velocities = np.array([(x, y) for y, x in digits.DIRECTIONS.values()], float)
+    _, motion = coded.split(moving.held_out[0], 1)
+    q = np.zeros((*motion.shape[:3], 2))
+    when = np.arange(motion.shape[3])
+
+    def lateness(side):
+        logits = vtnp.deformable_logits(q, motion, np.array(side, float)[:, None])
+        return (vtnp.deformable_weights(logits)[..., 0] @ when).mean(axis=(1, 2))
+
+    flown = np.stack([
+        lateness((1, 0)) - lateness((-1, 0)), lateness((0, 1)) - lateness((0, -1))
+    ], axis=-1)  # fmt: skip
     straight = velocities / np.linalg.norm(velocities, axis=1, keepdims=True)
     assert np.array_equal((flown @ straight.T).argmax(axis=1), plain.held_out[1])
 

@@ -177,7 +177,9 @@ def _read(source: Any, name: str, *, gray: bool, stop: int | None) -> Coded:
                 )
             if frame.interlaced_frame:
                 raise UntraceableError(f"{name}: has interlaced frames; {_REMEDY}")
-            frames.append(frame.reformat(format="gray" if gray else "rgb24").to_ndarray())
+            # Threads that are started for each frame cost more than they save in small ones.
+            image = frame.reformat(format="gray" if gray else "rgb24", threads=1)
+            frames.append(image.to_ndarray())
             fields.append(
                 _painted(frame.side_data.get("MOTION_VECTORS"), frame.height, frame.width)
             )

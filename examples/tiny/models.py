@@ -76,7 +76,7 @@ def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Par
     """
     params = timesformer.init(rng, config, dtype=dtype)
     if "e_time" in params:
-        params["e_time"] = (0.5 * rng.standard_normal(params["e_time"].shape)).astype(dtype)
+        _tell_frames_apart(rng, params, dtype)
     for layer in params["layers"]:
         for step in layer.values():
             if "fc" in step:
@@ -84,6 +84,10 @@ def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Par
     if config.scheme == "joint":
         _tell_time_from_place(params, config, dtype)
     return params
+
+
+def _tell_frames_apart(rng: np.random.Generator, params: Params, dtype: DTypeLike) -> None:
+    params["e_time"] = (0.5 * rng.standard_normal(params["e_time"].shape)).astype(dtype)
 
 
 def _tell_time_from_place(
@@ -148,6 +152,20 @@ def _moving(scheme: str, task: Task) -> Task:
     return coded.with_motion(task, _CLIPS[scheme], still=scheme == "still")
 
 
+def _aware(
+    rng: np.random.Generator, config: deformable.DeformableConfig, *, dtype: DTypeLike
+) -> Params:
+    """Draw the Deformable Video Transformer's params, frames told apart.
+
+    Motion chooses which frames a token prefers, for instance those that it leads to the right in.
+    Whether these are the late ones or the early ones is the direction, and only e_time tells. With
+    the usual small e_time four answers in ten are still wrong after 240 steps.
+    """
+    params = deformable.init(rng, config, dtype=dtype)
+    _tell_frames_apart(rng, params, dtype)
+    return params
+
+
 def _deformable(scheme: str, task: Task) -> deformable.DeformableConfig:
     sizes, clips = _of(task), _CLIPS[scheme]
     sizes["channels"] -= 2 * (sizes["frames"] // clips)
@@ -175,7 +193,7 @@ MODELS = {
     "deformable": Model(
         schemes=tuple(_CLIPS),
         config=_deformable,
-        init=deformable.init,
+        init=_aware,
         apply=coded.apply,
         view=View(
             name="samples",
