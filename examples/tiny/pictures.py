@@ -76,9 +76,10 @@ def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
     # One scale for all clips, so that colours can be compared.
     most = 100 * max(example.view.max() for example in examples)
     for example, plain, laid in zip(examples, rows[::2], rows[1::2], strict=True):
+        images = example.clip[..., 0]  # further channels may hold motion
+        darkest, brightest = images.min(), images.max()
         for frame, (above, below) in enumerate(zip(plain, laid, strict=True)):
-            image = example.clip[frame, :, :, 0]
-            darkest, brightest = example.clip.min(), example.clip.max()
+            image = images[frame]
             above.imshow(image, cmap="gray", vmin=darkest, vmax=brightest)
             height, width = image.shape
             heat = below.imshow(
