@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def save(
         # Of no arrays and an empty table of texts it makes a broken header.
         data = encoded(whole, metadata=dict(metadata) if metadata else None)
     except (SafetensorError, TypeError, UnicodeError) as error:
-        raise FileError(f"{path}: {_line(error)}") from None
+        raise FileError(f"{path}: {one_line(error)}") from None
     with replacing(path) as temporary:
         temporary.write_bytes(data)
         _compare(path, load(temporary)[0], whole)
@@ -54,21 +55,34 @@ def save(
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
-    Raises FileError for a missing, truncated or inconsistent file, and for a dtype that NumPy
-    does not have.
+    Raises FileError for a missing, truncated or inconsistent file, and for arrays that NumPy cannot
+    hold.
+    Notes: bfloat16, which NumPy does not have, becomes float32, exactly, with a warning.
     """
     from safetensors import SafetensorError, safe_open
 
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
-    for name, entry in header.items():
-        if entry["dtype"] == "BF16":
-            raise FileError(f"{path}: {name} is in bfloat16, which NumPy does not have")
+    wide = {name: entry for name, entry in header.items() if entry["dtype"] == "BF16"}
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in header}, metadata
-    except (OSError, SafetensorError) as error:
-        raise FileError(f"{path}: {_line(error)}") from None
+            arrays = {name: file.get_tensor(name) for name in header if name not in wide}
+        # As the header was checked, the data are the end of the file.
+        ends = (entry["data_offsets"][1] for entry in header.values())
+        begin = Path(path).stat().st_size - max(ends, default=0)
+        arrays |= {name: _from_bfloat16(path, begin, entry) for name, entry in wide.items()}
+    # A shape with a 0 in it may have any other numbers, and too many.
+    except (OSError, OverflowError, SafetensorError, ValueError) as error:
+        raise FileError(f"{path}: {one_line(error)}") from None
+    if wide:
+        warn_of_bfloat16(path)
+    return arrays, metadata
+
+
+def warn_of_bfloat16(path: str | os.PathLike[str]) -> None:
+    """Tell that numbers of a file are not of the dtype that the file has."""
+    told = "bfloat16, which NumPy does not have, is read as float32"
+    warnings.warn(f"{path}: {told}", stacklevel=3)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -86,12 +100,12 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
                 raise FileError(f"{path}: no safetensors file, or one cut short")
             text = file.read(length)
     except OSError as error:
-        raise FileError(f"{path}: {_line(error)}") from None
+        raise FileError(f"{path}: {one_line(error)}") from None
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
         _check(header, size - 8 - length)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: bad safetensors header: {_line(error)}") from None
+        raise FileError(f"{path}: bad safetensors header: {one_line(error)}") from None
     return dict(header)
 
 
@@ -113,7 +127,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(f"{path}: {_line(error)}") from None
+        raise FileError(f"{path}: {one_line(error)}") from None
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -137,6 +151,13 @@ def _flush(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _from_bfloat16(path: Any, begin: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    """Read an array whose numbers are the upper halves of float32."""
+    first, end = entry["data_offsets"]
+    upper = np.fromfile(path, "<u2", (end - first) // 2, offset=begin + first)
+    return (upper.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,7 +202,8 @@ def _counts(x: Any) -> bool:
     return isinstance(x, list) and all(type(n) is int and n >= 0 for n in x)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error tells, in a single line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())
