@@ -1,0 +1,1 @@
+"""Prices: what formulas, systems and whole models take, beside each other and beside papers."""
