@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from long import arrays
+from long.errors import BadInputError, WrongError
 from numpy.lib.format import open_memmap
 
 from vtnp.checkpoints import FileError, replacing
@@ -39,14 +40,6 @@ _NAMES = ("Q", "K", "V")
 _NEEDED = ("dask", "distributed", "threadpoolctl")
 _SCORES_AT_MOST = 2**30  # bytes, of one segment and all heads
 _FACTOR = 2.0  # how much larger the error may be than that of the formula in memory
-
-
-class BadInputError(Exception):
-    """What the user asked for cannot be done; the message is one line."""
-
-
-class WrongError(Exception):
-    """A result is not what it must be; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,18 +137,19 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     begun = time.perf_counter()
     pairs = list(zip(options.segments, options.dilations, strict=True))
     fitting(options, folder, pairs)
-    prepare(options, folder)
-    Q, K, V = (chunked.on_disk(folder / f"{name}.npy", options.chunk) for name in _NAMES)
-    plan = chunked.dilated_attention(Q, K, V, pairs)
-    told(plan, pairs)
-    target = folder / "O.npy"
-    start = time.perf_counter()
-    with replacing(target) as temporary:
-        # The file is as long as it will be, so that workers write their chunks in any order.
-        open_memmap(temporary, "w+", np.float32, plan.output.shape)
-        peaks = computed(options, chunked.written(plan.output, temporary), folder)
-        seconds = time.perf_counter() - start
-        verdict = checked(options, folder, temporary, pairs)
+    with connected(options, folder) as client:
+        prepare(options, folder)
+        Q, K, V = (chunked.on_disk(folder / f"{name}.npy", options.chunk) for name in _NAMES)
+        plan = chunked.dilated_attention(Q, K, V, pairs)
+        told(plan, pairs)
+        target = folder / "O.npy"
+        start = time.perf_counter()
+        with replacing(target) as temporary:
+            # The file is as long as it will be, so that chunks are written in any order.
+            open_memmap(temporary, "w+", np.float32, plan.output.shape)
+            peaks = computed(options, chunked.written(plan.output, temporary), client)
+            seconds = time.perf_counter() - start
+            verdict = checked(options, folder, temporary, pairs)
     print(verdict)
     print(f"{target.name}: SHA-256 {arrays.digest(target)}")
     whole = time.perf_counter() - begun
@@ -164,6 +158,15 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     print(
         f"{seconds:.0f} s, {whole:.0f} s in all; at most {sum(peaks) / 1e9:.2f} GB{each} of memory"
     )
+
+
+def connected(options: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:
+    """Connect to the cluster, where one is asked for."""
+    if options.cluster is None:
+        return nullcontext()
+    from long import cluster
+
+    return cluster.connected(options.cluster, options.workers, folder)
 
 
 def fitting(options: argparse.Namespace, folder: Path, pairs: list[tuple[int, int]]) -> None:
@@ -233,25 +236,20 @@ def told(plan: Any, pairs: list[tuple[int, int]]) -> None:
     sys.stdout.flush()
 
 
-def computed(options: argparse.Namespace, counts: Any, folder: Path) -> list[int]:
+def computed(options: argparse.Namespace, counts: Any, client: Any) -> list[int]:
     """Compute the output into its file; return the most memory that each worker had."""
-    if options.cluster is None:
+    peaks: list[int] = []
+    if client is None:
         from dask.diagnostics import ProgressBar
 
         with ProgressBar(dt=0.5):
             done = counts.compute(scheduler="threads", num_workers=options.workers)
-        peaks: list[int] = []
         written = int(np.sum(done))
     else:
         from long import cluster
 
-        try:
-            with cluster.connected(options.cluster, options.workers) as client:
-                kill = options.kill_worker
-                written = cluster.computed(client, counts, folder, kill=kill)
-                peaks = cluster.peaks(client)
-        except cluster.ClusterError as error:
-            raise BadInputError(f"--cluster: {error}") from None
+        written = cluster.computed(client, counts, kill=options.kill_worker)
+        peaks = cluster.peaks(client)
     if written != options.tokens:
         raise WrongError(f"{written} of {options.tokens} tokens were written")
     return peaks

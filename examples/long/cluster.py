@@ -3,18 +3,20 @@
 import logging
 import os
 import signal
-import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import dask
 import dask.array as da
 import numpy as np
-from distributed import Client, Future, KilledWorker, LocalCluster, futures_of, progress
+from distributed import Client, KilledWorker, LocalCluster, futures_of, progress
 from long.arrays import peak_memory
+from long.errors import BadInputError
 
 MEMORY = "1.5GB"  # of a worker; two of them and the scheduler stay below 4 GB
 # A worker of distributed hands every large array's memory back at once, and asks for it again: the
@@ -23,14 +25,13 @@ _KEPT = {
     f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**26
     for name in ("MMAP", "TRIM")
 }
-
-
-class ClusterError(Exception):
-    """What the cluster cannot do; the message is one line."""
+# Ctrl-C reaches all processes of a terminal; it is for the first of them to stop the others.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+_PATIENCE = 120.0  # seconds, to see a worker die
 
 
 @contextmanager
-def connected(address: str, workers: int) -> Iterator[Client]:
+def connected(address: str, workers: int, folder: Path) -> Iterator[Client]:
     """Connect to a scheduler; to one of our own, with worker processes, where none is named."""
     with tempfile.TemporaryDirectory() as scratch:
         if address:
@@ -38,9 +39,17 @@ def connected(address: str, workers: int) -> Iterator[Client]:
                 client = Client(address, timeout="10s")
             except (OSError, ValueError) as error:
                 told = "no scheduler answers" if isinstance(error, OSError) else str(error)
-                raise ClusterError(f"{address}: {told}") from None
+                raise BadInputError(f"--cluster: {address}: {told}") from None
             with client:
-                client.upload_file(_zipped(scratch))
+                try:
+                    client.upload_file(_zipped(scratch))
+                except ImportError as error:
+                    raise BadInputError(
+                        f"--cluster: {address}, scheduler or workers: {error}"
+                    ) from None
+                blind = [name for name, sees in client.run(_sees, str(folder)).items() if not sees]
+                if blind:
+                    raise BadInputError(f"--cluster: {blind[0]}: there is no folder {folder}")
                 yield client
             return
         with (
@@ -48,6 +57,7 @@ def connected(address: str, workers: int) -> Iterator[Client]:
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, memory_limit=MEMORY,
                 local_directory=scratch, dashboard_address=None, silence_logs=logging.CRITICAL,
+                preload=[_DEAF],
             ) as cluster,
             Client(cluster) as client,
         ):  # fmt: skip
@@ -58,39 +68,44 @@ def _zipped(folder: str) -> str:
     """Pack this folder, for workers that were started elsewhere and have vtnp alone."""
     here, path = Path(__file__).parent, Path(folder, "vtnp_long.zip")
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr(f"{here.name}/__init__.py", "")
+        # Where vtnp is missing, it is better missed now: a scheduler without it never answers.
+        file.writestr(f"{here.name}/__init__.py", "import vtnp\n")
         for module in here.glob("*.py"):
             file.write(module, f"{here.name}/{module.name}")
     return str(path)
 
 
-def computed(client: Client, counts: da.Array, folder: Path, *, kill: bool) -> int:
+def computed(client: Client, counts: da.Array, *, kill: bool) -> int:
     """Compute what is planned, and show how far it is; return the sum."""
     try:
-        blind = [worker for worker, sees in client.run(_sees, str(folder)).items() if not sees]
-        if blind:
-            raise ClusterError(f"{', '.join(blind)}: there is no folder {folder}")
         futures = futures_of(client.persist(counts))
+        killed: SimpleQueue[str] = SimpleQueue()
         if kill:
-            futures[len(futures) // 2].add_done_callback(_end_a_worker)
+            half = futures[len(futures) // 2]
+            half.add_done_callback(lambda _: killed.put(_without_one(client)))
         progress(futures, notebook=False, interval="500ms")
+        if kill:
+            victim = killed.get(timeout=_PATIENCE)
+            print(f"\nthe worker {victim} was killed midway")
         return int(np.sum(client.gather(futures)))
     except (ImportError, KilledWorker, MemoryError, OSError) as error:
-        raise ClusterError(" ".join(str(error).split())) from error
+        raise BadInputError(f"--cluster: {' '.join(str(error).split())}") from error
 
 
 def _sees(folder: str) -> bool:
     return Path(folder).is_dir()
 
 
-def _end_a_worker(future: Future) -> None:
-    victim = min(future.client.scheduler_info()["workers"])
-    (pid,) = future.client.run(os.getpid, workers=[victim]).values()
-    print(f"\nkilling the worker {victim}, process {pid}", file=sys.stderr)
-    future.client.run(_end, workers=[victim], wait=False)
+def _without_one(client: Client) -> str:
+    """Kill a worker, as the system kills one that is out of memory; return its address."""
+    victim = min(client.scheduler_info()["workers"])
+    client.run(_end, workers=[victim], wait=False)
+    while victim in client.scheduler_info()["workers"]:
+        time.sleep(0.05)
+    return victim
 
 
-def _end() -> None:
+async def _end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
