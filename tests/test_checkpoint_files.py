@@ -107,7 +107,9 @@ BROKEN = {
     "three offsets": (encoded({"a": one() | {"data_offsets": [0, 4, 8]}}, bytes(8)), "counts"),
     "unknown dtype": (encoded({"a": one(dtype="C64")}, bytes(8)), "unknown dtype 'C64'"),
     "entry without shape": (encoded({"a": {"dtype": "F32"}}), "no description"),
-    "bfloat16": (encoded({"a": one((4,), dtype="BF16")}, bytes(8)), "bfloat16"),
+    "header cut short": (encoded(GOOD, bytes(12))[:40], "cut short"),
+    "too many axes": (encoded({"a": one((1,) * 65, 0, 4)}, bytes(4)), "65 axes"),
+    "too large a shape without data": (encoded({"a": one((0, 2**63), 0, 0)}), "x.safetensors: "),
 }
 
 
@@ -119,6 +121,38 @@ def test_broken_files_are_refused_in_one_line(tmp_path, content, told):
         load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_huge_header_is_not_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    length = 2 * 10**8
+    with path.open("wb") as file:
+        file.write(length.to_bytes(8, "little"))
+        file.truncate(8 + length)
+    with pytest.raises(FileError, match="no safetensors file, or one cut short"):
+        load(path)
+
+
+def test_many_names_are_read_in_no_time(tmp_path):
+    """Twice a hundred thousand names: comparing each with each would take minutes."""
+    path = tmp_path / "x.safetensors"
+    empty = one((0,), 0, 0)
+    path.write_bytes(encoded({f"a{i}": empty for i in range(200_000)}))
+    assert len(read_header(path)) == 200_000
+
+
+def test_bfloat16_becomes_float32_with_a_warning(tmp_path):
+    """Its numbers are the upper halves of float32."""
+    path = tmp_path / "x.safetensors"
+    numbers = np.array([[1.0, -0.0, 2.0**-133], [np.inf, -3.140625, 2.0**127]], np.float32)
+    upper = (numbers.view(np.uint32) >> 16).astype("<u2")
+    header = {"a": one((1,), 0, 4), "b": one((2, 3), 4, 16, dtype="BF16")}
+    path.write_bytes(encoded(header, np.float32(7).tobytes() + upper.tobytes()))
+    with pytest.warns(UserWarning, match="bfloat16, which NumPy does not have, is read as float32"):
+        arrays, _ = load(path)
+    assert arrays["a"] == 7
+    assert arrays["b"].dtype == np.float32
+    assert arrays["b"].tobytes() == numbers.tobytes()
 
 
 @given(st.data())

@@ -12,8 +12,8 @@ import pytest
 from autograd import make_vjp
 
 import vtnp
-from tests import mvit_weights
 from tests.compare import assert_close, difference
+from tests.layouts import params_of_block
 from tests.peers import installed, needs
 from tests.torch_sides import (
     arrays_of,
@@ -23,8 +23,8 @@ from tests.torch_sides import (
     gradients_of,
     randomised,
 )
-from vtnp._xp import namespace
-from vtnp.models.mvit import MViTConfig, apply
+from vtnp.checkpoints import from_theirs
+from vtnp.models.mvit import Block, MViTConfig, apply
 
 torch = installed("torch")
 package = installed("pytorchvideo")
@@ -44,17 +44,6 @@ def peer_block(*, eps=1e-6, **options):
             assert pooled_norm.eps == 1e-5
             pooled_norm.eps = eps
     return randomised(block)
-
-
-def official_names(weights):
-    """Put their separate queries, keys and values into one, as the official code has them."""
-    found = dict(weights)
-    for name in weights:
-        front, end, kind = name.rpartition("attn.q.")
-        if end:
-            each = [found.pop(f"{front}attn.{letter}.{kind}") for letter in "qkv"]
-            found[f"{front}attn.qkv.{kind}"] = namespace(*each).concat(each, axis=0)
-    return found
 
 
 BLOCKS = {
@@ -84,14 +73,16 @@ def test_block_value_and_gradients(name, cls):
     mode = options.get("pool_mode", "conv")
     strides = {f"stride_{each}": tuple(options.get(f"stride_{each}", ONE)) for each in ("q", "kv")}
     sizes = {f"size_{each}": options.get(f"kernel_{each}") for each in ("q", "kv")}
+    sort = Block(6, options["dim_out"], 2, **strides, **sizes)
     ours = partial(
         vtnp.multiscale_block, grid=grid, mode=mode, cls=cls, **strides,
         **({} if mode == "conv" else sizes),
     )  # fmt: skip
 
     def value(tree):
-        weights = official_names({name: each for name, each in tree.items() if name != "x"})
-        y, made = ours(tree["x"], mvit_weights.block(weights, "", 2))
+        weights = {name: each for name, each in tree.items() if name != "x"}
+        params = params_of_block(sort, "pytorchvideo", weights, mode=mode)
+        y, made = ours(tree["x"], params)
         assert list(made) == list(their_grid)
         return y
 
@@ -102,11 +93,13 @@ def test_block_value_and_gradients(name, cls):
 
 def test_eps_of_the_norms_behind_the_pooling():
     """As the package comes, it mixes 1e-6 and 1e-5; ours do the same if they are told to."""
-    options = {"dim": 6, "dim_out": 6, "num_heads": 2, "qkv_bias": True, **BLOCKS["queries"]}
+    options = {"dim": 6, "dim_out": 6, "num_heads": 2, "qkv_bias": True, "mlp_ratio": 2.0}
+    options |= BLOCKS["queries"]
     block, grid = peer_block(**options, eps=1e-5), (3, 5, 4)
     x = np.random.default_rng(1).standard_normal((2, 61, 6))
     theirs = block(torch.tensor(x), list(grid))[0].detach().numpy()
-    params = mvit_weights.block(official_names(arrays_of(block)), "", 2)
+    sort = Block(6, 6, 2, (1, 2, 2), ONE, CUBE, CUBE)
+    params = params_of_block(sort, "pytorchvideo", arrays_of(block))
     stride = {"stride_q": (1, 2, 2)}
     ours = vtnp.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
     normalised = vtnp.layer_norm(x, **params["norm_1"], eps=1e-6)
@@ -159,37 +152,26 @@ def whole():
     )
     last = CONFIG.blocks[-1].d_out
     norm, head = torch.nn.LayerNorm(last, eps=1e-6), torch.nn.Linear(last, CONFIG.classes)
-    modules = {"patch_embed": stem, "positions": positions, "blocks": blocks}
-    return randomised(torch.nn.ModuleDict(modules | {"norm": norm, "head": head}))
+    modules = {
+        "patch_embed": torch.nn.ModuleDict({"patch_model": stem}),
+        "cls_positional_encoding": positions,
+        "blocks": blocks,
+        "norm_embed": norm,
+        "head": torch.nn.ModuleDict({"proj": head}),
+    }
+    return randomised(torch.nn.ModuleDict(modules))
 
 
 def logits_of(peer, pixels):
-    x = peer["patch_embed"](pixels).flatten(2).transpose(1, 2)
-    x, grid = peer["positions"](x), list(CONFIG.grid)
+    x = peer["patch_embed"]["patch_model"](pixels).flatten(2).transpose(1, 2)
+    x, grid = peer["cls_positional_encoding"](x), list(CONFIG.grid)
     for block in peer["blocks"]:
         x, grid = block(x, grid)
-    return peer["head"](peer["norm"](x)[:, 0])
+    return peer["head"]["proj"](peer["norm_embed"](x)[:, 0])
 
 
 def params_of(weights):
-    weights = official_names(weights)
-    at = mvit_weights.permuted
-    return {
-        "embedding": {
-            "kernel": at(weights["patch_embed.weight"], 2, 3, 4, 1, 0),
-            "bias": weights["patch_embed.bias"],
-        },
-        "cls": weights["positions.cls_token"][0, 0],
-        "e_cls": weights["positions.pos_embed_class"][0, 0],
-        "e_space": weights["positions.pos_embed_spatial"][0],
-        "e_time": weights["positions.pos_embed_temporal"][0],
-        "layers": [
-            mvit_weights.block(weights, f"blocks.{i}.", block.heads)
-            for i, block in enumerate(CONFIG.blocks)
-        ],
-        "norm": mvit_weights.norm(weights, "norm"),
-        "head": mvit_weights.linear(weights, "head"),
-    }
+    return from_theirs("mvit", CONFIG, "pytorchvideo", weights)
 
 
 def test_whole_model_and_every_gradient():

@@ -13,11 +13,11 @@ import pytest
 from autograd import grad
 
 import vtnp
-from tests import timesformer_weights as weights
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_sides import assert_runs_on_tensors, channels_first
 from tests.trees import leaves
+from vtnp.checkpoints import from_theirs
 from vtnp.models.timesformer import TimeSformerConfig, apply
 
 torch = installed("torch")
@@ -60,8 +60,9 @@ def peer_of(config):
     return peer.double().eval()
 
 
-def arrays(named_tensors):
-    return weights.official_names({name: x.detach().numpy() for name, x in named_tensors})
+def params_of(named_tensors, config):
+    tensors = {name: x.detach().numpy() for name, x in named_tensors}
+    return from_theirs("timesformer", config, "huggingface", tensors)
 
 
 def videos(config):
@@ -88,7 +89,7 @@ def logits_of(peer, pixels, scheme):
 def test_logits_and_every_gradient(scheme):
     config = config_of(scheme)
     peer, video = peer_of(config), videos(config)
-    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    params = params_of(peer.state_dict().items(), config)
     cotangent = np.random.default_rng(2).standard_normal((2, config.classes))
 
     pixels = channels_first(video).requires_grad_()
@@ -100,9 +101,7 @@ def test_logits_and_every_gradient(scheme):
         [params, video]
     )
     assert_close(of_video, np.moveaxis(pixels.grad.numpy(), -3, -1), within=WITHIN)
-    wanted = weights.model(
-        arrays((name, weight.grad) for name, weight in peer.named_parameters()), config.heads
-    )
+    wanted = params_of(((name, w.grad) for name, w in peer.named_parameters()), config)
     found = dict(leaves(tree))
     for path, value in leaves(wanted):
         assert_close(found[path], value, within=WITHIN, what=str(path))
@@ -115,7 +114,7 @@ def test_every_hidden_state(scheme, layer):
     """Theirs stand place by place, time fastest, behind the class token."""
     config = config_of(scheme)
     peer, video = peer_of(config), videos(config)
-    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    params = params_of(peer.state_dict().items(), config)
     theirs = peer.timesformer(channels_first(video), output_hidden_states=True)
 
     def in_their_order(z, cls):
@@ -139,7 +138,7 @@ def test_every_hidden_state(scheme, layer):
 def test_twice_as_many_frames_as_its_config_says_run_and_are_wrong():
     config = config_of("divided")
     peer = peer_of(config)
-    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    params = params_of(peer.state_dict().items(), config)
     video = videos(replace(config, frames=2 * config.frames))
     theirs = peer(channels_first(video)).logits.detach().numpy()
     # Its positions in time are the nearest of its table, which alone would be right.
@@ -150,7 +149,7 @@ def test_twice_as_many_frames_as_its_config_says_run_and_are_wrong():
 def test_space_only_without_the_mean_is_one_frame_at_a_time():
     config = config_of("space")
     peer, video = peer_of(config), videos(config)
-    params = weights.model(arrays(peer.named_parameters()), config.heads)
+    params = params_of(peer.state_dict().items(), config)
     theirs = peer(channels_first(video)).logits.detach().numpy()
     frame_by_frame = video.reshape(-1, 1, *video.shape[2:])
     assert theirs.shape == (2 * config.frames, config.classes)
@@ -160,5 +159,5 @@ def test_space_only_without_the_mean_is_one_frame_at_a_time():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_our_model_on_their_tensors(scheme):
     config = config_of(scheme)
-    params = weights.model(arrays(peer_of(config).named_parameters()), config.heads)
+    params = params_of(peer_of(config).state_dict().items(), config)
     assert_runs_on_tensors(apply, params, videos(config), config)

@@ -11,11 +11,11 @@ import pytest
 from autograd import grad
 
 import vtnp
-from tests import vivit_weights as weights
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_sides import assert_runs_on_tensors, channels_first
 from tests.trees import leaves
+from vtnp.checkpoints import from_theirs
 from vtnp.models.vivit import ViViTConfig, apply
 
 torch = installed("torch")
@@ -52,8 +52,8 @@ def peer_of(config, attention="sdpa", activation="gelu_pytorch_tanh"):
 
 
 def params_of(named_tensors):
-    arrays = {name: x.detach().numpy() for name, x in named_tensors}
-    return weights.huggingface_model(arrays, CONFIG.heads)
+    tensors = {name: x.detach().numpy() for name, x in named_tensors}
+    return from_theirs("vivit", CONFIG, "huggingface", tensors)
 
 
 def videos(config):
@@ -64,7 +64,7 @@ def videos(config):
 def largest_differences(peer, activation="gelu_tanh"):
     """Return those of logits and of all gradients, the largest over video and weights."""
     config, video = CONFIG, videos(CONFIG)
-    params = params_of(peer.named_parameters())
+    params = params_of(peer.state_dict().items())
     cotangent = np.random.default_rng(2).standard_normal((2, config.classes))
     pixels = channels_first(video).requires_grad_()
     theirs = peer(pixels).logits
@@ -110,7 +110,7 @@ def test_eager_attention_has_softmax_in_float32():
 
 def test_every_hidden_state():
     peer, video = peer_of(CONFIG), videos(CONFIG)
-    params = params_of(peer.named_parameters())
+    params = params_of(peer.state_dict().items())
     theirs = peer.vivit(channels_first(video), output_hidden_states=True)
     tokens = vtnp.tubelet_embedding(video, **params["embedding"]).reshape(2, -1, CONFIG.d)
     encoder = params["encoder"]
@@ -139,5 +139,5 @@ def test_their_positions_of_another_resolution_do_not_fit():
 
 
 def test_our_model_on_their_tensors():
-    params = params_of(peer_of(CONFIG).named_parameters())
+    params = params_of(peer_of(CONFIG).state_dict().items())
     assert_runs_on_tensors(apply, params, videos(CONFIG), CONFIG)

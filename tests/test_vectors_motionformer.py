@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.compare import assert_close
-from tests.motionformer_weights import params_of
+from tests.layouts import params_of, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
 from vtnp._xp import namespace
 from vtnp.encoder import head_projection
+from vtnp.models.motionformer import MotionformerConfig
 from vtnp.motionformer import (
     orthogonal_prototypes,
     prototype_attention,
@@ -17,6 +18,20 @@ from vtnp.motionformer import (
 )
 
 FRAMES, PLACES, HEADS = 3, 4, 3
+# Its second stage has params for the values even where they are not read.
+CONFIG = MotionformerConfig(
+    frames=6, image=(4, 4), patch=2, d=12, heads=HEADS, d_f=20, layers=1, classes=5,
+    value_projection=True,
+)  # fmt: skip
+
+
+def attention_params(vectors):
+    """The params of trajectory-self-attention."""
+    weights = prefixed("blocks.0.attn.", named(vectors, "par"))
+    return {
+        part: params_of("motionformer", CONFIG, "official", weights, f"layers.0.{part}")
+        for part in ("attention", "trajectory")
+    }
 
 
 def options_of(vectors, *, value_projection):
@@ -41,7 +56,7 @@ def self_attention(value_projection):
 
     def f(vectors):
         options = options_of(vectors, value_projection=value_projection)
-        x, params = vectors["in.x"], params_of(named(vectors, "par"), HEADS)
+        x, params = vectors["in.x"], attention_params(vectors)
         batch, n, d = x.shape
         patches = x[:, 1:].reshape((batch, FRAMES, PLACES, d))
         z, cls = trajectory_self_attention(patches, x[:, 0], params, **options)
@@ -78,7 +93,7 @@ def test_trajectory_tokens():
 
 def test_choice_of_prototypes_in_a_video():
     vectors = load("motionformer_orthoformer_trajectory_original")
-    first = params_of(named(vectors, "par"), HEADS)["attention"]
+    first = attention_params(vectors)["attention"]
     patches = vectors["in.x"][:, 1:]
     Q = head_projection(patches, first["W_q"], bias=first["b_q"])
     start = vectors["aux.first_index"].reshape(-1, HEADS)

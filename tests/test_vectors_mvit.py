@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests import mvit_weights
 from tests.compare import assert_close
+from tests.layouts import params_of_block, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, load, named
 from vtnp.encoder import head_projection
+from vtnp.models.mvit import Block
 from vtnp.mvit import (
     multi_head_pooling_attention,
     multiscale_block,
@@ -13,13 +14,28 @@ from vtnp.mvit import (
     pooled_tokens,
 )
 
-HEADS = 2
+CUBE = (3, 3, 3)
+ATTENTION = Block(8, 8, 2, (1, 2, 2), (1, 2, 2), CUBE, CUBE)
+WIDENING = Block(8, 12, 2, (2, 2, 2), (1, 4, 4), CUBE, CUBE)
+
+
+def attention_params(tree):
+    weights = prefixed("attn.", named(tree, "par"))
+    return params_of_block(ATTENTION, "official", weights, "attention")["attention"]
 
 
 def pooled(tree):
     """The operator P alone: a convolution on an odd grid, the class token beside it, a norm."""
-    weights, grid = named(tree, "par"), (3, 5, 7)
-    kernel, norm = mvit_weights.kernel(weights, "pool"), mvit_weights.norm(weights, "norm")
+    grid, weights = (3, 5, 7), named(tree, "par")
+    weights = {name.replace(".", "_q.", 1): x for name, x in weights.items()}
+    params = params_of_block(
+        Block(5, 5, 1, (2, 2, 3), (1, 1, 1), CUBE, None),
+        "official",
+        prefixed("attn.", weights),
+        "attention.kernel_q",
+        "attention.norm_q",
+    )["attention"]
+    kernel, norm = params["kernel_q"], params["norm_q"]
     y = pooled_tokens(tree["in.x"], kernel, grid=grid, stride=(2, 2, 3), **norm, cls=True)
     return y, pooled_grid(grid, size=(3, 3, 3), stride=(2, 2, 3))
 
@@ -27,7 +43,7 @@ def pooled(tree):
 def attention(tree):
     return multi_head_pooling_attention(
         tree["in.x"],
-        mvit_weights.attention(named(tree, "par"), "", HEADS),
+        attention_params(tree),
         grid=(2, 4, 4),
         stride_q=(1, 2, 2),
         stride_kv=(1, 2, 2),
@@ -39,7 +55,7 @@ def block(tree):
     """A block that shrinks an odd grid along all three axes, and widens its tokens."""
     return multiscale_block(
         tree["in.x"],
-        mvit_weights.block(named(tree, "par"), "", HEADS),
+        params_of_block(WIDENING, "official", named(tree, "par")),
         grid=(3, 5, 5),
         stride_q=(2, 2, 2),
         stride_kv=(1, 4, 4),
@@ -80,7 +96,7 @@ def test_gradients(name):
 @pytest.mark.parametrize("letter", ["q", "k", "v"])
 def test_pooled_queries_keys_and_values(letter):
     tree = load("mvit_attention_conv_cls")
-    params = mvit_weights.attention(named(tree, "par"), "", HEADS)
+    params = attention_params(tree)
     y = head_projection(tree["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
     y = pooled_tokens(
         y,

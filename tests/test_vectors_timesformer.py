@@ -1,8 +1,11 @@
 """Numbers that the official implementation computed: values, and the gradient of everything."""
 
-from tests import timesformer_weights as weights
+from dataclasses import replace
+
+from tests.layouts import params_of, prefixed
 from tests.vectors import assert_gradients, assert_results, load, named
 from vtnp._xp import namespace
+from vtnp.checkpoints import from_theirs
 from vtnp.models.timesformer import TimeSformerConfig, apply
 from vtnp.timesformer import divided_layer
 
@@ -11,11 +14,14 @@ MODEL = load("timesformer_full_joint")
 JOINT = TimeSformerConfig(
     "joint", frames=4, image=(12, 8), patch=4, d=12, heads=HEADS, d_f=24, layers=2, classes=5
 )
+DIVIDED = replace(JOINT, scheme="divided", layers=1)
 
 
 def divided_block(vectors):
     """The block's tokens are the class token, then (h, w, t) with t fastest."""
-    x, params = vectors["in.x"], weights.layer(named(vectors, "par"), "", HEADS)
+    weights = prefixed("blocks.0.", named(vectors, "par"))
+    x = vectors["in.x"]
+    params = params_of("timesformer", DIVIDED, "official", weights, "layers.0")
     xp, (batch, n, d) = namespace(x), x.shape
     places_first = x[:, 1:].reshape((batch, (n - 1) // FRAMES, FRAMES, d))
     z, cls = divided_layer(xp.moveaxis(places_first, 1, 2), x[:, 0], params)
@@ -24,7 +30,8 @@ def divided_block(vectors):
 
 
 def joint_model(vectors):
-    params, video = weights.model(named(vectors, "par"), HEADS), vectors["in.x"]
+    params = from_theirs("timesformer", JOINT, "official", named(vectors, "par"))
+    video = vectors["in.x"]
     return {"out.y": apply(params, namespace(video).moveaxis(video, 1, -1), JOINT)}
 
 

@@ -1,28 +1,45 @@
 """Numbers that the official implementation computed: values, and the gradient of everything."""
 
-from functools import partial
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests import vivit_weights as weights
+from tests.layouts import params_of, prefixed
 from tests.trees import leaves
 from tests.vectors import assert_gradients, assert_results, load, named
 from vtnp._xp import namespace
-from vtnp.models.vivit import ViViTConfig, apply
+from vtnp.checkpoints.layouts import layout_of
+from vtnp.checkpoints.mapping import to_params
+from vtnp.models.vivit import ViViTConfig, apply, init
 from vtnp.vivit import factorised_dot_product_attention, factorised_self_attention_layer
 
 BLOCK, FRAMES = load("vivit_block_factorised_self_attention_time_space"), 3
 FUNCTION = load("vivit_factorised_dot_product_function")
 MODEL = load("vivit_full_factorised_encoder_token")
-# Heads and hidden widths are the params' business; the official model's differ in time and space.
 CONFIG = ViViTConfig(
-    "factorised-encoder", frames=4, image=(8, 12), patch=(2, 4, 4), d=12, classes=5
-)
+    "factorised-encoder", frames=4, image=(8, 12), patch=(2, 4, 4), d=12, heads=4, d_f=16, layers=2,
+    time_layers=1, classes=5,
+)  # fmt: skip
+OF_BLOCK = replace(CONFIG, model="factorised-self-attention", d_f=20, layers=1)
+
+
+def params_of_block(weights):
+    weights = prefixed("Transformer/encoderblock_0/", weights)
+    return params_of("vivit", OF_BLOCK, "official", weights, "encoder.layers.0")
+
+
+def params_of_model(weights):
+    """Heads and hidden widths in time are others there, which no config of ours has."""
+    rng = np.random.default_rng(0)
+    skeleton = init(rng, CONFIG)
+    skeleton["encoder"]["time"] = init(rng, replace(CONFIG, heads=3, d_f=14))["encoder"]["time"]
+    return to_params(layout_of("vivit", CONFIG, "official"), skeleton, weights)
 
 
 def self_attention_block(vectors):
     """Tokens stand in one row there, frame after frame."""
-    x, params = vectors["in.x"], weights.self_attention_layer(named(vectors, "par"), "")
+    x, params = vectors["in.x"], params_of_block(named(vectors, "par"))
     batch, n, d = x.shape
     framed = x.reshape((batch, FRAMES, n // FRAMES, d))
     return {"out.y": factorised_self_attention_layer(framed, params).reshape((batch, n, d))}
@@ -40,7 +57,7 @@ def dot_product_function(vectors):
 
 
 def factorised_encoder_model(vectors):
-    params = weights.factorised_encoder_model(named(vectors, "par"))
+    params = params_of_model(named(vectors, "par"))
     return {"out.y": apply(params, vectors["in.x"], CONFIG)}
 
 
@@ -64,10 +81,7 @@ def test_gradients(f, vectors):
 
 @pytest.mark.parametrize(
     ("vectors", "params_of"),
-    [
-        (BLOCK, partial(weights.self_attention_layer, name="")),
-        (MODEL, weights.factorised_encoder_model),
-    ],
+    [(BLOCK, params_of_block), (MODEL, params_of_model)],
     ids=["self-attention-block", "factorised-encoder-model"],
 )
 def test_every_official_weight_is_used(vectors, params_of):

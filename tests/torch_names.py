@@ -11,10 +11,6 @@ from vtnp._xp import namespace, transposed
 Arrays = dict[str, Any]
 
 
-def permuted(x: Any, *axes: int) -> Any:
-    return namespace(x).permute_dims(x, axes)
-
-
 def linear(raw: Arrays, name: str) -> Arrays:
     """Return one torch.nn.Linear, y = x W^T + b."""
     return {"W": transposed(raw[f"{name}.weight"]), "b": raw[f"{name}.bias"]}
@@ -78,29 +74,4 @@ def decoder_layer(raw: Arrays, heads: int) -> Arrays:
         "norm_2": norm(raw, "norm2"),
         "feed_forward": feed_forward(raw),
         "norm_3": norm(raw, "norm3"),
-    }
-
-
-# --- Layers that many video models share ----------------------------------------------------------
-
-
-def fused_attention(raw: Arrays, prefix: str, heads: int) -> Arrays:
-    """Rows of qkv: queries, keys, values; within each, head after head. Columns of proj: heads."""
-    W, b = raw[f"{prefix}qkv.weight"], raw[f"{prefix}qkv.bias"]
-    width = W.shape[0] // 3
-    ours = {}
-    for i, letter in enumerate("qkv"):
-        rows = slice(i * width, (i + 1) * width)
-        ours[f"W_{letter}"] = of_heads(W[rows, :], heads)
-        ours[f"b_{letter}"] = b[rows].reshape((heads, -1))
-    merge = linear(raw, f"{prefix}proj")
-    return ours | {"W_c": merge["W"].reshape((heads, width // heads, -1)), "b_c": merge["b"]}
-
-
-def network(raw: Arrays, name: str) -> Arrays:
-    """Return fc1 and fc2."""
-    return {
-        f"{letter}_{i}": value
-        for i in (1, 2)
-        for letter, value in linear(raw, f"{name}.fc{i}").items()
     }

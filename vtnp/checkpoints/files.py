@@ -18,6 +18,7 @@ _SIZES = {
     "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 _HEADER_AT_MOST = 100_000_000  # bytes, the format's own limit
+_AXES_AT_MOST = 64  # NumPy's limit
 
 
 class FileError(ValueError):
@@ -161,11 +162,12 @@ def _from_bfloat16(path: Any, begin: int, entry: Mapping[str, Any]) -> NDArray[A
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
             raise ValueError(f"{name!r} occurs twice")
-    return dict(pairs)
+        table[name] = value
+    return table
 
 
 def _check(header: Any, data: int) -> None:
@@ -192,6 +194,8 @@ def _span(name: str, entry: Any) -> tuple[int, int, str]:
         raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
     if not (_counts(shape) and _counts(offsets) and len(offsets) == 2):
         raise ValueError(f"{name!r} has a shape or offsets that are no lists of counts")
+    if len(shape) > _AXES_AT_MOST:
+        raise ValueError(f"{name!r} has {len(shape)} axes, more than NumPy's {_AXES_AT_MOST}")
     begin, end = offsets
     if end - begin != math.prod(shape) * _SIZES[dtype]:
         raise ValueError(f"{name!r} has {end - begin} bytes for a {dtype} array of shape {shape}")

@@ -59,8 +59,7 @@ class LayoutError(ValueError):
 
 def names_there(layout: Layout, skeleton: Any) -> dict[str, Shape]:
     """Return the names and shapes that the layout has for params shaped as the skeleton's."""
-    placed = _placed(layout, _shapes(skeleton))
-    return {name: place.shape for place in placed for name in place.names}
+    return {place.row.name: place.shape for place in _placed(layout, _shapes(skeleton))}
 
 
 def to_params(
@@ -115,10 +114,7 @@ def to_tensors(
     ]
     if problems:
         raise LayoutError(what, problems)
-    tensors: dict[str, Array] = {}
-    for place in placed:
-        tensors |= dict.fromkeys(place.names, place.joined(arrays))
-    return tensors
+    return {place.row.name: place.joined(arrays) for place in placed}
 
 
 # --- Places ---------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ class Row(NamedTuple):
     """A tensor of theirs.
 
     name: there, with {i} for the number of a layer; the same in the paths. parts: in their order
-    along the axis. copies: the other names under which they have the same tensor. unread: why our
-    params may lack some of the parts; those are not read, and written as zeros as large as the
-    first part.
+    along the axis. copies: other names under which they may have the same tensor once more.
+    unread: why our params may lack some of the parts; those are not read, and written as zeros as
+    large as the first part.
     """
 
     name: str

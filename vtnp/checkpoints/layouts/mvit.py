@@ -26,7 +26,7 @@ class _Names:
     head: str
     # torchvision's tables have no axes of a single entry.
     axes: str = "1 "
-    # pytorchvideo registers each pooling twice.
+    # Where pytorchvideo has each pooling once more.
     twice: str = ""
 
 
@@ -127,8 +127,8 @@ def official(_: MViTConfig) -> Layout:
 def pytorchvideo(_: MViTConfig) -> Layout:
     """Return the layout of pytorchvideo.
 
-    Notes: its models have every pooling under two names. Either will do; where both are there they
-    must be the same numbers.
+    Notes: since its last release its repository has every pooling under a second name. Either will
+    do; where both are there they must be the same numbers. The first is what is written.
     """
     return Layout(_ROWS_PYTORCHVIDEO)
 
