@@ -14,6 +14,7 @@ import vtnp
 from tests.make_index import END, README, START, index, with_index
 from vtnp._pages import front_matter
 from vtnp._shapes import parse
+from vtnp.prices.forms import names_in
 
 SPEC = Path(__file__).parents[1] / "spec"
 PAGES = sorted(SPEC.glob("*/*.md"))
@@ -31,7 +32,6 @@ SECTIONS = [
     "Sources",
 ]
 OPTIONAL = {"args", "Steps"}
-BUILT_IN = {"len", "max", "min", "sum", "zip"}  # functions that a cost may call
 
 each_page = pytest.mark.parametrize(
     "path", PAGES, ids=[str(path.relative_to(SPEC)) for path in PAGES]
@@ -132,8 +132,7 @@ def arrays(path: Path) -> dict[str, str]:
 
 
 def letters_of_cost(path: Path) -> set[str]:
-    code = compile(front(path)["cost"]["multiply_adds"], str(path), "eval")
-    return set(code.co_names) - BUILT_IN
+    return set(names_in(front(path)["cost"]["multiply_adds"]))
 
 
 def axes(path: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """The closed form of a cost: the line `multiply_adds` of a formula's page, as whole numbers.
 
 The line is an expression of Python, of which only arithmetic, comparisons, conditions, indexing
-and sums over rows are read. It names nothing but its letters and min, max, sum, len and zip.
+and sums over rows are read. It names axes, the formula's own arguments, and FUNCTIONS.
 """
 
 import ast
