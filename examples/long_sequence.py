@@ -38,7 +38,7 @@ from vtnp.checkpoints import FileError, replacing
 
 _NAMES = ("Q", "K", "V")
 _NEEDED = ("dask", "distributed", "threadpoolctl")
-_SCORES_AT_MOST = 2**30  # bytes, of one segment and all heads
+_SCORES_AT_MOST = 2**29  # bytes, of one segment and all heads, in double precision
 _FACTOR = 2.0  # how much larger the error may be than that of the formula in memory
 
 
@@ -195,10 +195,10 @@ def fitting(options: argparse.Namespace, folder: Path, pairs: list[tuple[int, in
         if r > w:
             raise BadInputError(f"--dilations: {r} is more than its segment of {w} tokens")
         length = min(w, options.tokens)
-        scores = 4 * options.heads * -(-length // r) * -(-min(length, options.chunk) // r)
+        scores = 8 * options.heads * (-(-length // r)) ** 2
         if scores > _SCORES_AT_MOST:
-            what = f"a segment of {length} tokens with dilation {r} has {scores / 1e9:.0f} GB"
-            raise BadInputError(f"--segments: {what} of scores")
+            what = f"a segment of {length} tokens with dilation {r} has {scores / 1e9:.1f} GB"
+            raise BadInputError(f"--segments: {what} of scores, more than memory is meant to hold")
     wrong = chunked.misfit(pairs, options.tokens, options.chunk)
     if wrong:
         raise BadInputError(f"--chunk: {wrong}")

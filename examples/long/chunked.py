@@ -198,10 +198,11 @@ def bytes_of_paper(
     """Count what LongNet's all-gather brings to the devices, each holding one chunk.
 
     Of a segment of m tokens in g chunks, every one of the ceil(m / r) kept rows of keys and values,
-    together `width` wide, goes to g - 1 other devices.
+    together `width` wide, goes to g - 1 other devices. A branch that is asked for twice is computed
+    once.
     """
     total = 0
-    for w, r in pairs:
+    for w, r in set(pairs):
         whole, rest = divmod(tokens, w)
         for m, times in ((w, whole), (rest, 1)):
             others = max(-(-m // chunk) - 1, 0) if w > chunk else 0

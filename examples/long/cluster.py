@@ -21,7 +21,7 @@ from long.errors import BadInputError
 MEMORY = "1.5GB"  # of a worker; two of them and the scheduler stay below 4 GB
 # A worker of distributed hands every large array's memory back at once, and asks for it again: the
 # arrays of one segment after the other then take longer to get than to compute.
-_KEPT = {
+_MALLOC = {
     f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**26
     for name in ("MMAP", "TRIM")
 }
@@ -35,33 +35,44 @@ def connected(address: str, workers: int, folder: Path) -> Iterator[Client]:
     """Connect to a scheduler; to one of our own, with worker processes, where none is named."""
     with tempfile.TemporaryDirectory() as scratch:
         if address:
-            try:
-                client = Client(address, timeout="10s")
-            except (OSError, ValueError) as error:
-                told = "no scheduler answers" if isinstance(error, OSError) else str(error)
-                raise BadInputError(f"--cluster: {address}: {told}") from None
-            with client:
-                try:
-                    client.upload_file(_zipped(scratch))
-                except ImportError as error:
-                    raise BadInputError(
-                        f"--cluster: {address}, scheduler or workers: {error}"
-                    ) from None
-                blind = [name for name, sees in client.run(_sees, str(folder)).items() if not sees]
-                if blind:
-                    raise BadInputError(f"--cluster: {blind[0]}: there is no folder {folder}")
+            with _elsewhere(address) as client:
+                _prepare(client, _zipped(scratch), folder)
                 yield client
             return
         with (
-            dask.config.set(_KEPT),
+            dask.config.set(_MALLOC | {"temporary-directory": scratch}),
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=MEMORY,
-                local_directory=scratch, dashboard_address=None, silence_logs=logging.CRITICAL,
-                preload=[_DEAF],
+                n_workers=workers, threads_per_worker=1, memory_limit=MEMORY, preload=[_DEAF],
+                dashboard_address=None, silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster) as client,
         ):  # fmt: skip
             yield client
+
+
+def _elsewhere(address: str) -> Client:
+    try:
+        return Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        told = "no scheduler answers" if isinstance(error, OSError) else str(error)
+        raise BadInputError(f"--cluster {address}: {told}") from None
+
+
+def _prepare(client: Client, modules: str, folder: Path) -> None:
+    """Give workers that were started elsewhere what they lack; complain where that is more."""
+    try:
+        client.upload_file(modules)
+    except ImportError as error:
+        raise BadInputError(f"--cluster: its scheduler or workers: {error}") from None
+    sees = client.run(_sees, str(folder))
+    blind = [worker for worker in sees if not sees[worker]]
+    if not sees or blind:
+        told = f"{blind[0]}: there is no folder {folder}" if blind else "it has no workers"
+        raise BadInputError(f"--cluster: {told}")
+
+
+def _sees(folder: str) -> bool:
+    return Path(folder).is_dir()
 
 
 def _zipped(folder: str) -> str:
@@ -90,10 +101,6 @@ def computed(client: Client, counts: da.Array, *, kill: bool) -> int:
         return int(np.sum(client.gather(futures)))
     except (ImportError, KilledWorker, MemoryError, OSError) as error:
         raise BadInputError(f"--cluster: {' '.join(str(error).split())}") from error
-
-
-def _sees(folder: str) -> bool:
-    return Path(folder).is_dir()
 
 
 def _without_one(client: Client) -> str:
