@@ -1,4 +1,4 @@
-"""Motionformer as a whole: sizes and costs as published, init, apply, positions of other grids."""
+"""Motionformer as a whole: init, apply, positions of other grids."""
 
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ from tests.whole_models import (
     assert_learns_which_way_a_bar_moves,
     drawn,
     new,
-    numbers,
     spread_of_change,
     videos,
 )
@@ -24,59 +23,6 @@ torch = installed("torch")
 TINY = model.CONFIGS["motionformer-tiny"]
 VARIANTS = {name: each.config for name, each in SMALL.items() if each.model is model}
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-
-
-# --- As published ---------------------------------------------------------------------------------
-
-
-PATCH_OF_IMAGES = 768 * 3 * 16 * 16 + 768
-VALUE_PROJECTIONS = 12 * (768**2 + 768)
-
-
-@pytest.mark.parametrize(
-    ("name", "published"),
-    [("motionformer", "109.14"), ("motionformer-hr", "109.14"), ("motionformer-l", "109.15")],
-)
-def test_published_models_have_their_number_of_parameters(name, published):
-    """Two parts of them are dead: the embedding of images, and the second stage's values."""
-    living = numbers(model, model.CONFIGS[name])
-    dead = PATCH_OF_IMAGES + VALUE_PROJECTIONS
-    assert f"{(living + dead) / 1e6:.2f}" == published
-    assert numbers(model, replace(model.CONFIGS[name], value_projection=True)) == (
-        living + VALUE_PROJECTIONS
-    )
-
-
-def multiply_adds(config):
-    """Add up the costs on the pages, for one clip."""
-    (h, w), t, d = config.grid, config.frames // config.tubelet, config.d
-    sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f}
-    sizes |= dict.fromkeys(("d_h", "d_k", "d_v"), d // config.heads)
-    options = {"value_projection": config.value_projection, "prototypes": config.prototypes}
-    cost = vtnp.formula("trajectory-layer").cost["multiply_adds"]
-    layer = eval(cost, {}, {**sizes, **options, "g": 1, "r": (config.prototypes or {}).get("r", 0)})
-    flat = config.tubelet * config.patch**2 * config.channels
-    ends = t * h * w * flat * d + d * d + d * config.classes
-    return config.layers * layer + ends
-
-
-@pytest.mark.parametrize(
-    ("name", "published"),
-    [("motionformer", 369.5), ("motionformer-hr", 958.8), ("motionformer-l", 1185.1)],
-)
-def test_costs_are_those_of_the_paper(name, published):
-    """Its GFLOPs are multiply-adds of one clip, dead values included; 0.04 % more, as norms are."""
-    config = replace(model.CONFIGS[name], value_projection=True)
-    ours = multiply_adds(config) / 1e9
-    assert ours < published < 1.0005 * ours
-
-
-def test_what_dead_values_and_prototypes_cost():
-    assert f"{multiply_adds(model.CONFIGS['motionformer']) / 1e9:.1f}" == "280.6"
-    options = {"r": 128, "start": 0, "candidates": "queries"}
-    config = replace(model.CONFIGS["motionformer"], value_projection=True, prototypes=options)
-    selection = 12 * 12 * 128 * 1568 * 64
-    assert f"{(multiply_adds(config) - selection) / 1e9:.1f}" == "344.4"
 
 
 # --- init and apply -------------------------------------------------------------------------------

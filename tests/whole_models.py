@@ -1,7 +1,6 @@
 """What the tests of whole models share. A model is a module of vtnp.models: its init and apply."""
 
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import autograd.numpy as anp
@@ -90,18 +89,6 @@ def drawn(model: Any, config: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     params = model.init(rng, config)
     return trees.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
-
-
-@cache
-def numbers(model: Any, config: Any) -> int:
-    """Count the numbers of a model; layers are alike, so that one of them is enough to draw."""
-    none, one = (
-        parts.size(
-            model.init(np.random.default_rng(0), replace(config, layers=n), dtype=np.float16)
-        )
-        for n in (0, 1)
-    )
-    return none + config.layers * (one - none)
 
 
 def logits_of_pre_norm_layers(params: Any, video: Any, config: Any) -> Any:
