@@ -269,15 +269,16 @@ def _unfit(
     for name in tensors:
         if name in known or _reason(layout.ignored, name):
             continue
-        shape, reason = getattr(tensors[name], "shape", "none"), _reason(layout.refused, name)
-        told = reason or f"a tensor of shape {_plain(shape)}{near(name)}"
-        problems.append(Problem("refused" if reason else "unknown", name, told))
+        if reason := _reason(layout.refused, name):
+            problems.append(Problem("refused", name, reason))
+        else:
+            problems.append(Problem("unknown", name, f"{_described(tensors[name])}{near(name)}"))
     return problems
 
 
 def _misshaped(name: str, x: Any, shape: Shape) -> list[Problem]:
-    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        return [Problem("no float", name, f"expected an array, found {type(x).__name__}")]
+    if not _is_array(x):
+        return [Problem("no float", name, f"found {_described(x)}")]
     if tuple(x.shape) != shape:
         return [Problem("mis-shaped", name, f"expected {shape}, found {tuple(x.shape)}")]
     if not namespace(x).isdtype(x.dtype, "real floating"):
@@ -285,8 +286,14 @@ def _misshaped(name: str, x: Any, shape: Shape) -> list[Problem]:
     return []
 
 
-def _plain(shape: Any) -> Any:
-    return shape if isinstance(shape, str) else tuple(shape)
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def _described(x: Any) -> str:
+    return (
+        f"a tensor of shape {tuple(x.shape)}" if _is_array(x) else f"no tensor, {type(x).__name__}"
+    )
 
 
 def _reason(table: Mapping[str, str], name: str) -> str:
