@@ -38,6 +38,7 @@ from tiny.task import Task
 
 from vtnp import trees
 from vtnp.checkpoints import FileError, replacing
+from vtnp.cost import counted
 from vtnp.models import parts
 from vtnp.video import VideoError
 
@@ -343,11 +344,13 @@ def finish(run: Run, state: State) -> None:
         looked_at(run, state.params, view),
     )
     accuracy = state.accuracies[-1][1]
+    clip = run.task.held_out[0][0].astype(run.settings.dtype)
     figures = {
         "accuracy": accuracy,
         "chance": chance,
         "held_out_clips": len(run.task.held_out[1]),
         "weights": parts.size(state.params),
+        "multiply_adds": counted(run.apply, state.params, clip).multiply_adds,
         "losses": state.losses,
         "accuracies": state.accuracies,
     }

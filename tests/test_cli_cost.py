@@ -127,6 +127,10 @@ def test_labels_are_kept_apart_and_near_their_lines():
     assert np.all(gaps >= 0.5 - 1e-12)
     assert moved[3] == 5.0
     assert np.mean(moved[:3]) == pytest.approx(1.1)
+    assert plot.apart([0.0, 0.5, 1.0], 0.1) == [0.0, 0.5, 1.0]
+    within = plot.apart([0.99, 0.95, 0.1], 0.1, 0.0, 1.0)
+    assert max(within) <= 1.0
+    assert within[2] == 0.1
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
         "scheme": settings["scheme"],
         "task": run["data"]["task"],
         "weights": figures["weights"],
+        "multiply_adds": figures["multiply_adds"],
         "accuracy": figures["accuracy"],
         "seconds_per_step": times["seconds_per_step"],
         "wall_seconds": times["wall_seconds"],

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp.checkpoints import replacing
+from vtnp.prices.plot import apart
 
 _DPI = 120
 
@@ -101,11 +102,11 @@ def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
 
 
 def comparison(path: Path, told: dict[str, Any]) -> None:
-    """Draw the accuracy of each model against the time of training and against its weights."""
+    """Draw the accuracy of each model against time of training, multiply-adds, and weights."""
     plt = _pyplot()
     models, budget, chance = told["models"], told["budget"], 100 * told["chance"]
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(14, 7), sharey=True, layout="constrained", width_ratios=(1.2, 1)
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(18, 7), sharey=True, layout="constrained", width_ratios=(1.2, 1, 1)
     )
     figure.suptitle(
         f"{models[0]['task']}: {budget['clips']} clips in {budget['steps']} steps for each model"
@@ -120,9 +121,11 @@ def comparison(path: Path, told: dict[str, Any]) -> None:
         left.plot(seconds, percent, color=color, marker=marker, markersize=3)
         end = {"color": color, "marker": marker, "markersize": 9, "markeredgecolor": "white"}
         left.plot(seconds[-1], percent[-1], **end)
+        middle.plot(model["multiply_adds"] / 1e6, percent[-1], **end)
         right.plot(model["weights"] / 1000, percent[-1], **end)
-        ends.append((seconds[-1], model["weights"] / 1000, percent[-1], color))
-    for axes in (left, right):
+        places = seconds[-1], model["multiply_adds"] / 1e6, model["weights"] / 1000
+        ends.append((places, percent[-1], color))
+    for axes in (left, middle, right):
         axes.axhline(chance, color="gray", linestyle="--", zorder=0)
         axes.annotate(
             f"chance, {chance:.1f}%", (1, chance), (-4, -6), xycoords=("axes fraction", "data"),
@@ -131,10 +134,12 @@ def comparison(path: Path, told: dict[str, Any]) -> None:
         axes.grid(alpha=0.3)
         axes.set(ylim=(0, 105))
     left.set(xlabel="seconds of training", ylabel="held-out accuracy (%)", xlim=(0, None))
+    middle.set(xlabel="multiply-adds for a clip (millions)")
     right.set(xlabel="weights (thousands)")
-    right.margins(x=0.12)
-    for axes, at in ((left, 0), (right, 1)):
-        _name_from_above(axes, [(end[at], end[2], end[3]) for end in ends], names)
+    for axes in (middle, right):
+        axes.margins(x=0.12)
+    for at, axes in enumerate((left, middle, right)):
+        _name_from_above(axes, [(places[at], *end) for places, *end in ends], names)
     _save(figure, path)
 
 
@@ -158,33 +163,17 @@ def _name_from_above(axes: Any, ends: list[tuple[float, float, Any]], names: lis
     """
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
-    order = np.argsort([end[0] for end in ends], kind="stable")
-    wanted = np.array([(ends[i][0] - low) / (high - low) for i in order])
-    for i, place in zip(order, spread(wanted, _LETTER), strict=True):
-        x, y, color = ends[i]
+    wanted = [(x - low) / (high - low) for x, _, _ in ends]
+    places = apart(wanted, _LETTER, 0.0, 1.0)
+    for name, (x, y, color), place in zip(names, ends, places, strict=True):
         axes.annotate(
-            names[i], (x, y), (place, 1.04), xycoords="data", textcoords="axes fraction",
+            name, (x, y), (place, 1.04), xycoords="data", textcoords="axes fraction",
             rotation=_SLANT, rotation_mode="anchor", color=color, fontsize=11,
             arrowprops={
                 "arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.8,
                 "relpos": (0, 0), "shrinkA": 0,
             },
         )  # fmt: skip
-
-
-def spread(places: NDArray[Any], gap: float) -> NDArray[Any]:
-    """Move rising places apart to a gap at least, as little as can be, within [0, 1] if they fit.
-
-    The places less what the gaps take are to rise again: isotonic regression, by pooling
-    neighbours that do not into their mean.
-    """
-    pools: list[list[float]] = []
-    for i, place in enumerate(places):
-        pools.append([place - i * gap])
-        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    risen = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools])
-    return np.clip(risen, 0, max(0, 1 - (len(places) - 1) * gap)) + gap * np.arange(len(places))
 
 
 def _pyplot() -> Any:

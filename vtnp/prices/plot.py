@@ -1,9 +1,10 @@
 """Cost against length, for the attention of every system, drawn on log axes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vtnp._spec import registry
@@ -144,26 +145,23 @@ def slope(lengths: list[int], costs: list[int]) -> float:
     return math.log(costs[-1] / costs[-2]) / math.log(lengths[-1] / lengths[-2])
 
 
-def apart(places: list[float], least: float) -> list[float]:
-    """Move places so that neighbours are at least so far apart, each as little as it must.
+def apart(
+    places: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
+) -> list[float]:
+    """Move places apart to a gap at least, as little as can be, and within low and high if they fit.
 
-    Places that would overlap become a run around their mean.
+    The places in order, less what the gaps take, are to rise again: isotonic regression, by pooling
+    neighbours that do not into their mean.
     """
     order = sorted(range(len(places)), key=places.__getitem__)
-    runs: list[list[int]] = []
-    for i in order:
-        runs.append([i])
-        while len(runs) > 1 and _first(runs[-1], places, least) < (
-            _first(runs[-2], places, least) + least * len(runs[-2])
-        ):
-            runs[-2:] = [runs[-2] + runs[-1]]
+    pools: list[list[float]] = []
+    for k, i in enumerate(order):
+        pools.append([places[i] - k * gap])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    risen = [fmean(pool) for pool in pools for _ in pool]
+    highest = max(low, high - (len(places) - 1) * gap)
     moved = list(places)
-    for run in runs:
-        for k, i in enumerate(run):
-            moved[i] = _first(run, places, least) + least * k
+    for k, i in enumerate(order):
+        moved[i] = min(max(risen[k], low), highest) + k * gap
     return moved
-
-
-def _first(run: list[int], places: list[float], least: float) -> float:
-    """Return the lowest place of a run that is centred where its members were."""
-    return sum(places[i] for i in run) / len(run) - least * (len(run) - 1) / 2
