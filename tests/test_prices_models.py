@@ -273,12 +273,13 @@ def test_vivit_costs_what_is_printed_but_for_a_hundredth(rows):
 
 
 def test_motionformer_costs_what_is_printed_but_for_a_thousandth(rows):
-    found = [row for row in rows if "four-for-a-normalised-number" in row.conventions]
+    found = [row for row in rows if row.source == "patrick2021" and "norms" in row.conventions]
     assert len(found) == 6
     for row in found:
         assert abs(row.multiply_adds_ratio - 1.0) < 1e-3
-        assert abs(row.as_counted_ratio - 1.0) < 2e-4
-    assert [row.model for row in found if not row.multiply_adds_agree] == ["Motionformer-HR"]
+        assert abs(row.as_counted_ratio - 1.0) < 3e-4
+    other = {row.model for row in found if not row.multiply_adds_agree}
+    assert other == {"Motionformer-L", "Motionformer, square tokens"}
 
 
 def test_mvit_costs_what_is_printed_to_the_last_digit(rows):
@@ -396,7 +397,8 @@ def test_figures_are_read_and_compared_as_they_are_printed(text, value, number, 
     assert printed.digits_of(number) == digits
 
 
-def test_the_table_as_text_has_a_line_for_every_row_and_every_remark(rows):
+def test_the_table_as_text_has_a_line_for_every_row_and_every_remark(rows, monkeypatch):
+    monkeypatch.setattr(table, "rows", lambda: rows)
     text = table.to_text()
     lines = text.splitlines()
     for line, row in zip(lines[1:], rows, strict=False):
@@ -410,7 +412,8 @@ def test_the_table_as_text_has_a_line_for_every_row_and_every_remark(rows):
     assert table.published()["notes"].strip() in text
 
 
-def test_the_table_as_json_is_the_rows(rows):
+def test_the_table_as_json_is_the_rows(rows, monkeypatch):
+    monkeypatch.setattr(table, "rows", lambda: rows)
     found = json.loads(table.to_json())
     assert len(found) == len(rows)
     for row, each in zip(rows, found, strict=True):

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vtnp.cost import Cost
+from vtnp.models.motionformer import MotionformerConfig
 from vtnp.mvit import pooled_grid
 
 _TRANSCENDENTAL = {"exp", "tanh", "sqrt"}
@@ -20,22 +21,20 @@ def _frame_tokens(config: Any, _cost: Cost) -> float:
     return float((config.frames - 1) * 4 * config.d**2 * config.layers)
 
 
-def _normalised(cost: Cost) -> int:
+def _norms(_config: Any, cost: Cost) -> float:
     # Nothing but a norm squares numbers in these models, and it squares each of its own once.
-    return cost.operations["square"]
+    return 5.0 * cost.operations["square"]
 
 
-def _four_for_norms(_config: Any, cost: Cost) -> float:
-    return 4.0 * _normalised(cost)
-
-
-def _five_for_norms(config: Any, cost: Cost) -> float:
-    grid = config.grid
-    for block in config.blocks:
-        if block.size_q is not None:
-            grid = pooled_grid(grid, size=block.size_q, stride=block.stride_q)
-    at_the_end: int = math.prod(grid) * config.blocks[-1].d_out
-    return 5.0 * (_normalised(cost) + at_the_end)
+def _last_norm(config: Any, _cost: Cost) -> float:
+    if isinstance(config, MotionformerConfig):
+        grid, d = (config.frames // config.tubelet, *config.grid), config.d
+    else:
+        grid, d = config.grid, config.blocks[-1].d_out
+        for block in config.blocks:
+            if block.size_q is not None:
+                grid = pooled_grid(grid, size=block.size_q, stride=block.stride_q)
+    return 5.0 * math.prod(grid) * int(d)
 
 
 def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
@@ -48,8 +47,8 @@ def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
 MULTIPLY_ADDS: Mapping[str, Callable[[Any, Cost], float]] = MappingProxyType(
     {
         "class-token-of-every-frame": _frame_tokens,
-        "four-for-a-normalised-number": _four_for_norms,
-        "five-for-a-normalised-number": _five_for_norms,
+        "norms": _norms,
+        "last-norm-of-all-tokens": _last_norm,
         "half-of-arithmetic": _half_of_arithmetic,
     }
 )
