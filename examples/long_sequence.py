@@ -124,7 +124,7 @@ _count.__name__ = "whole number >= 1"  # argparse names a type by this when a te
 def workplace(options: argparse.Namespace) -> AbstractContextManager[Any]:
     """Choose the folder of the arrays; a temporary one is removed at the end."""
     if options.folder is None:
-        return tempfile.TemporaryDirectory(prefix="long_sequence")
+        return tempfile.TemporaryDirectory(prefix="long_sequence-")
     if not options.folder.is_dir():
         raise BadInputError(f"{options.folder}: no such folder")
     return nullcontext(options.folder.resolve())

@@ -195,7 +195,8 @@ CLUSTER = """
 import logging
 from distributed import LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, dashboard_address=None, silence_logs=logging.CRITICAL) as there:
+    options = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers=1, **options) as there:
         print(there.scheduler_address, flush=True)
         input()
 """

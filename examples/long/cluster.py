@@ -43,7 +43,7 @@ def connected(address: str, workers: int, folder: Path) -> Iterator[Client]:
             dask.config.set(_MALLOC | {"temporary-directory": scratch}),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, memory_limit=MEMORY, preload=[_DEAF],
-                dashboard_address=None, silence_logs=logging.CRITICAL,
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster) as client,
         ):  # fmt: skip
