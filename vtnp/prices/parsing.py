@@ -2,12 +2,13 @@
 
 import typing
 from collections.abc import Callable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from types import NoneType
 from typing import Any
 
 from vtnp._errors import FormulaError
 
+_DIGITS = 100
 _EXAMPLES = {2: "14x14", 3: "8x14x14"}
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -21,7 +22,7 @@ def value_of(id: str, name: str, hint: Any, text: str) -> Any:
     told, read = _reader(kinds[0])
     try:
         return read(text.strip())
-    except (ValueError, KeyError, InvalidOperation):
+    except (ValueError, KeyError, DecimalException):
         none = ", or none" if optional else ""
         raise FormulaError(f"{id}: {name}: expected {told}{none}, got {text!r}") from None
 
@@ -44,12 +45,17 @@ def _reader(hint: Any) -> tuple[str, Callable[[str], Any]]:
 
 
 def whole(text: str) -> int:
-    """Read a whole number, with powers and exponents: 4096, 2**20, 1e6, 1.5e3."""
+    """Read a whole number, with powers and exponents: 4096, 2**20, 1e6, 1.5e3.
+
+    Raises ValueError for one of more than a hundred digits.
+    """
     base, power, exponent = text.replace("_", "").partition("**")
     number = Decimal(base)
-    if number != int(number) or (power and not exponent.strip().isdigit()):
+    if power:
+        number = number ** int(exponent)
+    if not number.is_finite() or number.adjusted() >= _DIGITS or number != int(number):
         raise ValueError(text)
-    return int(int(number) ** int(exponent)) if power else int(number)
+    return int(base) ** int(exponent) if power else int(number)
 
 
 def _row(length: int | None) -> Callable[[str], tuple[int, ...]]:

@@ -46,7 +46,7 @@ def call(id: str, **given: Any) -> Call:
     """Return a formula's arguments at sizes given by name, as `names(id)` lists them.
 
     Raises FormulaError for a name that the formula does not have, or a size that is no size. What
-    the formula itself has no meaning for it refuses when it is called.
+    the formula itself has no meaning for it refuses, here or when it is called.
     """
     z, make = _Resolved(id, given), recipe(id)
     new = _Arrays(z)
@@ -209,10 +209,11 @@ def _axes(id: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for argument in signature.arguments:
         if arguments.get(argument.name) is not None and not argument.shape.broadcasts:
             bind(argument.shape, arguments[argument.name].shape, bound)
+    options = inspect.signature(registry[id].function).parameters
     new = {
         axis for result in signature.returns for axis in result.shape.before + result.shape.after
     }
-    if not all(axis in bound or axis.isdigit() for axis in new):
+    if not all(axis in bound or axis in options or axis.isdigit() for axis in new):
         results = registry[id].function(**arguments)
         for argument, result in zip(
             signature.returns, results if isinstance(results, tuple) else [results], strict=False

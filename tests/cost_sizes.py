@@ -1,0 +1,291 @@
+"""Random sizes for every formula, small and huge, as vtnp.prices.sizes.call takes them.
+
+Every name of a formula is drawn by what it is called; where sizes have to fit each other, a rule
+of the formula draws them together. Names that are left out follow from the others.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from vtnp._neighbourhoods import NAMES
+from vtnp.prices.sizes import names
+from vtnp.timesformer import CLASS_TOKEN_RULES
+
+SMALL, HUGE = st.integers(1, 7), st.integers(1, 10**6)
+# What formulas take one by one: so many steps, not so large arrays.
+LOOPED = {
+    "u", "r", "layers", "p_t", "k_t", "k_h", "k_w", "p_h", "p_w", "iterations", "branches",
+    "length", "k",
+}  # fmt: skip
+DRAWN: dict[str, Any] = {
+    "batch": st.lists(st.integers(0, 3), max_size=2).map(tuple),
+    "dtype": st.sampled_from(["float16", "float32", "float64"]),
+    "time_layers": st.none() | st.integers(0, 2),
+    "layers": st.integers(0, 2),
+    "scale": st.none() | st.just(0.5),
+    "activation": st.sampled_from(["relu", "gelu", "gelu_tanh"]),
+    "approximate": st.sampled_from(["none", "tanh"]),
+    "first": st.sampled_from(["time", "space"]),
+    "layout": st.sampled_from(["interleaved", "halves"]),
+    "attend": st.sampled_from(NAMES),
+    "over": st.sampled_from(NAMES),
+    "mode": st.sampled_from(["conv", "max", "avg"]),
+    "offsets": st.sampled_from(["paper", "torchscale"]),
+    "pinv": st.sampled_from(["exact", "iterative"]),
+    "divisor": st.sampled_from(["segment", "tokens"]),
+    "candidates": st.sampled_from(["queries", "keys", "both"]),
+    **dict.fromkeys(
+        ["class_token", *(f"cls_in_{step}" for step in NAMES)], st.sampled_from(CLASS_TOKEN_RULES)
+    ),
+}
+Rule = Callable[[Any, dict[str, Any]], None]
+RULES: dict[str, Rule] = {}
+
+
+@st.composite
+def sizes(draw: Any, id: str) -> dict[str, Any]:
+    """Draw sizes and options of a formula, all of which fit each other."""
+    given = {}
+    for name, kind in names(id).items():
+        if name in DRAWN:
+            given[name] = draw(DRAWN[name])
+        elif kind is bool:
+            given[name] = draw(st.booleans())
+        elif kind is int:
+            given[name] = draw(SMALL if name in LOOPED else SMALL | HUGE)
+    for name in ("V_cls", "K_tilde", "beta", "start"):  # as K_cls, Q_tilde, gamma; the first
+        given.pop(name, None)
+    if id in RULES:
+        RULES[id](draw, given)
+    return given
+
+
+def rule(*ids: str) -> Callable[[Rule], Rule]:
+    """Register what makes the sizes of formulas fit each other."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(ids, function))
+        return function
+
+    return register
+
+
+def triple(draw: Any, low: int = 1, high: int = 3) -> tuple[int, int, int]:
+    return draw(st.tuples(*[st.integers(low, high)] * 3))
+
+
+@rule("patch-tokens")
+def patch_tokens(draw, given):
+    given["size"] = triple(draw)
+    for axis, part in zip("THW", given["size"], strict=True):
+        given[axis] *= part
+    given["order"] = draw(st.sampled_from(["thwc", "cthw"]))
+
+
+@rule("clip-tokens")
+def clip_tokens(draw, given):
+    given["T"] *= given["length"]
+
+
+@rule("instance-tokens")
+def instance_tokens(draw, given):
+    given["size"] = triple(draw)[:2]
+
+
+@rule("bilinear-sample", "sampled-sum", "deformable-attention")
+def sampled(draw, given):
+    given["padding"] = draw(st.sampled_from(["zeros", "border"]))
+    if "s" in given:
+        on_grid(draw, given)
+
+
+def on_grid(draw, given, unit=1):
+    """Places of a grid whose sides are multiples of a unit; their number follows."""
+    given["grid"] = tuple(unit * draw(SMALL | st.integers(1, 500)) for _ in range(2))
+    del given["s"]
+
+
+@rule("windows", "spatial-embedding", "spatio-temporal-embedding")
+def embedded(draw, given):
+    kernel = given.get("k_t", 1), given.get("k_h", 2), given.get("k_w", 3)
+    flat = "k_t" not in given and "k_h" in given
+    if "k_h" not in given:
+        given["size"] = kernel
+    for axis, k in zip("THW", kernel, strict=True):
+        given[axis] += k
+    given["stride"], given["padding"] = triple(draw), triple(draw, low=0)
+    if flat:
+        given["stride"], given["padding"] = given["stride"][1:], given["padding"][1:]
+
+
+@rule("tubelet-embedding")
+def tubelet_embedding(draw, given):
+    for axis, part in {"T": "p_t", "H": "p_h", "W": "p_w"}.items():
+        given[axis] += given[part]
+
+
+@rule("uniform-frame-sampling")
+def uniform_frame_sampling(draw, given):
+    given["T"] += given["k"]
+
+
+@rule("sinusoidal-positions", "sinusoidal-positions-2d", "sinusoidal-positions-3d")
+def sinusoidal(draw, given):
+    given["d"] = 48 * draw(SMALL)
+    if "t" in given:
+        given["split"] = draw(st.sampled_from(["thirds", "quarter"]))
+
+
+@rule("relative-attention", "sequence-convolution", "nystrom-self-attention")
+def odd(draw, given):
+    letter = "r" if "r" in given else "k"
+    given[letter] = 2 * given[letter] - 1
+    if "landmarks" in given:
+        landmarks(draw, given)
+
+
+@rule("local-attention", "global-attention", "attention-step", "class-attention")
+@rule("local-global-layer")
+def halved(draw, given):
+    given["t"] *= 2
+    on_grid(draw, given, unit=2)
+
+
+@rule("width-attention", "height-attention", "axial-layer")
+def by_rows(draw, given):
+    on_grid(draw, given)
+
+
+@rule("divided-layer", "factorised-self-attention-layer")
+def ordered(draw, given):
+    given["order"] = draw(st.sampled_from(["time-space", "space-time"]))
+
+
+@rule("factorised-dot-product-attention", "factorised-dot-product-layer")
+def shared_out(draw, given):
+    given["heads"] *= 2
+
+
+@rule("trajectory-attention")
+def trajectory_attention(draw, given):
+    given["W_v"] = given["value_projection"]
+    if not given["value_projection"]:
+        del given["d_v"]
+
+
+@rule("orthogonal-prototypes")
+def orthogonal_prototypes(draw, given):
+    given["n"] += given["r"]
+
+
+@rule("trajectory-prototypes")
+def trajectory_prototypes(draw, given):
+    given["s"] += given["r"]
+
+
+@rule("prototype-trajectory-tokens")
+def prototype_trajectory_tokens(draw, given):
+    given["g"] = draw(st.sampled_from([1, given["t"]]))
+
+
+@rule("trajectory-self-attention", "trajectory-layer")
+def through_prototypes(draw, given):
+    given["prototypes"] = draw(st.none() | st.integers(1, 5))
+    given["s"] += 5
+
+
+@rule("deformable-self-attention", "deformable-layer")
+def of_clips(draw, given):
+    given["clips"] = draw(SMALL)
+    given["t"] = given["clips"] * given.pop("u")
+    sampled(draw, given)
+
+
+@rule("pooled-grid")
+def pooled_grid(draw, given):
+    window(draw, given)
+
+
+def window(draw, given):
+    given |= {"size": triple(draw), "stride": triple(draw)}
+    given["grid"] = tuple(k + draw(SMALL | st.integers(1, 300)) for k in given["size"])
+
+
+@rule("pool", "pooled-tokens", "pooled-projection")
+def pooled(draw, given):
+    window(draw, given)
+    size = given.pop("size")
+    given |= dict(zip(("k_t", "k_h", "k_w"), size, strict=True))
+    given["kernel"] = given["mode"] == "conv"
+    if not given["kernel"]:
+        given["size"] = size
+    if "T" in given:
+        given |= dict(zip("THW", given.pop("grid"), strict=True))
+        given["padding"] = draw(st.none() | st.tuples(*(st.integers(0, k - 1) for k in size)))
+        return
+    given.pop("n")
+    given.pop("m", None)
+    if given["kernel"] and draw(st.booleans()):  # nothing is pooled
+        given |= {"kernel": False, "size": None, "stride": (1, 1, 1)}
+
+
+@rule("pooled-skip")
+def pooled_skip(draw, given):
+    window(draw, given)
+    del given["size"], given["n"]
+
+
+@rule("multi-head-pooling-attention", "multiscale-block")
+def pooling(draw, given):
+    window(draw, given)
+    del given["size"], given["stride"], given["n"]
+    meant = "kernel" if given["mode"] == "conv" else "size"
+    for of in ("q", "kv"):
+        pools = draw(st.booleans())
+        skips = of == "q" and "d_out" in given  # beside it, a skip that its windows have to fit
+        given[f"stride_{of}"] = triple(draw, high=2 if skips else 3) if pools else (1, 1, 1)
+        given |= {f"kernel_{of}": None, f"size_{of}": None}
+        if pools:
+            given[f"{meant}_{of}"] = (3, 3, 3) if skips else triple(draw)
+    if "d_out" in given and draw(st.booleans()):
+        given["d_out"] = given["d"]
+
+
+@rule("adaptive-strides")
+def adaptive_strides(draw, given):
+    given |= {"stride_kv": triple(draw), "strides_q": (triple(draw), triple(draw))}
+
+
+@rule("softmax-blocks", "segment-means")
+def blocks(draw, given):
+    given["n"] += given["l"]
+
+
+@rule("nystrom-attention")
+def landmarks(draw, given):
+    if not given.get("Q_tilde"):
+        given["landmarks"] = draw(SMALL | HUGE)
+        given["n"] += given["landmarks"]
+    given["start"] = draw(st.sampled_from(["paper", "exact", "original"]))
+
+
+@rule("iterative-pinv")
+def iterative_pinv(draw, given):
+    given["start"] = draw(st.sampled_from(["paper", "exact", "original"]))
+
+
+@rule("head-offsets", "dilated-segments", "scatter-back", "kept-places", "dilated-branch")
+def branch(draw, given):
+    if "segment" in given:
+        given["segment"] += given["dilation"]
+    given.pop("segments", None)
+    given.pop("kept", None)
+
+
+@rule("dilated-attention")
+def branches(draw, given):
+    pairs = draw(st.lists(st.tuples(SMALL | HUGE, SMALL | HUGE), min_size=1, max_size=3))
+    given["segments"] = tuple(r + more for r, more in pairs)
+    given["dilations"] = tuple(r for r, _ in pairs)
