@@ -1,47 +1,16 @@
-"""The one comparison of the suite: shape, dtype, then value, relative to the largest entry."""
+"""The comparison of the claims, which here keeps in mind how large the differences were."""
 
 from typing import Any
 
-import numpy as np
+from vtnp.claims import compare
+from vtnp.claims.compare import difference, largest
+
+__all__ = ["assert_close", "difference", "differences", "largest"]
 
 # What assert_close has seen within one test; the run's summary tells it for tests against peers.
 differences: list[float] = []
 
 
-def largest(x: Any) -> float:
-    """Return the largest magnitude of an array; 0 for an empty one."""
-    x = np.asarray(x)
-    return float(np.max(np.abs(x))) if x.size else 0.0
-
-
-def difference(actual: Any, expected: Any) -> float:
-    """Return max|a - b| / max(1, max|b|); infinite where NaNs or infinities do not match."""
-    a, b = np.asarray(actual), np.asarray(expected)
-    if a.shape != b.shape:
-        return np.inf
-    if b.dtype.kind != "f":
-        return 0.0 if np.array_equal(a, b) else np.inf
-    finite = np.isfinite(b)
-    same = np.array_equal(a[~finite], b[~finite], equal_nan=True)
-    if not same or not np.all(np.isfinite(a[finite])):
-        return np.inf
-    return largest(a[finite] - b[finite]) / max(1.0, largest(b[finite]))
-
-
 def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str = "") -> None:
-    """Assert equal shapes, and values equal within a fraction of the largest entry.
-
-    Tuples are compared part by part.
-    """
-    if isinstance(expected, tuple):
-        assert isinstance(actual, tuple), f"{what}: {type(actual).__name__} where a tuple is meant"
-        assert len(actual) == len(expected), f"{what}: {len(actual)} results, not {len(expected)}"
-        for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
-            assert_close(a, b, within=within, what=f"{what} result {i}")
-        return
-    assert np.shape(actual) == np.shape(expected), (
-        f"{what}: shape {np.shape(actual)}, not {np.shape(expected)}"
-    )
-    off = difference(actual, expected)
-    differences.append(off)
-    assert off <= within, f"{what}: relative difference {off:.3g} exceeds {within:.3g}"
+    """Assert that arrays, or tuples of them, are close, and note the largest difference."""
+    differences.append(compare.assert_close(actual, expected, within=within, what=what))

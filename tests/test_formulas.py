@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vtnp
-from tests.cases import Case, cases, make
 from tests.compare import assert_close, difference, largest
+from tests.strategies import BATCHES, cases
 from tests.trees import floats, leaves, mapped, replaced
 from vtnp._spec import registry
 from vtnp._xp import namespace
+from vtnp.claims.cases import Case, make
 
 IDS = list(registry)
-BATCHES = ((), (2,), (3, 1))
 
 
 def oracle(id: str):

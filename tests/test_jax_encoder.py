@@ -5,11 +5,11 @@ import pytest
 from autograd import value_and_grad
 
 import vtnp
-from tests.cases import make
 from tests.compare import assert_close
 from tests.peers import installed, needs
 from tests.trees import leaves, mapped, replaced
 from vtnp._spec import registry
+from vtnp.claims.cases import make
 
 jax = installed("jax")
 pytestmark = needs(jax, "vtnp[jax]")

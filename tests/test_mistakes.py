@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import vtnp
-from tests.cases import make
-from tests.claims import claims
 from tests.compare import difference
-from tests.test_formulas import BATCHES, oracle, outputs
+from tests.strategies import BATCHES
+from tests.test_formulas import oracle, outputs
+from vtnp.claims import claims
+from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
 
 SEEDS = range(12)
@@ -24,12 +25,12 @@ def rejected_by_oracle(id, wrong) -> bool:
     return False
 
 
-def rejected_by_law(id, wrong, test) -> bool:
+def rejected_by_law(claim, wrong) -> bool:
     for seed in SEEDS:
-        case = make(id, seed, BATCHES[seed % len(BATCHES)])
+        case = make(claim.id, seed, BATCHES[seed % len(BATCHES)])
         try:
             with np.errstate(all="ignore"):
-                test.hypothesis.inner_test(replace(case, function=wrong))
+                claim.check(replace(case, function=wrong))
         except (AssertionError, ValueError):
             return True
     return False
@@ -41,8 +42,8 @@ def test_mistake_is_rejected(id, name, record_property):
     by = ["oracle"] if rejected_by_oracle(id, wrong) else []
     by += [
         claim.name
-        for claim in claims()
-        if claim.id == id and claim.kind == "law" and rejected_by_law(id, wrong, claim.test)
+        for claim in claims.values()
+        if claim.id == id and claim.kind == "law" and rejected_by_law(claim, wrong)
     ]
     record_property("rejected_by", ", ".join(by))
     assert by, f"nothing rejects {name!r} of {id!r}: it may be no mistake at all"

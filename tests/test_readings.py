@@ -5,10 +5,10 @@ import pytest
 from autograd import make_vjp
 
 from tests import readings
-from tests.cases import make
 from tests.compare import assert_close
 from tests.test_formulas import DIFFERENTIABLE_IDS, IDS, outputs, paired
 from tests.trees import floats, mapped, replaced
+from vtnp.claims.cases import make
 
 OTHERS = [name for name in readings.NAMES if name != "numpy"]
 # What a library cannot do, and says so: formula -> library -> a word of its error.

@@ -1,4 +1,4 @@
-"""Pages = functions = tests = mistakes, and the checker itself finds every kind of drift."""
+"""Pages = functions = claims = mistakes, and the checker itself finds every kind of drift."""
 
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from functools import wraps
 
 import pytest
 
-from tests.claims import Claim
 from tests.traceability import Project, complaints, project
 from vtnp._shapes import parse
 from vtnp._spec import Signature
@@ -14,7 +13,7 @@ from vtnp._spec import Signature
 PAGE, ID = "encoder/attention-weights.md", "attention-weights"
 
 
-def test_pages_functions_and_tests_agree():
+def test_pages_functions_and_claims_agree():
     found = list(complaints(project()))
     assert not found, "\n".join(found)
 
@@ -67,16 +66,16 @@ def other_result(project: Project) -> None:
     project.entries[ID] = entry._replace(signature=Signature(entry.signature.arguments, returns))
 
 
-def law_without_test(project: Project) -> None:
-    project.claims = [c for c in project.claims if (c.id, c.name) != (ID, "permute-keys")]
+def law_without_check(project: Project) -> None:
+    project.claims.discard(("law", ID, "permute-keys"))
 
 
-def mark_without_law(project: Project) -> None:
-    project.claims.append(Claim("law", ID, "made-up", no_page))
+def check_without_law(project: Project) -> None:
+    project.claims.add(("law", ID, "made-up"))
 
 
-def mark_without_formula(project: Project) -> None:
-    project.claims.append(Claim("law", "made-up", "permute-keys", no_page))
+def check_without_formula(project: Project) -> None:
+    project.claims.add(("law", "made-up", "permute-keys"))
 
 
 def other_uses(project: Project) -> None:
@@ -102,12 +101,14 @@ FAULTS: dict[Callable[[Project], None], str] = {
     other_docstring: "no line of the docstring is",
     other_shape: "[args] says",
     other_result: "[returns] says",
-    law_without_test: "law 'permute-keys' has no test: mark one with",
-    mark_without_law: f"marked law({ID!r}, 'made-up'): add it to",
-    mark_without_formula: "no such formula",
+    law_without_check: (
+        "law 'permute-keys' has no check: write one in vtnp/claims/encoder.py under @law"
+    ),
+    check_without_law: f"vtnp/claims/encoder.py has @law({ID!r}, 'made-up'): add it to",
+    check_without_formula: "the law 'permute-keys' is registered for 'made-up': no such formula",
     other_uses: "uses is [], vtnp.encoder.attention_weights calls ['softmax']",
     mistake_not_written: "mistake 'no-scale' is not written out",
-    mistake_on_no_page: "vtnp/mistakes has 'made-up'",
+    mistake_on_no_page: "vtnp/mistakes/encoder.py has 'made-up'",
     not_public: "is not public: add it to vtnp.__all__",
 }
 

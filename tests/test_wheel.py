@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import vtnp
+from vtnp.claims import claims
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,15 +64,18 @@ def test_installed_wheel_has_its_pages(wheel, tmp_path):
     told = json.loads(
         run(
             *(python, "-I", "-c"),
-            "import json, sys, numpy, vtnp, vtnp._pages\n"
+            "import json, sys, numpy, vtnp, vtnp._pages, vtnp.claims\n"
             "y = vtnp.softmax(numpy.asarray([0.0, 0.0]))\n"
             "print(json.dumps([{f.id: f.page for f in vtnp.formulas()}, y.tolist(), sys.path,\n"
+            "    len(vtnp.claims.claims), sorted({'hypothesis', 'pytest'} & set(sys.modules)),\n"
             "    [m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'vtnp']]))",
             cwd=tmp_path,
         )
     )
-    pages, y, path, files = told
+    pages, y, path, checks, test_tools, files = told
     assert pages == {formula.id: formula.page for formula in vtnp.formulas()}
     assert y == [0.5, 0.5]
+    assert checks == len(claims)
+    assert not test_tools
     assert str(ROOT) not in path
     assert all(Path(file).is_relative_to(environment) for file in files), files

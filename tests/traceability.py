@@ -1,4 +1,4 @@
-"""Holds pages, functions, tests and mistakes to each other; says what to do where they differ."""
+"""Holds pages, functions, claims and mistakes to each other; says what to do where they differ."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -8,9 +8,9 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import vtnp
-from tests.claims import Claim, claims
 from vtnp._pages import front_matter, pages_folder
 from vtnp._spec import Entry, registry
+from vtnp.claims import claims
 from vtnp.mistakes import mistakes
 
 
@@ -20,7 +20,7 @@ class Project:
 
     pages: dict[str, str]
     entries: dict[str, Entry]
-    claims: list[Claim]
+    claims: set[tuple[str, str, str]]
     mistakes: set[tuple[str, str]]
     public: set[str]
 
@@ -34,7 +34,7 @@ def project() -> Project:
             for path in sorted(folder.glob("*/*.md"))
         },
         entries=dict(registry),
-        claims=list(claims()),
+        claims=set(claims),
         mistakes=set(mistakes),
         public=set(vtnp.__all__),
     )
@@ -52,11 +52,11 @@ def complaints(project: Project) -> Iterator[str]:
     for path in wanted.keys() & project.pages.keys():
         front = front_matter(project.pages[path])
         yield from of_function(wanted[path], front, f"spec/{path}", project)
-        yield from of_tests(wanted[path].id, front, f"spec/{path}", project)
+        yield from of_claims(wanted[path], front, f"spec/{path}", project)
     known = set(project.entries)
-    for claim in project.claims:
-        if claim.id not in known:
-            yield f"a test is marked {claim.kind}({claim.id!r}, {claim.name!r}): no such formula"
+    for kind, id, name in project.claims:
+        if id not in known:
+            yield f"the {kind} {name!r} is registered for {id!r}: no such formula"
     for id, name in project.mistakes:
         if id not in known:
             yield f"the mistake {name!r} is registered for {id!r}: no such formula"
@@ -89,19 +89,26 @@ def of_function(
         yield f"{path}: uses is {sorted(front['uses'])}, {code} calls {sorted(used)}: change one"
 
 
-def of_tests(id: str, front: Mapping[str, Any], path: str, project: Project) -> Iterator[str]:
-    """Hold a page to the marks of the tests and to the mistakes written out."""
+def of_claims(entry: Entry, front: Mapping[str, Any], path: str, project: Project) -> Iterator[str]:
+    """Hold a page to the claims and to the mistakes written out."""
+    id, file = entry.id, f"{entry.module}.py"
     for kind, key in (("law", "laws"), ("special", "special")):
-        marked = {c.name for c in project.claims if c.kind == kind and c.id == id}
-        for name in set(front[key]) - marked:
-            yield f"{path}: {kind} {name!r} has no test: mark one with @{kind}({id!r}, {name!r})"
-        for name in marked - set(front[key]):
-            yield f"a test is marked {kind}({id!r}, {name!r}): add it to {path}, or unmark the test"
+        checked = {c[2] for c in project.claims if c[:2] == (kind, id)}
+        for name in set(front[key]) - checked:
+            yield (
+                f"{path}: {kind} {name!r} has no check: "
+                f"write one in vtnp/claims/{file} under @{kind}({id!r}, {name!r})"
+            )
+        for name in checked - set(front[key]):
+            yield (
+                f"vtnp/claims/{file} has @{kind}({id!r}, {name!r}): "
+                f"add it to {path}, or remove the check"
+            )
     written = {name for formula, name in project.mistakes if formula == id}
     for name in set(front["mistakes"]) - written:
-        yield f"{path}: mistake {name!r} is not written out: add it to vtnp/mistakes"
+        yield f"{path}: mistake {name!r} is not written out: add it to vtnp/mistakes/{file}"
     for name in written - set(front["mistakes"]):
-        yield f"vtnp/mistakes has {name!r} for {id!r}: add it to {path}"
+        yield f"vtnp/mistakes/{file} has {name!r} for {id!r}: add it to {path}"
 
 
 def _located(code: str) -> tuple[Any, str]:

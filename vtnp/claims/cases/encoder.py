@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from tests.cases import Draw, builds
+from vtnp.claims.cases._draw import Draw, builds
 
 
 def norm(draw: Draw) -> dict[str, Any]:
     return {"gamma": draw.array("d"), "beta": draw.array("d")}
 
 
-def projections(draw: Draw, bias: bool | None = None) -> dict[str, Any]:
+def projections(draw: Draw, *, bias: bool | None = None) -> dict[str, Any]:
     """Draw the weights of multi-head attention, with biases or without."""
     weights = {
         "W_q": draw.array("heads d d_h"),
@@ -27,7 +27,7 @@ def projections(draw: Draw, bias: bool | None = None) -> dict[str, Any]:
     return weights
 
 
-def network(draw: Draw, bias: bool | None = None) -> dict[str, Any]:
+def network(draw: Draw, *, bias: bool | None = None) -> dict[str, Any]:
     """Draw the weights of a feed-forward network, with biases or without."""
     weights = {"W_1": draw.array("d d_f"), "W_2": draw.array("d_f d")}
     if draw.chance() if bias is None else bias:
@@ -59,7 +59,7 @@ def head_merge(draw: Draw) -> dict[str, Any]:
 
 @builds("attention-weights")
 def attention_weights(draw: Draw) -> dict[str, Any]:
-    args = {"Q": draw.array("*b n d_k"), "K": draw.array("*b m d_k")}
+    args: dict[str, Any] = {"Q": draw.array("*b n d_k"), "K": draw.array("*b m d_k")}
     if draw.chance():
         args["mask"] = draw.mask("n m") if draw.chance() else draw.mask("*b n m")
     if draw.chance():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import Draw, builds
+from vtnp.claims.cases._draw import Draw, builds
 
 
 def branch(draw: Draw) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import network, norm
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import network, norm
 
 GRIDS = ((2, 3), (3, 2), (1, 4))
 _MARGIN = 0.01

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import network, norm, projections
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import network, norm, projections
 
 ON_GRID = ("local", "global", "width", "height")
 EVEN = ((2, 4, 6), (2, 2, 4), (4, 2, 2))

@@ -6,9 +6,9 @@ prototypes, and candidates, how many a set is chosen from.
 
 from typing import Any
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import network, norm, projections
-from tests.trees import mapped
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import network, norm, projections
+from vtnp.trees import mapped
 
 
 @builds("trajectory-attention")

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import Draw, builds
+from vtnp.claims.cases._draw import Draw, builds
 
 
-def shuffled(draw: Draw, *sizes: int) -> tuple[int, ...]:
+def shuffled(draw: Draw, *sizes: int) -> tuple[Any, ...]:
     """Return the sizes in random order, as Python's whole numbers."""
     return tuple(int(size) for size in draw.rng.permutation(sizes))
 

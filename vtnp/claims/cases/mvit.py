@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import network, norm
-from tests.cases.tokens import shuffled
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import network, norm
+from vtnp.claims.cases.tokens import shuffled
 from vtnp.encoder import head_projection, layer_norm
 from vtnp.mvit import pooled_grid
 from vtnp.tokens import windows
@@ -88,7 +88,7 @@ def pooling(draw: Draw, width: str) -> dict[str, Any]:
     made = args["grid"]
     if draw.rng.random() < 0.9:
         args |= window(draw, width)
-        size = tuple(draw.sizes[axis] for axis in ("k_t", "k_h", "k_w"))
+        size: Any = tuple(draw.sizes[axis] for axis in ("k_t", "k_h", "k_w"))
         made = pooled_grid(args["grid"], size=size, stride=args["stride"])
     set_sizes(draw, "n m", tuple(args["cls"] + math.prod(each) for each in (args["grid"], made)))
     if draw.chance():
@@ -149,7 +149,7 @@ def attention_of(draw: Draw, *, skip: bool) -> tuple[dict[str, Any], dict[str, A
     for letters, pools in (("q", shrinks), ("kv", reads)):
         if not pools:
             continue
-        size = (3, 3, 3) if letters == "q" and skip else shuffled(draw, 1, 2, 3)
+        size: tuple[Any, ...] = (3, 3, 3) if letters == "q" and skip else shuffled(draw, 1, 2, 3)
         made[letters] = pooled_grid(grid, size=size, stride=args[f"stride_{letters}"])
         if mode != "conv":
             args[f"size_{letters}"] = size
@@ -190,7 +190,8 @@ def multi_head_pooling_attention(draw: Draw) -> dict[str, Any]:
 
 @builds("pooled-skip")
 def pooled_skip(draw: Draw) -> dict[str, Any]:
-    args = {"grid": grid_of(draw), "stride": shuffled(draw, 1, 2, 3), "cls": draw.chance()}
+    args: dict[str, Any] = {"grid": grid_of(draw)}
+    args |= {"stride": shuffled(draw, 1, 2, 3), "cls": draw.chance()}
     draw.sizes["n"] = args["cls"] + math.prod(args["grid"])
     return {"x": distinct(draw, draw.shape("*b n d")), **args}
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.cases import Draw, builds
+from vtnp.claims.cases._draw import Draw, builds
 
 
 def width(draw: Draw, unit: int) -> int:

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import projections
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import projections
 from vtnp.encoder import attention_weights, head_projection
 from vtnp.nystromformer import segment_means
 
 # A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix:
-# the comparisons to 1e-12 are made where that is small. test_nystromformer.py has the others.
+# the comparisons to 1e-12 are made where that is small; tests/test_nystromformer.py has the others.
 WELL_CONDITIONED = 30.0
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.cases import Draw, builds
-from tests.cases.encoder import layer, network, norm, projections
-from tests.trees import mapped
+from vtnp.claims.cases._draw import Draw, builds
+from vtnp.claims.cases.encoder import layer, network, norm, projections
+from vtnp.trees import mapped
 
 
 def tokens(draw: Draw, text: str) -> Any:

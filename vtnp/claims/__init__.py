@@ -1,0 +1,40 @@
+"""Laws and special cases of all pages, as checks that any implementation can be put to.
+
+A claim takes one case, a formula's function with arguments drawn for it. It evaluates `case()` and,
+with an argument changed, `case(K=other)`, and asserts what has to hold between the results. With
+`replace(case, function=other)` the same claim is put to another implementation.
+"""
+
+from vtnp.claims import (
+    deformable,
+    encoder,
+    longnet,
+    motionformer,
+    mvit,
+    nystromformer,
+    positions,
+    timesformer,
+    tokens,
+    vivit,
+)
+from vtnp.claims._registry import Claim, claims, law, special
+
+if not __debug__:
+    raise ImportError("the claims are assert statements, which python -O leaves out")
+
+__all__ = [
+    "Claim",
+    "claims",
+    "deformable",
+    "encoder",
+    "law",
+    "longnet",
+    "motionformer",
+    "mvit",
+    "nystromformer",
+    "positions",
+    "special",
+    "timesformer",
+    "tokens",
+    "vivit",
+]

@@ -1,0 +1,51 @@
+"""A formula with arguments drawn for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from vtnp._spec import registry
+from vtnp.claims.cases._draw import Builder, Draw, Sizing, builders
+
+
+@dataclass(frozen=True)
+class Case:
+    """One formula, or another implementation of it, with arguments drawn for it."""
+
+    id: str
+    args: dict[str, Any]
+    rng: np.random.Generator
+    function: Callable[..., Any]
+
+    def __call__(self, **changed: Any) -> Any:
+        """Evaluate, with some arguments changed."""
+        return self.function(**{**self.args, **changed})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.args[name]
+
+    def with_args(self, **changed: Any) -> Self:
+        return replace(self, args={**self.args, **changed})
+
+
+def _from_signature(id: str) -> Builder:
+    arguments = registry[id].signature.arguments
+
+    def build(draw: Draw) -> dict[str, Any]:
+        return {
+            argument.name: draw.mask(argument.shape.text)
+            if argument.kind == "bool"
+            else draw.array(argument.shape.text)
+            for argument in arguments
+        }
+
+    return build
+
+
+def make(id: str, seed: int, batch: tuple[int, ...] = (), *, sizing: Sizing = "distinct") -> Case:
+    """Build one case of a formula."""
+    draw = Draw(np.random.default_rng(seed), batch, sizing=sizing)
+    args = builders.get(id, _from_signature(id))(draw)
+    return Case(id, args, draw.rng, registry[id].function)

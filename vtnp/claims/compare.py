@@ -1,0 +1,61 @@
+"""What claims assert: that arrays are close, or that arguments are refused."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from vtnp._errors import FormulaError
+
+
+def largest(x: Any) -> float:
+    """Return the largest magnitude of an array; 0 for an empty one."""
+    x = np.asarray(x)
+    return float(np.max(np.abs(x))) if x.size else 0.0
+
+
+def difference(actual: Any, expected: Any) -> float:
+    """Return max|a - b| / max(1, max|b|); infinite where NaNs or infinities do not match."""
+    a, b = np.asarray(actual), np.asarray(expected)
+    if a.shape != b.shape:
+        return np.inf
+    if b.dtype.kind != "f":
+        return 0.0 if np.array_equal(a, b) else np.inf
+    finite = np.isfinite(b)
+    same = np.array_equal(a[~finite], b[~finite], equal_nan=True)
+    if not same or not np.all(np.isfinite(a[finite])):
+        return np.inf
+    return largest(a[finite] - b[finite]) / max(1.0, largest(b[finite]))
+
+
+def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str = "") -> float:
+    """Assert equal shapes, and values equal within a fraction of the largest entry.
+
+    Tuples are compared part by part. Returns the largest difference.
+    """
+    if isinstance(expected, tuple):
+        assert isinstance(actual, tuple), f"{what}: {type(actual).__name__} where a tuple is meant"
+        assert len(actual) == len(expected), f"{what}: {len(actual)} results, not {len(expected)}"
+        parts = enumerate(zip(actual, expected, strict=True))
+        return max(
+            assert_close(a, b, within=within, what=f"{what} result {i}") for i, (a, b) in parts
+        )
+    assert np.shape(actual) == np.shape(expected), (
+        f"{what}: shape {np.shape(actual)}, not {np.shape(expected)}"
+    )
+    off = difference(actual, expected)
+    assert off <= within, f"{what}: relative difference {off:.3g} exceeds {within:.3g}"
+    return off
+
+
+@contextmanager
+def refused(pattern: str) -> Iterator[None]:
+    """Assert that a FormulaError is raised whose message has this pattern."""
+    try:
+        yield
+    except FormulaError as error:
+        assert re.search(pattern, str(error)), f"{error} is no {pattern}"
+    else:
+        raise AssertionError(f"accepted, where an error was due: {pattern}")

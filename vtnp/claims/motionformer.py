@@ -1,0 +1,732 @@
+"""Laws and special cases of spec/motionformer/."""
+
+import math
+from itertools import combinations, pairwise
+
+import numpy as np
+from autograd import grad
+
+import vtnp
+from vtnp._xp import namespace
+from vtnp.claims._registry import law, special
+from vtnp.claims.compare import assert_close
+
+
+def assert_between(y, values, axis):
+    """Assert that y lies between the smallest and the largest of values along an axis."""
+    slack = 1e-12 * max(1.0, np.max(np.abs(values)))
+    assert np.all(y >= np.min(values, axis=axis, keepdims=True) - slack)
+    assert np.all(y <= np.max(values, axis=axis, keepdims=True) + slack)
+
+
+def assert_within_frames(Y, V):
+    """Assert that what a token reads of each frame lies between the values of that frame."""
+    for u in range(Y.shape[-2]):
+        assert_between(Y[..., u, :], V[..., u, :, :][..., None, :, :], -2)
+
+
+def shuffled(x, orders):
+    """Reorder the places of each frame, x: `*b t s ...` with t at axis -3 of its tokens."""
+    return np.stack([x[..., i, order, :] for i, order in enumerate(orders)], axis=-3)
+
+
+def orders_of(case, t, s):
+    return [case.rng.permutation(s) for _ in range(t)]
+
+
+def permuted_tokens(Y, frames, orders):
+    """Reorder trajectory tokens as their patches: own places and frames, and frames looked at."""
+    Y = np.stack([Y[..., i, order, :, :] for i, order in enumerate(orders)], axis=-4)
+    return Y[..., frames, :, :, :][..., frames, :]
+
+
+# --- Trajectory tokens ----------------------------------------------------------------------------
+
+
+@law("trajectory-tokens", "in-the-hull-of-a-frame")
+def tokens_in_the_hull_of_a_frame(case):
+    assert_within_frames(case(), case["V"])
+
+
+@law("trajectory-tokens", "permute-places")
+def tokens_permute_places(case):
+    """What is looked at in a frame has no order."""
+    orders = orders_of(case, *case["K"].shape[-3:-1])
+    assert_close(case(K=shuffled(case["K"], orders), V=shuffled(case["V"], orders)), case())
+
+
+@law("trajectory-tokens", "permute-tokens")
+def tokens_permute_tokens(case):
+    t, s = case["Q"].shape[-3:-1]
+    frames, orders = case.rng.permutation(t), orders_of(case, t, s)
+    moved = {x: shuffled(case[x], orders)[..., frames, :, :] for x in "QKV"}
+    assert_close(case(**moved), permuted_tokens(case(), frames, orders))
+
+
+@law("trajectory-tokens", "shift-keys-of-a-frame")
+def tokens_shift_keys_of_a_frame(case):
+    *_, t, _, d = case["K"].shape
+    assert_close(case(K=case["K"] + case.rng.standard_normal((t, 1, d))), case())
+
+
+@law("trajectory-tokens", "shift-values")
+def tokens_shift_values(case):
+    *_, t, _, d_v = case["V"].shape
+    shift = case.rng.standard_normal((t, 1, d_v))
+    assert_close(case(V=case["V"] + shift), case() + shift[..., 0, :])
+
+
+@law("trajectory-tokens", "replication")
+def tokens_replication(case):
+    twice = {x: np.concatenate([case[x], case[x]], axis=-2) for x in "QKV"}
+    Y = case()
+    assert_close(case(**twice), np.concatenate([Y, Y], axis=-3))
+
+
+@law("trajectory-tokens", "mixes-to-joint-attention")
+def tokens_mix_to_joint_attention(case):
+    """Joint attention weighs the same tokens by the frames' shares of its softmax."""
+    Q, K, V = case["Q"], case["K"], case["V"]
+    *batch, t, s, d = Q.shape
+    scores = Q.reshape(*batch, 1, t * s, d) @ np.swapaxes(K, -1, -2) / math.sqrt(d)
+    shares = np.exp(scores - scores.max(axis=(-3, -1), keepdims=True)).sum(axis=-1)
+    shares = np.moveaxis(shares / shares.sum(axis=-2, keepdims=True), -2, -1)
+    shares = shares.reshape(*batch, t, s, t, 1)
+    assert_close((shares * case()).sum(axis=-2), vtnp.joint_attention(Q, K, V))
+
+
+@special("trajectory-tokens", "single-place")
+def tokens_of_a_single_place(case):
+    Q, K, V = (case[x][..., :1, :] for x in "QKV")
+    Y = case(Q=Q, K=K, V=V)
+    assert_close(Y, np.broadcast_to(np.moveaxis(V, -3, -2)[..., None, :, :], Y.shape), within=0)
+
+
+@special("trajectory-tokens", "own-frame")
+def tokens_of_the_own_frame(case):
+    Y = case()
+    own = np.stack([Y[..., i, :, i, :] for i in range(Y.shape[-2])], axis=-3)
+    assert_close(own, vtnp.space_attention(case["Q"], case["K"], case["V"]))
+
+
+@special("trajectory-tokens", "zero-queries")
+def tokens_of_zero_queries(case):
+    Y = case(Q=0 * case["Q"])
+    assert_close(Y, np.broadcast_to(case["V"].mean(axis=-2)[..., None, None, :, :], Y.shape))
+
+
+@special("trajectory-tokens", "huge-logits")
+def tokens_of_huge_logits(case):
+    assert_within_frames(case(Q=1e4 * case["Q"]), case["V"])
+
+
+# --- Trajectory attention -------------------------------------------------------------------------
+
+
+def values_of(case):
+    Y = case["Y_tilde"]
+    if not case["value_projection"]:
+        return Y
+    return Y @ case["W_v"] + case.args.get("b_v", 0.0)
+
+
+@law("trajectory-attention", "in-the-hull-of-the-values")
+def attention_in_the_hull_of_the_values(case):
+    assert_between(case()[..., None, :], values_of(case), -2)
+
+
+@law("trajectory-attention", "constant-trajectory")
+def attention_of_a_constant_trajectory(case):
+    Y = case["Y_tilde"]
+    constant = case.with_args(Y_tilde=np.broadcast_to(Y[..., :1, :], Y.shape))
+    assert_close(constant(), values_of(constant)[..., 0, :])
+
+
+@law("trajectory-attention", "permute-tokens")
+def attention_permute_tokens(case):
+    Y = case["Y_tilde"]
+    *_, t, s, _, _ = Y.shape
+    frames, orders = case.rng.permutation(t), orders_of(case, t, s)
+    expected = shuffled(case(), orders)[..., frames, :, :]
+    assert_close(case(Y_tilde=permuted_tokens(Y, frames, orders)), expected)
+
+
+@law("trajectory-attention", "own-trajectory-only")
+def attention_reads_its_own_trajectory_only(case):
+    Y = case["Y_tilde"].copy()
+    Y[..., 0, 0, :, :] += 1.0
+    changed = np.abs(case(Y_tilde=Y) - case()).max(axis=-1) > 0
+    assert not np.any(changed[..., 1:, :])
+    assert not np.any(changed[..., 1:])
+
+
+@law("trajectory-attention", "key-bias-is-invisible")
+def attention_key_bias(case):
+    b_k = case.rng.standard_normal(case["W_k"].shape[-1])
+    assert_close(case(b_k=b_k), case(b_k=None))
+
+
+@law("trajectory-attention", "query-key-gauge")
+def attention_query_key_gauge(case):
+    A = case.rng.standard_normal(2 * case["W_k"].shape[-1:]) + 3 * np.eye(case["W_k"].shape[-1])
+    plain = {"b_q": None, "b_k": None}
+    turned = case(W_q=case["W_q"] @ A, W_k=case["W_k"] @ np.linalg.inv(A).T, **plain)
+    assert_close(turned, case(**plain), within=1e-14 * np.linalg.cond(A) ** 2 + 1e-12)
+
+
+@special("trajectory-attention", "single-frame")
+def attention_of_a_single_frame(case):
+    one = case.with_args(Y_tilde=case["Y_tilde"][..., :1, :, :1, :])
+    assert_close(one(), values_of(one)[..., 0, :])
+
+
+@special("trajectory-attention", "zero-query-or-key")
+def attention_of_zero_queries_or_keys(case):
+    mean = values_of(case).mean(axis=-2)
+    assert_close(case(W_q=0 * case["W_q"], b_q=None), mean)
+    assert_close(case(W_k=0 * case["W_k"]), mean)
+
+
+@special("trajectory-attention", "unprojected-values")
+def attention_of_unprojected_values(case):
+    """The same as projecting by the identity; W_v is not looked at."""
+    Y, eye = case["Y_tilde"], np.eye(case["W_q"].shape[0])
+    one_way = case(W_v=eye, b_v=None, value_projection=True)
+    nothing = case(W_v=None, b_v=None, value_projection=False)
+    assert_close(nothing, one_way)
+    assert_close(case(W_v=eye + math.nan, b_v=None, value_projection=False), nothing, within=0)
+    assert_between(nothing[..., None, :], Y, -2)
+
+
+@special("trajectory-attention", "huge-logits")
+def attention_of_huge_logits(case):
+    assert_between(case(W_q=1e4 * case["W_q"])[..., None, :], values_of(case), -2)
+
+
+# --- Prototype attention --------------------------------------------------------------------------
+
+
+def approximate_weights(case, **changed):
+    """Return what the formula makes of V = I: the approximation of the attention weights."""
+    m = {**case.args, **changed}["K"].shape[-2]
+    V = np.broadcast_to(np.eye(m), (*case["K"].shape[:-2], m, m))
+    return case(V=V, **changed)
+
+
+def row_error(case, **changed):
+    """Return the sum of magnitudes of each row's error, and the approximation."""
+    args = {**case.args, **changed}
+    approximation = approximate_weights(case, **changed)
+    return np.abs(approximation - vtnp.attention_weights(args["Q"], args["K"])).sum(
+        -1
+    ), approximation
+
+
+@law("prototype-attention", "rows-sum-to-one")
+def prototypes_rows_sum_to_one(case):
+    weights = approximate_weights(case)
+    assert np.all(weights > 0)
+    assert_close(weights.sum(-1), np.ones(weights.shape[:-1]))
+
+
+@law("prototype-attention", "rank")
+def prototypes_rank(case):
+    P = case["P"][..., :2, :]
+    singular = np.linalg.svd(approximate_weights(case, P=P), compute_uv=False)
+    assert np.all(singular[..., 2:] <= 1e-13 * singular[..., :1])
+
+
+@law("prototype-attention", "brackets")
+def prototypes_brackets(case):
+    product = vtnp.attention_weights(case["Q"], case["P"]) @ vtnp.attention_weights(
+        case["P"], case["K"]
+    )
+    assert_close(case(), product @ case["V"])
+
+
+@law("prototype-attention", "permute-prototypes")
+def prototypes_permute_prototypes(case):
+    P = case["P"]
+    assert_close(case(P=P[..., case.rng.permutation(P.shape[-2]), :]), case())
+
+
+@law("prototype-attention", "permute-keys")
+def prototypes_permute_keys(case):
+    order = case.rng.permutation(case["K"].shape[-2])
+    assert_close(case(K=case["K"][..., order, :], V=case["V"][..., order, :]), case())
+
+
+@law("prototype-attention", "permute-queries")
+def prototypes_permute_queries(case):
+    order = case.rng.permutation(case["Q"].shape[-2])
+    assert_close(case(Q=case["Q"][..., order, :]), case()[..., order, :])
+
+
+@law("prototype-attention", "error-of-the-weights")
+def prototypes_error_of_the_weights(case):
+    Q, K, P = case["Q"], case["K"], case["P"]
+    error, _ = row_error(case)
+    first = vtnp.attention_weights(Q, P)
+    away = P[..., None, :, :] - Q[..., :, None, :]
+    reach = np.abs(away @ np.swapaxes(K, -1, -2)[..., None, :, :]).max(-1) / math.sqrt(Q.shape[-1])
+    tight = (first * reach).sum(-1)
+    assert np.all(error <= tight + 1e-12)
+    length = np.linalg.norm(K, axis=-1).max(-1)[..., None] / math.sqrt(Q.shape[-1])
+    assert np.all(tight <= length * (first * np.linalg.norm(away, axis=-1)).sum(-1) + 1e-12)
+
+
+@law("prototype-attention", "error-of-the-output")
+def prototypes_error_of_the_output(case):
+    error, _ = row_error(case)
+    V = case["V"]
+    width = (V.max(-2) - V.min(-2))[..., None, :]
+    off = np.abs(case() - vtnp.attention(case["Q"], case["K"], V))
+    assert np.all(off <= error[..., None] / 2 * width + 1e-12)
+
+
+@law("prototype-attention", "error-with-all-queries")
+def prototypes_error_with_all_queries(case):
+    error, _ = row_error(case, P=case["Q"])
+    own = np.diagonal(vtnp.attention_weights(case["Q"], case["Q"]), axis1=-2, axis2=-1)
+    assert np.all(error <= 2 * (1 - own) + 1e-12)
+
+
+@law("prototype-attention", "error-with-all-keys")
+def prototypes_error_with_all_keys(case):
+    error, _ = row_error(case, P=case["K"])
+    own = np.diagonal(vtnp.attention_weights(case["K"], case["K"]), axis1=-2, axis2=-1)
+    assert np.all(error <= 2 * (1 - own.min(-1))[..., None] + 1e-12)
+
+
+@special("prototype-attention", "one-prototype")
+def one_prototype(case):
+    P = case["P"][..., :1, :]
+    assert_close(case(P=P), np.broadcast_to(vtnp.attention(P, case["K"], case["V"]), case().shape))
+
+
+@special("prototype-attention", "equal-keys")
+def prototypes_equal_keys(case):
+    K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
+    assert_close(case(K=K), vtnp.attention(case["Q"], K, case["V"]))
+
+
+@special("prototype-attention", "equal-queries")
+def prototypes_equal_queries(case):
+    Q = np.broadcast_to(case["Q"][..., :1, :], case["Q"].shape)
+    assert_close(case(Q=Q, P=Q[..., :2, :]), vtnp.attention(Q, case["K"], case["V"]))
+
+
+@special("prototype-attention", "sharp-limit")
+def prototypes_sharp_limit(case):
+    """All queries, or all keys, of equal length: exact once every softmax has decided."""
+
+    def unit(x):
+        return 1e5 * x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    Q, K = unit(case["Q"]), unit(case["K"])
+    for P in (Q, K):
+        error, _ = row_error(case, Q=Q, K=K, P=P)
+        assert np.max(error) < 1e-6
+
+
+@special("prototype-attention", "huge-logits")
+def prototypes_huge_logits(case):
+    assert_between(case(P=1e4 * case["P"]), case["V"], -2)
+
+
+# --- Choice of prototypes -------------------------------------------------------------------------
+
+
+def cosines(x):
+    """Return the magnitudes of all cosines; those of a zero row are 0."""
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    unit = x / np.where(length == 0, 1, length)
+    return np.abs(unit @ np.swapaxes(unit, -1, -2))
+
+
+def each(case, order):
+    """Yield the candidates and the order of choice of every element of the batch."""
+    for b in np.ndindex(order.shape[:-1]):
+        yield case["candidates"][b], order[b]
+
+
+def worst_pair(cosine, chosen):
+    return max((cosine[i, j] for i, j in combinations(chosen, 2)), default=0.0)
+
+
+@law("orthogonal-prototypes", "distinct-from-start")
+def choice_is_distinct_and_starts_at_start(case):
+    order = case()
+    assert np.all(order[..., 0] == case["start"])
+    assert np.all(order >= 0)
+    assert np.all(order < case["candidates"].shape[-2])
+    assert all(len(set(row)) == case["r"] for _, row in each(case, order))
+
+
+@law("orthogonal-prototypes", "prefix")
+def choice_is_nested(case):
+    whole = case(r=case["candidates"].shape[-2])
+    for r in range(1, whole.shape[-1] + 1):
+        assert np.array_equal(case(r=r), whole[..., :r])
+
+
+@law("orthogonal-prototypes", "scores-never-fall")
+def scores_never_fall(case):
+    for candidates, order in each(case, case()):
+        cosine = cosines(candidates)
+        scores = [cosine[order[k], order[:k]].max() for k in range(1, len(order))]
+        assert all(a <= b + 1e-12 for a, b in pairwise(scores))
+        assert math.isclose(scores[-1] if scores else 0.0, worst_pair(cosine, order), abs_tol=1e-12)
+
+
+@law("orthogonal-prototypes", "sign-scale-rotation")
+def choice_knows_directions_only(case):
+    x = case["candidates"]
+    *_, n, d = x.shape
+    sign = case.rng.choice([-1.0, 1.0], (n, 1))
+    assert np.array_equal(case(candidates=x * sign * case.rng.uniform(0.1, 10, (n, 1))), case())
+    rotation = np.linalg.qr(case.rng.standard_normal((d, d)))[0]
+    assert np.array_equal(case(candidates=x @ rotation), case())
+
+
+@law("orthogonal-prototypes", "permute-candidates")
+def choice_permute_candidates(case):
+    x = case["candidates"]
+    if not np.all(x[..., case["start"], :].any(axis=-1)):
+        return  # All candidates are orthogonal to a start of zeros: they tie.
+    order = case.rng.permutation(x.shape[-2])
+    there = np.argsort(order)
+    moved = case(candidates=x[..., order, :], start=int(there[case["start"]]))
+    assert np.array_equal(order[moved], case())
+
+
+@law("orthogonal-prototypes", "greedy-guarantee")
+def greedy_guarantee(case):
+    """The smallest angle is at least half of that of any other set of as many."""
+    r = min(case["r"], 4)
+    for candidates, order in each(case, case(r=r)):
+        if not np.all(candidates.any(axis=-1)):
+            continue  # A candidate of zeros has no angle.
+        cosine = np.minimum(cosines(candidates), 1.0)
+        best = min(worst_pair(cosine, s) for s in combinations(range(len(candidates)), r))
+        assert math.acos(worst_pair(cosine, order)) >= math.acos(best) / 2 - 1e-7
+
+
+@law("orthogonal-prototypes", "welch-bound")
+def welch_bound(case):
+    d = 2
+    x = case.rng.standard_normal((7, d))
+    for r in range(d + 1, 8):
+        order = case(candidates=x, r=r, start=0)
+        bound = math.sqrt((r - d) / (d * (r - 1)))
+        assert worst_pair(cosines(x), order) >= bound - 1e-12
+
+
+@special("orthogonal-prototypes", "all-candidates")
+def all_candidates_are_chosen_once(case):
+    n = case["candidates"].shape[-2]
+    assert np.array_equal(np.sort(case(r=n)), np.broadcast_to(np.arange(n), case(r=n).shape))
+
+
+@special("orthogonal-prototypes", "copies-of-orthogonal-directions")
+def each_of_the_orthogonal_directions_is_found_once(case):
+    d = 5
+    axes = np.linalg.qr(case.rng.standard_normal((d, d)))[0]
+    which = case.rng.permutation(np.arange(3 * d) % d)
+    x = axes[which] * case.rng.choice([-2.0, 1.0, 0.5], (3 * d, 1))
+    chosen = case(candidates=x, r=d, start=int(case.rng.integers(3 * d)))
+    assert sorted(which[chosen]) == list(range(d))
+
+
+@special("orthogonal-prototypes", "ties")
+def ties_go_to_the_first(case):
+    x = np.concatenate([np.eye(3), -np.eye(3)])
+    assert np.array_equal(case(candidates=x, r=6, start=4), [4, 0, 2, 1, 3, 5])
+
+
+@special("orthogonal-prototypes", "zero-candidate")
+def a_candidate_of_zeros_comes_second(case):
+    x = case.rng.standard_normal((5, 4))
+    x[3] = 0.0
+    assert list(case(candidates=x, r=2, start=1)) == [1, 3]
+
+
+@special("orthogonal-prototypes", "not-finite")
+def what_is_not_finite_comes_last(case):
+    x = case.rng.standard_normal((6, 4))
+    x[1, 2], x[3, 0] = math.nan, -math.inf
+    order = case(candidates=x, r=6, start=0)
+    assert list(order[4:]) == [1, 3]
+    assert np.array_equal(order[:4], [0, 2, 4, 5][:1] + [
+        [0, 2, 4, 5][i] for i in case(candidates=x[[0, 2, 4, 5]], r=4, start=0)[1:]
+    ])  # fmt: skip
+
+
+@special("orthogonal-prototypes", "any-scale")
+def no_length_overflows_or_vanishes(case):
+    x = case["candidates"]
+    for scale in (1e200, 1e-200):
+        assert np.array_equal(case(candidates=scale * x), case())
+
+
+@special("orthogonal-prototypes", "start-of-each")
+def each_element_has_its_own_start(case):
+    x = np.stack([case.rng.standard_normal((5, 3)) for _ in range(2)])
+    together = case(candidates=x, r=4, start=np.array([3, 1]))
+    apart = [case(candidates=x[i], r=4, start=start) for i, start in enumerate((3, 1))]
+    assert np.array_equal(together, apart)
+
+
+@special("orthogonal-prototypes", "drawn-start")
+def drawn_start(case):
+    x = np.broadcast_to(case.rng.standard_normal((5, 3)), (40, 5, 3))
+    first, again = (case(candidates=x, r=2, start=None, rng=np.random.default_rng(1)) for _ in "ab")
+    assert np.array_equal(first, again)
+    assert set(first[:, 0]) == set(range(5))
+
+
+@special("orthogonal-prototypes", "no-gradient", differentiates=True)
+def choice_is_constant(case):
+    """On boxed candidates it works on their values; what is weighed by it has a gradient."""
+    x = case["candidates"]
+
+    def f(x):
+        order = case.function(**{**case.args, "candidates": x})
+        assert isinstance(order, np.ndarray)
+        return namespace(x).sum(x * float(order.sum()))
+
+    assert_close(grad(f)(x), np.full(x.shape, float(case().sum())))
+
+
+# --- Prototypes of a video ------------------------------------------------------------------------
+
+
+@law("trajectory-prototypes", "rows-of-the-candidates")
+def prototypes_are_candidates(case):
+    P, x = case(), case["candidates"]
+    *batch, t, s, d = x.shape
+    groups = x.reshape(*batch, 1, t * s, d) if case["shared"] else x
+    order = vtnp.orthogonal_prototypes(groups, case["r"], start=case["start"])
+    assert np.array_equal(P, np.take_along_axis(groups, order[..., None], axis=-2))
+
+
+@law("trajectory-prototypes", "prefix")
+def prototypes_are_nested(case):
+    P = case()
+    for r in range(1, case["r"]):
+        assert np.array_equal(case(r=r), P[..., :r, :])
+
+
+@law("trajectory-prototypes", "sets-of-frames")
+def each_frame_has_its_own_set(case):
+    x, r, start = case["candidates"], 1, 0
+    P = case(shared=False, r=r, start=start)
+    for i in range(x.shape[-3]):
+        alone = case(candidates=x[..., i : i + 1, :, :], shared=True, r=r, start=start)
+        assert np.array_equal(P[..., i : i + 1, :, :], alone)
+
+
+@special("trajectory-prototypes", "no-gradient", differentiates=True)
+def prototypes_are_constants_unless_asked(case):
+    x = case["candidates"]
+
+    def f(x, *, gradient):
+        P = case.function(**{**case.args, "candidates": x, "gradient": gradient})
+        return namespace(P).sum(P) + 0.0 * namespace(x).sum(x)
+
+    assert not np.any(grad(f)(x, gradient=False))
+    assert grad(f)(x, gradient=True).sum() == case().size
+
+
+# --- Trajectory tokens through prototypes ---------------------------------------------------------
+
+
+@law("prototype-trajectory-tokens", "in-the-hull-of-a-frame")
+def prototype_tokens_in_the_hull_of_a_frame(case):
+    assert_within_frames(case(), case["V"])
+
+
+@law("prototype-trajectory-tokens", "each-frame-is-prototype-attention")
+def each_frame_is_prototype_attention(case):
+    Y, P = case(), case["P"]
+    t = Y.shape[-2]
+    for i in range(t):
+        for u in range(t):
+            expected = vtnp.prototype_attention(
+                case["Q"][..., i, :, :], case["K"][..., u, :, :], case["V"][..., u, :, :],
+                P[..., i if P.shape[-3] > 1 else 0, :, :],
+            )  # fmt: skip
+            assert_close(Y[..., i, :, u, :], expected)
+
+
+@law("prototype-trajectory-tokens", "shift-keys-of-a-frame")
+def prototype_tokens_shift_keys_of_a_frame(case):
+    *_, t, _, d = case["K"].shape
+    assert_close(case(K=case["K"] + case.rng.standard_normal((t, 1, d))), case())
+
+
+@law("prototype-trajectory-tokens", "permute-places")
+def prototype_tokens_permute_places(case):
+    orders = orders_of(case, *case["K"].shape[-3:-1])
+    assert_close(case(K=shuffled(case["K"], orders), V=shuffled(case["V"], orders)), case())
+
+
+@law("prototype-trajectory-tokens", "permute-prototypes")
+def prototype_tokens_permute_prototypes(case):
+    P = case["P"]
+    assert_close(case(P=P[..., case.rng.permutation(P.shape[-2]), :]), case())
+
+
+@special("prototype-trajectory-tokens", "equal-sets")
+def equal_sets_are_a_shared_set(case):
+    shared = case["P"][..., :1, :, :]
+    t = case["Q"].shape[-3]
+    assert_close(case(P=np.repeat(shared, t, axis=-3)), case(P=shared))
+
+
+@special("prototype-trajectory-tokens", "equal-keys")
+def prototype_tokens_of_equal_keys_are_exact(case):
+    K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
+    assert_close(case(K=K), vtnp.trajectory_tokens(case["Q"], K, case["V"]))
+
+
+@special("prototype-trajectory-tokens", "huge-logits")
+def prototype_tokens_of_huge_logits(case):
+    assert_within_frames(case(P=1e4 * case["P"]), case["V"])
+
+
+# --- Self-attention and the layer -----------------------------------------------------------------
+
+
+def moved(case):
+    """Return the case with its tokens reordered, and how to reorder the patches' results."""
+    t, s = case["z"].shape[-3:-1]
+    frames, orders = case.rng.permutation(t), orders_of(case, t, s)
+
+    def move(x):
+        return shuffled(x, orders)[..., frames, :, :]
+
+    exact = case.with_args(prototypes=None)
+    return exact, exact.with_args(z=move(case["z"])), move
+
+
+@law("trajectory-self-attention", "class-token-only-reads")
+def self_attention_class_token_only_reads(case):
+    patches, cls = case(cls=1.0 - 3.0 * case["cls"])
+    before, cls_before = case()
+    assert_close(patches, before)
+    assert np.max(np.abs(cls - cls_before)) > 1e-6
+
+
+@law("trajectory-self-attention", "permute-tokens")
+def self_attention_permute_tokens(case):
+    exact, other, move = moved(case)
+    patches, cls = exact()
+    assert_close(other(), (move(patches), cls))
+
+
+@law("trajectory-self-attention", "key-bias-is-invisible")
+def self_attention_key_bias(case):
+    """Of both stages. Prototypes chosen among the keys would see that of the first."""
+    exact = case.with_args(prototypes=None)
+    params = {name: dict(stage) for name, stage in case["params"].items()}
+    for stage in params.values():
+        heads, _, width = stage["W_k"].shape
+        stage["b_k"] = case.rng.standard_normal((heads, width))
+    assert_close(exact(params=params), exact())
+
+
+@law("trajectory-self-attention", "permute-heads")
+def self_attention_permute_heads(case):
+    """With their weights, and with the rows by which the second stage reads them."""
+    exact = case.with_args(prototypes=None)
+    first, second = case["params"]["attention"], case["params"]["trajectory"]
+    heads = first["W_v"].shape[0]
+    order = case.rng.permutation(heads)
+    of_first = {k: x if k == "b_c" else x[order] for k, x in first.items()}
+
+    def rows(W):
+        return W.reshape(heads, heads, -1, W.shape[-1])[:, order].reshape(W.shape)
+
+    of_second = {k: (rows(x) if k.startswith("W") else x)[order] for k, x in second.items()}
+    params = {"attention": of_first, "trajectory": of_second}
+    assert_close(exact(params=params), exact())
+
+
+@special("trajectory-self-attention", "single-frame")
+def self_attention_of_a_single_frame(case):
+    """Without a value projection the second stage has nothing to choose: plain attention."""
+    z = case["z"][..., :1, :, :]
+    patches, _ = case(z=z, prototypes=None, value_projection=False)
+    plain = vtnp.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
+    assert_close(patches[..., 0, :, :], plain)
+
+
+@special("trajectory-self-attention", "class-token-reads-all")
+def self_attention_class_token_reads_all(case):
+    z, cls = case["z"], case["cls"]
+    *batch, t, s, d = z.shape
+    tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
+    plain = vtnp.multi_head_self_attention(tokens, **case["params"]["attention"])
+    assert_close(case()[1], plain[..., 0, :])
+
+
+@special("trajectory-self-attention", "dead-value-projection")
+def self_attention_dead_value_projection(case):
+    """Without it W_v is not looked at, and its gradient is 0."""
+    exact = case.with_args(prototypes=None, value_projection=False)
+    second = case["params"]["trajectory"]
+    dead = np.full((*second["W_q"].shape[:-1], 2), math.nan)
+    params = {**case["params"], "trajectory": {**second, "W_v": dead}}
+    assert_close(exact(params=params), exact(), within=0)
+
+
+@special("trajectory-self-attention", "equal-patches")
+def self_attention_of_equal_patches(case):
+    """Prototypes or not: where all patches are equal there is nothing to approximate."""
+    z = np.broadcast_to(case["z"][..., :1, :1, :], case["z"].shape)
+    for candidates in ("queries", "keys", "both"):
+        through = case(z=z, prototypes={"r": 2, "start": 0, "candidates": candidates})
+        assert_close(through, case(z=z, prototypes=None))
+
+
+@law("trajectory-layer", "class-token-only-reads")
+def layer_class_token_only_reads(case):
+    patches, _ = case(cls=1.0 - 3.0 * case["cls"])
+    assert_close(patches, case()[0])
+
+
+@law("trajectory-layer", "permute-tokens")
+def layer_permute_tokens(case):
+    exact, other, move = moved(case)
+    patches, cls = exact()
+    assert_close(other(), (move(patches), cls))
+
+
+@law("trajectory-layer", "shift-passes-through")
+def layer_shift_passes_through(case):
+    z, cls = case["z"], case["cls"]
+    shift = case.rng.standard_normal((*z.shape[:-1], 1))
+    other = case.rng.standard_normal((*cls.shape[:-1], 1))
+    patches, token = case()
+    assert_close(case(z=z + shift, cls=cls + other), (patches + shift, token + other))
+
+
+@special("trajectory-layer", "zero-sublayers")
+def layer_of_zero_sublayers(case):
+    names = {"attention": ("W_c", "b_c"), "feed_forward": ("W_2", "b_2")}
+    params = dict(case["params"])
+    for part, silent in names.items():
+        params[part] = {k: 0 * x if k in silent else x for k, x in params[part].items()}
+    assert_close(case(params=params), (case["z"], case["cls"]), within=0)
+
+
+@special("trajectory-layer", "is-its-parts")
+def layer_is_its_parts(case):
+    params = case["params"]
+    x, x_cls = (vtnp.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"]))
+    options = {k: case[k] for k in ("value_projection", "prototypes")}
+    update, update_cls = vtnp.trajectory_self_attention(x, x_cls, params, **options)
+    z = vtnp.feed_forward_step(case["z"] + update, params, eps=1e-6)
+    cls = vtnp.feed_forward_step((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
+    assert_close(case(), (z, cls[..., 0, :]))

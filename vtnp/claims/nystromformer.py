@@ -1,0 +1,736 @@
+"""Laws and special cases of spec/nystromformer/."""
+
+from typing import Any
+
+import numpy as np
+
+import vtnp
+from vtnp.claims._registry import law, special
+from vtnp.claims.cases import Draw
+from vtnp.claims.cases.nystromformer import condition, near
+from vtnp.claims.compare import assert_close, difference, largest
+
+EPS = np.finfo(np.float64).eps
+
+
+def norm(A: np.ndarray) -> np.ndarray:
+    """Return the spectral norm of each matrix."""
+    return np.linalg.norm(A, 2, axis=(-2, -1))
+
+
+def row_norm(A: np.ndarray) -> np.ndarray:
+    """Return the largest row sum of magnitudes of each matrix."""
+    return np.max(np.sum(np.abs(A), axis=-1), axis=-1)
+
+
+def lengths(n: int, segments: int) -> np.ndarray:
+    """Return the segments' lengths, the short ones first."""
+    return np.array([n // segments + (j >= segments - n % segments) for j in range(segments)])
+
+
+def shuffled(case, segments: int, n: int) -> np.ndarray:
+    """Return an order of the tokens that leaves each in its segment."""
+    ends = np.cumsum(lengths(n, segments))
+    starts = ends - lengths(n, segments)
+    orders = [case.rng.permutation(np.arange(a, b)) for a, b in zip(starts, ends, strict=True)]
+    return np.concatenate(orders)
+
+
+# --- Blocks of the softmax matrix -----------------------------------------------------------------
+
+
+def assembled(A, B, F, C):
+    return np.concatenate([np.concatenate([A, B], -1), np.concatenate([F, C], -1)], -2)
+
+
+@law("softmax-blocks", "tile-the-softmax")
+def blocks_tile_the_softmax(case):
+    assert np.array_equal(assembled(*case()), vtnp.attention_weights(case["Q"], case["K"]))
+
+
+@law("softmax-blocks", "rows-sum-to-one")
+def blocks_rows_sum_to_one(case):
+    A, B, F, C = case()
+    for left, right in ((A, B), (F, C)):
+        assert_close(left.sum(-1) + right.sum(-1), np.ones(left.shape[:-1]))
+        assert np.all(left > 0)
+        assert np.all(left.sum(-1) < 1)
+
+
+@law("softmax-blocks", "shift-keys")
+def blocks_shift_keys(case):
+    shift = case.rng.standard_normal(case["K"].shape[-1])
+    assert_close(case(K=case["K"] + shift), case())
+
+
+@special("softmax-blocks", "all-rows")
+def blocks_all_rows(case):
+    A, B, F, C = case(l=case["Q"].shape[-2])
+    assert np.array_equal(A, vtnp.attention_weights(case["Q"], case["K"]))
+    assert B.size == F.size == C.size == 0
+
+
+@special("softmax-blocks", "huge-logits")
+def blocks_huge_logits(case):
+    blocks = case(Q=1e4 * case["Q"])
+    assert all(np.all(np.isfinite(block)) for block in blocks)
+
+
+# --- Completion from three blocks -----------------------------------------------------------------
+
+
+@law("nystrom-approximation", "keeps-its-blocks")
+def approximation_keeps_its_blocks(case):
+    A = case["A"].copy()
+    A[..., 0, :] = A[..., 1, :]
+    S, count = case(A=A), A.shape[-1]
+    assert np.array_equal(S[..., :count, :count], A)
+    assert np.array_equal(S[..., :count, count:], case["B"])
+    assert np.array_equal(S[..., count:, :count], case["F"])
+
+
+@law("nystrom-approximation", "second-equality")
+def approximation_second_equality(case):
+    """For A of full rank, and for a singular A whose range holds B's and whose rows hold F's."""
+    count = case["A"].shape[-1]
+    flat = case.rng.standard_normal((*case["A"].shape[:-1], count - 1))
+    singular = flat @ np.swapaxes(flat, -1, -2)
+    full = case["A"], case["B"], case["F"]
+    for rank, (A, B, F) in (
+        (count, full),
+        (count - 1, (singular, singular @ full[1], full[2] @ singular)),
+    ):
+        product = np.concatenate([A, F], -2) @ np.linalg.pinv(A, rcond=1e-12)
+        product = product @ np.concatenate([A, B], -1)
+        # Two roundings apart, each enlarged by the condition of A on its range.
+        sigma = np.linalg.svd(A, compute_uv=False)
+        conditions = sigma[..., 0] / sigma[..., rank - 1]
+        assert_close(case(A=A, B=B, F=F), product, within=100 * EPS * np.max(conditions))
+
+
+@law("nystrom-approximation", "exact-at-equal-rank")
+def approximation_exact_at_equal_rank(case):
+    """It restores a matrix of A's rank, and misses what another's lower right block has more."""
+    A, B, F = case["A"], case["B"], case["F"]
+    C = F @ np.linalg.solve(A, B)
+    assert_close(case(), assembled(A, B, F, C), within=1e-12)
+    larger = assembled(A, B, F, C + 1.0)
+    assert np.linalg.matrix_rank(larger).min() > A.shape[-1]
+    zero = np.zeros_like
+    assert_close(larger - case(), assembled(zero(A), zero(B), zero(F), np.ones_like(C)))
+
+
+@law("nystrom-approximation", "transpose")
+def approximation_transpose(case):
+    turned = {new: np.swapaxes(case[old], -1, -2) for new, old in zip("ABF", "AFB", strict=True)}
+    assert_close(case(**turned), np.swapaxes(case(), -1, -2), within=1e-12)
+
+
+@law("nystrom-approximation", "scales")
+def approximation_scales(case):
+    scaled = {name: -3.0 * case[name] for name in "ABF"}
+    assert_close(case(**scaled), -3.0 * case(), within=1e-12)
+
+
+@special("nystrom-approximation", "zero-block")
+def approximation_zero_block(case):
+    A = np.zeros_like(case["A"])
+    zero = np.zeros((*case["B"].shape[:-2], case["B"].shape[-1], case["B"].shape[-1]))
+    assert np.array_equal(case(A=A), assembled(A, case["B"], case["F"], zero))
+
+
+@special("nystrom-approximation", "no-other-rows")
+def approximation_no_other_rows(case):
+    assert np.array_equal(case(B=case["B"][..., :0], F=case["F"][..., :0, :]), case["A"])
+
+
+@special("nystrom-approximation", "one-row")
+def approximation_one_row(case):
+    A, B, F = (np.full((1, 1), x) for x in (2.0, 3.0, 5.0))
+    assert_close(case(A=A, B=B, F=F), np.array([[2.0, 3.0], [5.0, 7.5]]))
+
+
+# --- Landmarks ------------------------------------------------------------------------------------
+
+
+@law("segment-means", "mean-is-kept")
+def means_keep_the_mean(case):
+    weights = lengths(case["X"].shape[-2], case["l"])[:, None]
+    means = case(mask=None)
+    expected = np.sum(case["X"], axis=-2)
+    assert_close(np.sum(weights * means, axis=-2), expected)
+
+
+@law("segment-means", "linear")
+def means_linear(case):
+    other = case.rng.standard_normal(case["X"].shape)
+    assert_close(case(X=2.0 * case["X"] - other), 2.0 * case() - case(X=other))
+
+
+@law("segment-means", "commutes-with-projection")
+def means_commute_with_projection(case):
+    W = case.rng.standard_normal((case["X"].shape[-1], 3))
+    bias = case.rng.standard_normal(3)
+    assert_close(case(X=case["X"] @ W + bias, mask=None), case(mask=None) @ W + bias)
+
+
+@law("segment-means", "permute-within-segments")
+def means_permute_within_segments(case):
+    order = shuffled(case, case["l"], case["X"].shape[-2])
+    changed = {"X": case["X"][..., order, :]}
+    if "mask" in case.args:
+        changed["mask"] = case["mask"][..., order]
+    assert_close(case(**changed), case())
+
+
+@law("segment-means", "short-segments-first")
+def means_short_segments_first(case):
+    """The tokens' numbers, averaged, are the middles of the segments."""
+    n = case["X"].shape[-2]
+    X = np.broadcast_to(np.arange(n, dtype=float)[:, None], case["X"].shape)
+    ends = np.cumsum(lengths(n, case["l"]))
+    middles = ends - (lengths(n, case["l"]) + 1) / 2
+    assert_close(case(X=X, mask=None)[..., 0], np.broadcast_to(middles, case().shape[:-1]))
+
+
+@law("segment-means", "piecewise-constant")
+def means_of_constant_segments(case):
+    means = case.rng.standard_normal(case().shape)
+    X = np.repeat(means, lengths(case["X"].shape[-2], case["l"]), axis=-2)
+    assert_close(case(X=X, mask=None), means)
+
+
+@law("segment-means", "masked-tokens-do-not-matter")
+def means_masked_tokens_do_not_matter(case):
+    if "mask" not in case.args:
+        return
+    other = np.where(case["mask"][..., None], case["X"], np.nan)
+    assert np.array_equal(case(X=other), case())
+
+
+@law("segment-means", "tokens-by-segment")
+def means_divisors_differ_by_the_share_of_real_tokens(case):
+    real = np.broadcast_to(case.args.get("mask", True), case["X"].shape[:-1]).astype(float)
+    share = vtnp.segment_means(real[..., None], case["l"])
+    by_segment, by_tokens = case(divisor="segment"), case(divisor="tokens")
+    assert_close(by_tokens * share, by_segment)
+
+
+@special("segment-means", "one-segment")
+def means_one_segment(case):
+    assert_close(case(l=1, mask=None), np.mean(case["X"], axis=-2, keepdims=True))
+
+
+@special("segment-means", "one-token-per-segment")
+def means_one_token_per_segment(case):
+    assert np.array_equal(case(l=case["X"].shape[-2], mask=None), case["X"])
+
+
+@special("segment-means", "no-real-token")
+def means_no_real_token(case):
+    nobody = np.zeros(case["X"].shape[-2], bool)
+    for divisor in ("segment", "tokens"):
+        assert np.array_equal(case(mask=nobody, divisor=divisor), np.zeros_like(case()))
+
+
+@special("segment-means", "all-real")
+def means_all_real(case):
+    everybody = np.ones(case["X"].shape[-2], bool)
+    for divisor in ("segment", "tokens"):
+        assert np.array_equal(case(mask=everybody, divisor=divisor), case(mask=None))
+
+
+# --- The iteration --------------------------------------------------------------------------------
+
+
+def residual(A, Z):
+    return np.eye(A.shape[-1]) - A @ Z
+
+
+@law("iterative-pinv", "residual-recurrence")
+def pinv_residual_recurrence(case):
+    for k in range(4):
+        R = residual(case["A"], case(iterations=k))
+        expected = R @ R @ R @ (3.0 * np.eye(R.shape[-1]) + R) / 4.0
+        assert_close(residual(case["A"], case(iterations=k + 1)), expected)
+
+
+def start_factor(case):
+    """Return c of the start value Z_0 = c A^T, one for each matrix."""
+    return np.trace(case(iterations=0) @ case["A"], axis1=-2, axis2=-1) / np.sum(
+        case["A"] ** 2, axis=(-2, -1)
+    )
+
+
+@law("iterative-pinv", "spectral-filter")
+def pinv_spectral_filter(case):
+    """Z_k = W diag((1 - rho_k) / sigma) U^T for A = U diag(sigma) W^T, each rho on its own."""
+    U, sigma, Wt = np.linalg.svd(case["A"])
+    rho = 1.0 - start_factor(case)[..., None] * sigma**2
+    for k in range(1, 7):
+        rho = rho**3 * (3.0 + rho) / 4.0
+        inverted = ((1.0 - rho) / sigma)[..., :, None] * np.swapaxes(U, -1, -2)
+        # 1 - rho is off by eps at first, by 13/4 more after each step, and divided by sigma.
+        within = 10 * EPS * 3.25**k / np.min(sigma)
+        assert_close(case(iterations=k), np.swapaxes(Wt, -1, -2) @ inverted, within=within)
+
+
+@law("iterative-pinv", "cubic-convergence")
+def pinv_cubic_convergence(case):
+    for k in range(5):
+        before = norm(residual(case["A"], case(iterations=k)))
+        after = norm(residual(case["A"], case(iterations=k + 1)))
+        assert np.all(before <= 1.0 + 1e-12)
+        assert np.all(after <= (3.0 * before**3 + before**4) / 4.0 + 1e-12)
+
+
+@law("iterative-pinv", "monotone")
+def pinv_monotone(case):
+    """A Z_k is symmetric, its eigenvalues lie in [0, 1] and grow with k."""
+    last: Any = 0.0
+    for k in range(7):
+        AZ = case["A"] @ case(iterations=k)
+        assert_close(AZ, np.swapaxes(AZ, -1, -2), within=1e-11)
+        values = np.linalg.eigvalsh((AZ + np.swapaxes(AZ, -1, -2)) / 2.0)
+        assert np.all(values <= 1.0 + 1e-11)
+        assert np.all(values >= last - 1e-11)
+        last = values
+
+
+@law("iterative-pinv", "reaches-the-inverse")
+def pinv_reaches_the_inverse(case):
+    """So many steps as the smallest singular value needs."""
+    sigma = np.linalg.svd(case["A"], compute_uv=False)
+    rho, steps = 1.0 - np.min(start_factor(case) * sigma[..., -1] ** 2), 0
+    while rho > EPS:
+        rho, steps = rho**3 * (3.0 + rho) / 4.0, steps + 1
+    within = 100 * EPS * np.max(sigma[..., 0] / sigma[..., -1])
+    # The inverse in units of its own norm.
+    Z, inverse = case(iterations=steps), np.linalg.inv(case["A"])
+    assert np.all(norm(Z - inverse) <= within * norm(inverse))
+
+
+@law("iterative-pinv", "transpose")
+def pinv_transpose(case):
+    turned = case(A=np.swapaxes(case["A"], -1, -2), start="paper")
+    assert_close(turned, np.swapaxes(case(start="paper"), -1, -2))
+
+
+@law("iterative-pinv", "inverse-scale")
+def pinv_inverse_scale(case):
+    assert_close(case(A=-8.0 * case["A"], start="paper"), case(start="paper") / -8.0)
+
+
+@law("iterative-pinv", "each-matrix-alone")
+def pinv_each_matrix_alone(case):
+    """Beside a matrix with larger sums, with the starts that look at one matrix only."""
+    A = case["A"] / case["A"].sum(axis=-1, keepdims=True)
+    steep = np.zeros_like(A)
+    steep[..., 0] = 1.0
+    for start in ("paper", "exact"):
+        assert_close(case(A=np.stack([A, steep]), start=start)[0], case(A=A, start=start))
+
+
+@special("iterative-pinv", "identity")
+def pinv_identity(case):
+    eye = np.broadcast_to(np.eye(case["A"].shape[-1]), case["A"].shape)
+    assert np.array_equal(case(A=eye), eye)
+
+
+@special("iterative-pinv", "zero-matrix")
+def pinv_zero_matrix(case):
+    zero = np.zeros_like(case["A"])
+    assert np.array_equal(case(A=zero), zero)
+
+
+@special("iterative-pinv", "no-step")
+def pinv_no_step(case):
+    A, turned = case["A"], np.swapaxes(case["A"], -1, -2)
+    columns = np.abs(A).sum(-2, keepdims=True).max(-1, keepdims=True)
+    rows = np.abs(A).sum(-1, keepdims=True).max(-2, keepdims=True)
+    for start, divisor in (
+        ("paper", columns * rows),
+        ("exact", columns),
+        ("original", columns.max()),
+    ):
+        assert_close(case(iterations=0, start=start), turned / divisor)
+
+
+@special("iterative-pinv", "singular")
+def pinv_singular(case):
+    """Six steps reach the pseudo-inverse; forty, the noise of the null space."""
+    A = np.array([[0.2, 0.8, 0.0], [0.6, 0.2, 0.2], [0.4, 0.5, 0.1]])
+    assert_close(case(A=A, iterations=6, start="paper"), np.linalg.pinv(A, rcond=1e-12))
+    assert largest(case(A=A, iterations=40, start="paper")) > 100.0
+
+
+@special("iterative-pinv", "equal-landmarks")
+def pinv_equal_landmarks(case):
+    """Rows and columns that are equal bit for bit stay so, and no noise grows between them."""
+    A = np.array([[0.3, 0.3, 0.4], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    for iterations in (12, 60):
+        assert_close(case(A=A, iterations=iterations), np.linalg.pinv(A, rcond=1e-12))
+
+
+@special("iterative-pinv", "original-couples-the-batch")
+def pinv_original_couples_the_batch(case):
+    A = np.array([[0.6, 0.4], [0.3, 0.7]])
+    steep = np.array([[0.999, 0.001], [0.998, 0.002]])
+    alone = case(A=A, iterations=1, start="original")
+    assert np.array_equal(alone, case(A=A, iterations=1, start="exact"))
+    beside = case(A=np.stack([A, steep]), iterations=1, start="original")[0]
+    assert difference(beside, alone) > 0.1
+
+
+# --- Nystrom attention ----------------------------------------------------------------------------
+
+
+def apart(case, n: int, segments: int, worst: float = 1e3):
+    """Draw queries and keys of n tokens around as many anchors, A well conditioned."""
+    draw, far = Draw(case.rng, (), {"n": n, "l": segments, "d": case["Q"].shape[-1]}), 1.0
+    while True:
+        anchors = far * draw.array("l d")
+        Q, K = near(draw, anchors, "n d"), near(draw, anchors, "n d")
+        tilde = [vtnp.segment_means(X, segments) for X in (Q, K)]
+        if condition(*tilde) < worst:
+            return Q, K, tilde
+        far *= 1.05
+
+
+def values(case, n: int) -> np.ndarray:
+    return case.rng.standard_normal((n, case["V"].shape[-1]))
+
+
+PLAIN = {
+    "landmarks": None,
+    "Q_tilde": None,
+    "K_tilde": None,
+    "mask": None,
+    "scale": None,
+    "pinv": "exact",
+}
+
+
+def changed(**given):
+    """Arguments that replace all that a case has drawn."""
+    return PLAIN | given
+
+
+@law("nystrom-attention", "rows-sum-to-one")
+def attention_rows_sum_to_one(case):
+    """With the exact inverse, as long as A has one; masks do no harm."""
+    Q, K, tilde = apart(case, 13, 3)
+    mask = None if case.rng.random() < 0.5 else np.arange(13) != 4
+    V = np.ones((13, 2))
+    Q_tilde, K_tilde = tilde
+    Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde, mask=mask))
+    assert_close(Y, V, within=1e-11)
+
+
+@law("nystrom-attention", "linear-in-values")
+def attention_linear_in_values(case):
+    other = case.rng.standard_normal(case["V"].shape)
+    expected = 2.0 * case() - case(V=other)
+    assert_close(case(V=2.0 * case["V"] - other), expected, within=1e-11)
+
+
+@law("nystrom-attention", "shift-keys")
+def attention_shift_keys(case):
+    shift = case.rng.standard_normal(case["K"].shape[-1])
+    Q, K, (Q_tilde, K_tilde) = apart(case, 11, 3)
+    V = values(case, 11)
+    for pinv in ("exact", "iterative"):
+        by_number = changed(Q=Q, V=V, landmarks=3, pinv=pinv)
+        assert_close(case(**by_number, K=K + shift), case(**by_number, K=K), within=1e-11)
+        given = changed(Q=Q, V=V, Q_tilde=Q_tilde, pinv=pinv)
+        given.pop("K_tilde")
+        shifted = case(**given, K=K + shift, K_tilde=K_tilde + shift)
+        assert_close(shifted, case(**given, K=K, K_tilde=K_tilde), within=1e-11)
+
+
+@law("nystrom-attention", "permute-within-segments")
+def attention_permute_within_segments(case):
+    Q, K, _ = apart(case, 13, 3)
+    V, here, there = values(case, 13), shuffled(case, 3, 13), shuffled(case, 3, 13)
+    for pinv in ("exact", "iterative"):
+        Y = case(**changed(Q=Q, K=K, V=V, landmarks=3, pinv=pinv))
+        moved = changed(Q=Q[here], K=K[there], V=V[there], landmarks=3, pinv=pinv)
+        assert_close(case(**moved), Y[here], within=1e-11)
+
+
+@law("nystrom-attention", "permute-segments")
+def attention_permute_segments(case):
+    Q, K, _ = apart(case, 12, 4)
+    V = values(case, 12)
+    order = np.arange(12).reshape(4, 3)[case.rng.permutation(4)].ravel()
+    for pinv in ("exact", "iterative"):
+        Y = case(**changed(Q=Q, K=K, V=V, landmarks=4, pinv=pinv))
+        moved = changed(Q=Q[order], K=K[order], V=V[order], landmarks=4, pinv=pinv)
+        assert_close(case(**moved), Y[order], within=1e-11)
+
+
+@law("nystrom-attention", "piecewise-constant-is-exact")
+def attention_piecewise_constant_is_exact(case):
+    """Segments of equal length, A of full rank or, with two segments alike, singular."""
+    _, _, (Q_tilde, K_tilde) = apart(case, 12, 4)
+    V = values(case, 12)
+    for alike in (False, True):
+        if alike:
+            Q_tilde[1], K_tilde[1] = Q_tilde[0], K_tilde[0]
+        Q, K = np.repeat(Q_tilde, 3, axis=0), np.repeat(K_tilde, 3, axis=0)
+        Y = case(**changed(Q=Q, K=K, V=V, landmarks=4))
+        # Taking a row away can make A's other singular values smaller.
+        sigma = np.linalg.svd(vtnp.attention_weights(Q_tilde, K_tilde), compute_uv=False)
+        within = 100 * EPS * sigma[0] / sigma[-2 if alike else -1]
+        assert_close(Y, vtnp.attention(Q, K, V), within=within)
+
+
+@law("nystrom-attention", "query-landmarks-are-exact")
+def attention_query_landmarks_are_exact(case):
+    """Every query is a query landmark: any keys, any key landmarks with an invertible A."""
+    _, K, (Q_tilde, K_tilde) = apart(case, 13, 3)
+    Q, V = Q_tilde[case.rng.integers(0, 3, 13)], values(case, 13)
+    Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
+    assert_close(Y, vtnp.attention(Q, K, V), within=1e-11)
+
+
+@law("nystrom-attention", "key-landmarks-are-exact")
+def attention_key_landmarks_are_exact(case):
+    """Every key is a key landmark, each landmark equally often."""
+    Q, _, (Q_tilde, K_tilde) = apart(case, 12, 3)
+    K, V = K_tilde[case.rng.permutation(np.repeat(np.arange(3), 4))], values(case, 12)
+    Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
+    assert_close(Y, vtnp.attention(Q, K, V), within=1e-11)
+
+
+@law("nystrom-attention", "all-landmarks-are-exact")
+def attention_all_landmarks_are_exact(case):
+    """As a number, and given as all queries and keys."""
+    Q, K, _ = apart(case, 5, 5)
+    V = values(case, 5)
+    expected = vtnp.attention(Q, K, V)
+    assert_close(case(**changed(Q=Q, K=K, V=V, landmarks=5)), expected, within=1e-11)
+    given = changed(Q=Q, K=K, V=V, Q_tilde=Q, K_tilde=K)
+    assert_close(case(**given), expected, within=1e-11)
+
+
+@law("nystrom-attention", "iteration-becomes-exact")
+def attention_iteration_becomes_exact(case):
+    Q, K, _ = apart(case, 13, 3, worst=20.0)
+    given = {"Q": Q, "K": K, "V": values(case, 13), "landmarks": 3}
+    for start in ("paper", "exact", "original"):
+        Y = case(**changed(**given, iterations=20, start=start) | {"pinv": "iterative"})
+        assert_close(Y, case(**changed(**given)), within=1e-10)
+
+
+@law("nystrom-attention", "rank")
+def attention_rank(case):
+    """With V = I the result is S^ itself: a product through as many columns as landmarks."""
+    Q, K, _ = apart(case, 13, 3)
+    S = case(**changed(Q=Q, K=K, V=np.eye(13), landmarks=3))
+    sigma = np.linalg.svd(S, compute_uv=False)
+    assert sigma[3] <= 1e-11 * sigma[0]
+
+
+@law("nystrom-attention", "error-is-bounded")
+def attention_error_is_bounded(case):
+    """|S - S^| <= 1 + |Z|, in the norm of the largest row sum."""
+    n = case["Q"].shape[-2]
+    eye = np.broadcast_to(np.eye(n), (*case["Q"].shape[:-1], n))
+    Q, K = case["Q"], case["K"]
+    tilde = case.args.get("Q_tilde"), case.args.get("K_tilde")
+    if tilde[0] is None:
+        tilde = tuple(vtnp.segment_means(X, case["landmarks"]) for X in (Q, K))
+    A = vtnp.attention_weights(*tilde)
+    for pinv in ("exact", "iterative"):
+        Z = (
+            np.linalg.pinv(A, rcond=A.shape[-1] * EPS)
+            if pinv == "exact"
+            else vtnp.iterative_pinv(A)
+        )
+        given = dict(zip(("Q_tilde", "K_tilde"), tilde, strict=True))
+        error = vtnp.attention_weights(Q, K) - case(**changed(Q=Q, K=K, V=eye, **given, pinv=pinv))
+        assert np.all(row_norm(error) <= (1.0 + row_norm(Z)) * (1.0 + 1e-9))
+
+
+@law("nystrom-attention", "masked-tokens-do-not-matter")
+def attention_masked_tokens_do_not_matter(case):
+    """Neither to real tokens nor to masked ones; values of masked tokens are finite numbers."""
+    if case.args.get("mask") is None:
+        return
+    noise = {name: case.rng.standard_normal(case[name].shape) for name in "QKV"}
+    other = {name: np.where(case["mask"][..., None], case[name], noise[name]) for name in "QKV"}
+    assert np.array_equal(case(**other), case())
+
+
+@special("nystrom-attention", "one-landmark")
+def attention_one_landmark(case):
+    """All queries read the same."""
+    Q, K, V = case["Q"], case["K"], case["V"]
+    for pinv in ("exact", "iterative"):
+        Y = case(**changed(Q=Q, K=K, V=V, landmarks=1, pinv=pinv))
+        reading = vtnp.attention(np.mean(Q, axis=-2, keepdims=True), K, V)
+        assert_close(Y, np.broadcast_to(reading, Y.shape))
+
+
+@special("nystrom-attention", "zero-queries")
+def attention_zero_queries(case):
+    """The mean of all values; without a single step of the iteration."""
+    Q, K, V = np.zeros_like(case["Q"]), case["K"], case["V"]
+    mean = np.broadcast_to(np.mean(V, axis=-2, keepdims=True), V.shape)
+    for options in ({}, {"pinv": "iterative", "iterations": 0}, {"pinv": "iterative"}):
+        Y = case(**changed(Q=Q, K=K, V=V, landmarks=2) | options)
+        assert_close(Y, mean)
+
+
+@special("nystrom-attention", "no-real-token")
+def attention_no_real_token(case):
+    nobody = np.zeros(case["Q"].shape[-2], bool)
+    for pinv in ("exact", "iterative"):
+        Y = case(mask=nobody, pinv=pinv)
+        assert np.array_equal(Y, np.zeros_like(Y))
+
+
+@special("nystrom-attention", "segment-without-a-real-token")
+def attention_segment_without_a_real_token(case):
+    """Its landmark is 0 and takes part: the same as 0 given as landmark."""
+    Q, K, (Q_tilde, K_tilde) = apart(case, 12, 3)
+    mask, V = np.arange(12) < 8, values(case, 12)
+    Q_tilde[2] = K_tilde[2] = 0.0
+    by_number = case(**changed(Q=Q, K=K, V=V, landmarks=3, mask=mask))
+    given = changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde, mask=mask)
+    assert np.array_equal(by_number, case(**given))
+    without = case(**changed(Q=Q[:8], K=K[:8], V=V[:8], landmarks=2))
+    assert difference(by_number[:8], without) > 1e-9
+
+
+@special("nystrom-attention", "huge-logits")
+def attention_huge_logits(case):
+    """Scores of 1e4 and more: finite, with either inverse, in both precisions."""
+    for dtype in (np.float64, np.float32):
+        given = {
+            name: (case[name] * (1.0 if name == "V" else 300.0)).astype(dtype) for name in "QKV"
+        }
+        for pinv in ("exact", "iterative"):
+            assert np.all(np.isfinite(case(**changed(**given, landmarks=2, pinv=pinv))))
+
+
+# --- The convolution along the sequence -----------------------------------------------------------
+
+
+@law("sequence-convolution", "delta")
+def convolution_delta(case):
+    """A single token becomes the kernel, written backwards around it."""
+    heads, k = case["kernel"].shape
+    V = np.zeros((heads, 2 * k + 1, 1))
+    V[:, k] = 1.0
+    y = case(V=V)[..., 0]
+    half = (k - 1) // 2
+    assert np.array_equal(y[:, k - half : k + half + 1], case["kernel"][:, ::-1])
+    assert np.count_nonzero(y) == np.count_nonzero(case["kernel"])
+
+
+@law("sequence-convolution", "linear")
+def convolution_linear(case):
+    other = case.rng.standard_normal(case["V"].shape)
+    assert_close(case(V=2.0 * case["V"] - other), 2.0 * case() - case(V=other))
+
+
+@law("sequence-convolution", "heads-apart")
+def convolution_heads_apart(case):
+    for h in range(case["kernel"].shape[0]):
+        alone = case(V=case["V"][..., h : h + 1, :, :], kernel=case["kernel"][h : h + 1])
+        assert_close(alone, case()[..., h : h + 1, :, :])
+
+
+@law("sequence-convolution", "reversed")
+def convolution_reversed(case):
+    """Reversing the sequence and the kernel reverses the result."""
+    back = case(V=case["V"][..., ::-1, :], kernel=case["kernel"][:, ::-1])
+    assert_close(back, case()[..., ::-1, :])
+
+
+@special("sequence-convolution", "one-weight")
+def convolution_one_weight(case):
+    kernel = case["kernel"][:, :1]
+    assert np.array_equal(case(kernel=kernel), kernel[:, :, None] * case["V"])
+
+
+@special("sequence-convolution", "longer-than-the-sequence")
+def convolution_longer_than_the_sequence(case):
+    V = np.ones((1, 2, 1))
+    kernel = np.arange(1.0, 8.0)[None]
+    assert_close(case(V=V, kernel=kernel), np.array([[[4.0 + 5.0], [3.0 + 4.0]]]))
+
+
+# --- Heads ----------------------------------------------------------------------------------------
+
+
+WEIGHTS = ("W_q", "W_k", "W_v", "W_c", "b_q", "b_k", "b_v", "kernel")
+
+
+@law("nystrom-self-attention", "permute-heads")
+def heads_permute(case):
+    order = case.rng.permutation(case["W_q"].shape[0])
+    moved = {name: case[name][order] for name in WEIGHTS if case.args.get(name) is not None}
+    assert_close(case(**moved), case(), within=1e-11)
+
+
+@law("nystrom-self-attention", "sum-of-heads")
+def heads_sum(case):
+    """Without output bias the heads add up, start values of the whole batch aside."""
+    start = "paper" if case.args.get("start") == "original" else case.args.get("start", "paper")
+    total = 0.0
+    for h in range(case["W_q"].shape[0]):
+        one = {name: case[name][h : h + 1] for name in WEIGHTS if case.args.get(name) is not None}
+        total = total + case(**one, b_c=None, start=start)
+    assert_close(case(b_c=None, start=start), total, within=1e-11)
+
+
+@law("nystrom-self-attention", "all-landmarks-are-exact")
+def heads_all_landmarks_are_exact(case):
+    """Without kernel, with every token a landmark: multi-head self-attention."""
+    Q, _, _ = apart_tokens(case)
+    weights = {name: case[name] for name in ("W_v", "W_c")}
+    weights |= {name: case.args.get(name) for name in ("b_v", "b_c")}
+    eye = np.broadcast_to(np.eye(Q.shape[-1]), (case["W_q"].shape[0], *[Q.shape[-1]] * 2))
+    weights |= {"W_q": eye, "W_k": eye}
+    y = case(x=Q, **weights, b_q=None, b_k=None, kernel=None, mask=None, landmarks=5, pinv="exact")
+    assert_close(y, vtnp.multi_head_self_attention(Q, **weights), within=1e-10)
+
+
+def apart_tokens(case):
+    """Draw five tokens that attend mostly to themselves."""
+    d, far = case["x"].shape[-1], 1.0
+    while True:
+        x = far * case.rng.standard_normal((5, d))
+        if condition(x, x) < 1e3:
+            return x, x, far
+        far *= 1.05
+
+
+@law("nystrom-self-attention", "masked-tokens-do-not-matter")
+def heads_masked_tokens_do_not_matter(case):
+    if case.args.get("mask") is None:
+        return
+    noise = case.rng.standard_normal(case["x"].shape)
+    other = np.where(case["mask"][..., None], case["x"], noise)
+    real = np.broadcast_to(case["mask"], case["x"].shape[:-1])
+    assert np.array_equal(case(x=other)[real], case()[real])
+
+
+@special("nystrom-self-attention", "zero-kernel")
+def heads_zero_kernel(case):
+    kernel = np.zeros((case["W_q"].shape[0], 3))
+    assert_close(case(kernel=kernel), case(kernel=None), within=1e-13)
+
+
+@special("nystrom-self-attention", "no-real-token")
+def heads_no_real_token(case):
+    """Nothing is read, so that the output bias is all there is."""
+    nobody = np.zeros(case["x"].shape[-2], bool)
+    b_c = np.zeros(case["x"].shape[-1]) if case.args.get("b_c") is None else case["b_c"]
+    assert_close(case(mask=nobody), np.broadcast_to(b_c, case["x"].shape), within=1e-13)
+
+
+# --- What is refused, and numbers that are hard ---------------------------------------------------

@@ -1,0 +1,404 @@
+"""Laws and special cases of spec/vivit/."""
+
+from fractions import Fraction
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import grad
+
+import vtnp
+from vtnp.claims._registry import law, special
+from vtnp.claims.compare import assert_close
+from vtnp.trees import leaves, mapped
+
+
+def shuffled(case, length):
+    """Draw a permutation that is not the identity, where there is one."""
+    order = case.rng.permutation(length)
+    return np.roll(np.arange(length), 1) if np.array_equal(order, np.arange(length)) else order
+
+
+# --- Frames and tubelets --------------------------------------------------------------------------
+
+
+@law("uniform-frame-sampling", "even-steps")
+def sampling_even_steps(case):
+    T, k = case["T"], case["k"]
+    chosen = np.array(case())
+    assert chosen.shape == (k,)
+    assert np.all((chosen >= 0) & (chosen < T))
+    step = Fraction(T, k + 1) if k < T else Fraction(1)
+    steps = set(np.diff(chosen).tolist())
+    assert steps <= {step.__floor__(), step.__ceil__()}
+    assert 0 not in steps
+
+
+@law("uniform-frame-sampling", "nearest")
+def sampling_nearest(case):
+    T, k = case["T"], case["k"]
+    if k < T:
+        for i, index in enumerate(case().tolist(), start=1):
+            off = abs(Fraction(i * T, k + 1) - index)
+            assert off < Fraction(1, 2) or (off == Fraction(1, 2) and index % 2 == 0)
+
+
+@law("uniform-frame-sampling", "first-frame-left-out")
+def sampling_first_frame_left_out(case):
+    assert (0 in case().tolist()) == (case["k"] == case["T"])
+
+
+@special("uniform-frame-sampling", "all-frames")
+def sampling_all_frames(case):
+    assert np.array_equal(case(k=case["T"]), np.arange(case["T"]))
+
+
+@special("uniform-frame-sampling", "one-frame")
+def sampling_one_frame(case):
+    if case["T"] > 1:
+        assert case(k=1).tolist() == [round(Fraction(case["T"], 2))]
+
+
+@law("tubelet-embedding", "leftovers-unseen")
+def tubelets_leftovers_unseen(case):
+    size = case["E"].shape[:3]
+    axes = (-4, -3, -2)
+    whole = [case["video"].shape[a] // p * p for a, p in zip(axes, size, strict=True)]
+    cut = case["video"][..., : whole[0], : whole[1], : whole[2], :]
+    assert_close(case(video=cut), case())
+
+
+@law("tubelet-embedding", "shift-by-a-tubelet")
+def tubelets_shift_by_a_tubelet(case):
+    p_t = case["E"].shape[0]
+    later = case["video"][..., p_t:, :, :, :]
+    assert_close(case(video=later), case()[..., 1:, :, :])
+
+
+@law("tubelet-embedding", "places-row-by-row")
+def tubelets_places_row_by_row(case):
+    """Shifted down by a tubelet, the video's rows of places move up by one."""
+    p_h, w = case["E"].shape[1], case["video"].shape[-2] // case["E"].shape[2]
+    assert_close(case(video=case["video"][..., p_h:, :, :]), case()[..., w:, :])
+
+
+@law("tubelet-embedding", "linear-in-the-kernel")
+def tubelets_linear_in_the_kernel(case):
+    other = case.rng.standard_normal(case["E"].shape)
+    both = case(E=case["E"] + other)
+    assert_close(both, case() + case(E=other, bias=None))
+
+
+@special("tubelet-embedding", "one-frame-tubelets")
+def tubelets_of_one_frame(case):
+    E = case["E"][:1]
+    video = case["video"]
+    p_h, p_w = E.shape[1:3]
+    h, w = video.shape[-3] // p_h, video.shape[-2] // p_w
+    cut = video[..., : h * p_h, : w * p_w, :]
+    patches = vtnp.patch_tokens(cut, size=(1, p_h, p_w))
+    expected = vtnp.linear_embedding(
+        patches, E.reshape(-1, E.shape[-1]), bias=case.args.get("bias")
+    )
+    assert_close(case(E=E), expected)
+
+
+def clip_of_tubelets(case, frames):
+    p_h, p_w, C, _ = case["E_image"].shape
+    return case.rng.standard_normal((frames, p_h, p_w, C))
+
+
+def image_embedding(case, frame):
+    return vtnp.tubelet_embedding(frame[None], case["E_image"][None])[0]
+
+
+@law("inflated-kernel", "mean-of-the-frames")
+def inflated_mean_of_the_frames(case):
+    p_t = case["p_t"]
+    video = clip_of_tubelets(case, p_t)
+    expected = sum(image_embedding(case, frame) for frame in video) / p_t
+    assert_close(vtnp.tubelet_embedding(video, case())[0], expected)
+
+
+@law("inflated-kernel", "sums-to-the-image-kernel")
+def inflated_sums_to_the_image_kernel(case):
+    assert_close(case().sum(axis=0), case["E_image"])
+
+
+@law("inflated-kernel", "blind-to-motion")
+def inflated_blind_to_motion(case):
+    video, kernel = clip_of_tubelets(case, case["p_t"]), case()
+    order = shuffled(case, case["p_t"])
+    moved = vtnp.tubelet_embedding(video[order], kernel)
+    assert_close(moved, vtnp.tubelet_embedding(video, kernel))
+
+
+@special("inflated-kernel", "one-frame")
+def inflated_one_frame(case):
+    assert np.array_equal(case(p_t=1)[0], case["E_image"])
+
+
+@law("central-frame-kernel", "central-frame-alone")
+def central_frame_alone(case):
+    p_t = case["p_t"]
+    video = clip_of_tubelets(case, p_t)
+    expected = image_embedding(case, video[p_t // 2])
+    assert_close(vtnp.tubelet_embedding(video, case())[0], expected)
+
+
+@law("central-frame-kernel", "static-video")
+def central_frame_static_video(case):
+    """On a video that stands still, the two ways to inflate a kernel agree."""
+    p_t = case["p_t"]
+    video = np.repeat(clip_of_tubelets(case, 1), p_t, axis=0)
+    inflated = vtnp.inflated_kernel(case["E_image"], p_t)
+    assert_close(vtnp.tubelet_embedding(video, case()), vtnp.tubelet_embedding(video, inflated))
+
+
+@special("central-frame-kernel", "second-of-two")
+def central_frame_second_of_two(case):
+    kernel = case(p_t=2)
+    assert np.array_equal(kernel[1], case["E_image"])
+    assert not np.any(kernel[0])
+
+
+# --- Encoders -------------------------------------------------------------------------------------
+
+
+def with_constant_positions(params):
+    """Give every token the same position; the class token keeps its own."""
+    rows = params["positions"].copy()
+    start = 1 if "cls" in params else 0
+    rows[start:] = rows[start]
+    return {**params, "positions": rows}
+
+
+@law("sequence-encoder", "order-is-in-the-positions")
+def encoder_order_is_in_the_positions(case):
+    order = shuffled(case, case["x"].shape[-2])
+    params = with_constant_positions(case["params"])
+    shuffled_x = case["x"][..., order, :]
+    assert_close(case(x=shuffled_x, params=params), case(params=params), within=1e-10)
+
+
+@law("sequence-encoder", "position-is-added-first")
+def encoder_position_is_added_first(case):
+    """What stands in the positions may as well stand in the tokens."""
+    params, start = case["params"], 1 if "cls" in case["params"] else 0
+    moved = {**params, "positions": np.zeros_like(params["positions"])}
+    if "cls" in params:
+        moved["cls"] = params["cls"] + params["positions"][0]
+    assert_close(case(x=case["x"] + params["positions"][start:], params=moved), case())
+
+
+@special("sequence-encoder", "no-layers")
+def encoder_no_layers(case):
+    params = {**case["params"], "layers": []}
+    if "cls" in params:
+        only = (params["cls"] + params["positions"][0])[None]
+        expected = vtnp.layer_norm(only, **params["norm"], eps=1e-6)[0]
+        expected = np.broadcast_to(expected, case(params=params).shape)
+    else:
+        each = vtnp.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
+        expected = each.mean(axis=-2)
+    assert_close(case(params=params), expected)
+
+
+@law("spatio-temporal-encoder", "any-order")
+def joint_encoder_any_order(case):
+    """Tokens of all frames, reordered at will with their positions, read the same."""
+    *batch, t, s, d = case["z"].shape
+    order = shuffled(case, t * s)
+    z = case["z"].reshape(*batch, t * s, d)[..., order, :].reshape(case["z"].shape)
+    rows = case["params"]["positions"]
+    start = len(rows) - t * s
+    rows = np.concatenate([rows[:start], rows[start:][order]])
+    assert_close(case(z=z, params={**case["params"], "positions": rows}), case(), within=1e-10)
+
+
+@special("spatio-temporal-encoder", "one-frame")
+def joint_encoder_one_frame(case):
+    *batch, t, s, d = case["z"].shape
+    z = case["z"].reshape(*batch, 1, t * s, d)
+    options = {k: v for k, v in case.args.items() if k != "z"}
+    assert_close(case(z=z), vtnp.sequence_encoder(z[..., 0, :, :], **options))
+
+
+@law("factorised-encoder", "average-of-the-frames")
+def factorised_encoder_average_of_the_frames(case):
+    params = {"space": case["params"]["space"]}
+    frames = np.moveaxis(case["z"], -3, 0)
+    each = [vtnp.sequence_encoder(frame, params["space"]) for frame in frames]
+    assert_close(case(params=params), sum(each) / len(each))
+
+
+@law("factorised-encoder", "order-of-frames-is-in-the-positions")
+def factorised_encoder_order_of_frames(case):
+    params = dict(case["params"])
+    if "time" in params:
+        params["time"] = with_constant_positions(params["time"])
+    order = shuffled(case, case["z"].shape[-3])
+    assert_close(
+        case(z=case["z"][..., order, :, :], params=params), case(params=params), within=1e-10
+    )
+
+
+@law("factorised-encoder", "space-then-time")
+def factorised_encoder_space_then_time(case):
+    if "time" in case["params"]:
+        h = vtnp.sequence_encoder(case["z"], case["params"]["space"])
+        assert_close(case(), vtnp.sequence_encoder(h, case["params"]["time"]))
+
+
+@special("factorised-encoder", "one-frame")
+def factorised_encoder_one_frame(case):
+    params = {"space": case["params"]["space"]}
+    z = case["z"][..., :1, :, :]
+    assert_close(case(z=z, params=params), vtnp.sequence_encoder(z[..., 0, :, :], params["space"]))
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+def silent(step):
+    weights = dict(step["attention"])
+    for name in ("W_c", "b_c"):
+        if name in weights:
+            weights[name] = np.zeros_like(weights[name])
+    return {**step, "attention": weights}
+
+
+@law("factorised-self-attention-layer", "silent-time")
+def self_attention_layer_silent_time(case):
+    """While time writes nothing, each frame goes through a layer alone, in whichever order."""
+    params = case["params"]
+    quiet = {**params, "time": silent(params["time"])}
+    alone = {**params["space"], "norm_2": params["norm_2"], "feed_forward": params["feed_forward"]}
+    expected = vtnp.pre_norm_layer(case["z"], alone, eps=1e-6, activation="gelu_tanh")
+    for order in ("time-space", "space-time"):
+        assert_close(case(params=quiet, order=order), expected)
+
+
+@law("factorised-self-attention-layer", "permute-frames-and-places")
+def self_attention_layer_permutes(case):
+    t, s = case["z"].shape[-3:-1]
+    frames, places = shuffled(case, t), shuffled(case, s)
+    moved = case["z"][..., frames, :, :][..., places, :]
+    assert_close(case(z=moved), case()[..., frames, :, :][..., places, :], within=1e-10)
+
+
+def changed_by_one_token(case):
+    """Tell, `t s`, which tokens a layer of one video changes when its first token is changed."""
+    z = case["z"][(0,) * (case["z"].ndim - 3)]
+    other = z.copy()
+    other[0, 0] *= -1.0
+    return np.any(case(z=other) != case(z=z), axis=-1)
+
+
+@law("factorised-self-attention-layer", "reaches-everything")
+def self_attention_layer_reaches_everything(case):
+    assert np.all(changed_by_one_token(case))
+
+
+@law("factorised-self-attention-layer", "zero-time-never-learns", differentiates=True)
+def self_attention_layer_zero_time_never_learns(case):
+    """Only the merge's bias of an attention that is 0 throughout has a gradient."""
+    quiet = {**case["params"]["time"]["attention"]}
+    quiet = mapped(np.zeros_like, quiet)
+    cotangent = case.rng.standard_normal(case["z"].shape)
+
+    def loss(weights):
+        time = {**case["params"]["time"], "attention": weights}
+        params = {**case["params"], "time": time}
+        return anp.sum(case.function(**{**case.args, "params": params}) * cotangent)
+
+    for path, gradient in leaves(grad(loss)(quiet)):
+        assert np.any(gradient != 0.0) == (path == "b_c"), path
+
+
+@special("factorised-self-attention-layer", "one-frame")
+def self_attention_layer_one_frame(case):
+    """A token that reads itself alone does not ask how similar it is to itself."""
+    z = case["z"][..., :1, :, :]
+    weights = dict(case["params"]["time"]["attention"])
+    weights["W_q"] = 5.0 * weights["W_q"]
+    weights["W_k"] = case.rng.standard_normal(weights["W_k"].shape)
+    other = {**case["params"], "time": {**case["params"]["time"], "attention": weights}}
+    assert_close(case(z=z, params=other), case(z=z))
+
+
+@law("factorised-dot-product-attention", "masked-heads")
+def dot_product_masked_heads(case):
+    """Each head is joint attention that sees one place, or one frame, only."""
+    *batch, heads, t, s, _ = case["Q"].shape
+    when, where = np.divmod(np.arange(t * s), s)
+    one_place, one_frame = where[:, None] == where, when[:, None] == when
+    early, late = (one_place, one_frame) if case["first"] == "time" else (one_frame, one_place)
+    mask = np.stack([early] * (heads // 2) + [late] * (heads // 2))
+    Q, K, V = (case[name].reshape(*batch, heads, t * s, -1) for name in ("Q", "K", "V"))
+    expected = vtnp.attention(Q, K, V, mask=mask)
+    assert_close(case(), expected.reshape(*batch, heads, t, s, -1))
+
+
+@law("factorised-dot-product-attention", "static-video")
+def dot_product_static_video(case):
+    """Where all frames are the same, time reads the value itself and space what all heads do."""
+    arrays = {name: case[name] for name in ("Q", "K", "V")}
+    still = {name: np.broadcast_to(x[..., :1, :, :], x.shape) for name, x in arrays.items()}
+    half = case["Q"].shape[-4] // 2
+    y = case(**still)
+    in_time = slice(None, half) if case["first"] == "time" else slice(half, None)
+    in_space = slice(half, None) if case["first"] == "time" else slice(None, half)
+    assert_close(y[..., in_time, :, :, :], still["V"][..., in_time, :, :, :])
+    *batch, heads, t, s, _ = case["Q"].shape
+    Q, K, V = (x.reshape(*batch, heads, t * s, -1) for x in still.values())
+    joint = vtnp.attention(Q, K, V).reshape(y.shape)
+    assert_close(y[..., in_space, :, :, :], joint[..., in_space, :, :, :])
+
+
+@special("factorised-dot-product-attention", "one-frame-one-place")
+def dot_product_one_frame_one_place(case):
+    single = {name: case[name][..., :1, :1, :] for name in ("Q", "K", "V")}
+    assert_close(case(**single), single["V"])
+
+
+@law("factorised-dot-product-layer", "permute-frames-and-places")
+def dot_product_layer_permutes(case):
+    t, s = case["z"].shape[-3:-1]
+    frames, places = shuffled(case, t), shuffled(case, s)
+    moved = case["z"][..., frames, :, :][..., places, :]
+    assert_close(case(z=moved), case()[..., frames, :, :][..., places, :], within=1e-10)
+
+
+@law("factorised-dot-product-layer", "masked-layer")
+def dot_product_layer_is_a_masked_layer(case):
+    """Its update is that of joint attention whose heads are masked, projected and merged."""
+    params, (*batch, t, s, d) = case["params"], case["z"].shape
+    weights = params["attention"]
+    x = vtnp.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
+    Q, K, V = (
+        vtnp.head_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
+    )
+    when, where = np.divmod(np.arange(t * s), s)
+    masks = [where[:, None] == where, when[:, None] == when]
+    mask = np.stack(masks if case["first"] == "time" else masks[::-1])
+    update = vtnp.head_merge(
+        vtnp.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
+    )
+    y = case["z"] + update.reshape(case["z"].shape)
+    expected = vtnp.feed_forward_step(y, params, eps=1e-6, activation="gelu_tanh")
+    assert_close(case(), expected, within=1e-11)
+
+
+@law("factorised-dot-product-layer", "sees-a-cross")
+def dot_product_layer_sees_a_cross(case):
+    """A token reads its own place in all frames, and its own frame: no other place elsewhere."""
+    changed = changed_by_one_token(case)
+    assert np.all(changed[0])
+    assert np.all(changed[:, 0])
+    assert not np.any(changed[1:, 1:])
+
+
+@special("factorised-dot-product-layer", "silent-attention")
+def dot_product_layer_silent_attention(case):
+    expected = vtnp.feed_forward_step(case["z"], case["params"], eps=1e-6, activation="gelu_tanh")
+    assert_close(case(params=silent(case["params"])), expected)
