@@ -290,6 +290,27 @@ def test_mvit_costs_what_is_printed_to_the_last_digit(rows):
     assert all(abs(row.multiply_adds_ratio - 1.0) < 3e-3 for row in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("mvit-b", "70.5 G"),
+        ("mvit-b-32x3", "170 G"),
+        ("mvit-b-64x3", "455 G"),
+        ("mvit-b-24", "236 G"),
+    ],
+)
+def test_maxima_with_norms_give_all_that_is_printed_of_mvit(name, printed):
+    """Convolutions with norms do not: of the four they give one."""
+    counts = {}
+    for mode, size in (("max", None), ("conv", (3, 3, 3))):
+        priced = model_cost(name, mode=mode, size=size)
+        added = (conventions.MULTIPLY_ADDS[way] for way in ("norms", "last-norm-of-all-tokens"))
+        beyond = sum(way(priced.config, priced.cost) for way in added)
+        counts[mode] = table.Printed(printed).digits_of(priced.cost.multiply_adds + beyond)
+    assert counts["max"] == printed
+    assert (counts["conv"] == printed) == (name == "mvit-b-32x3")
+
+
 def test_libraries_count_mvit_as_it_is_counted_here(rows):
     found = of(rows, "torchvision") + of(rows, "pytorchvideo")
     assert all(row.multiply_adds_agree and row.parameters_agree for row in found)

@@ -44,22 +44,18 @@ def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
     return (counted - cost.operations["exp"]) / 2
 
 
-MULTIPLY_ADDS: Mapping[str, Callable[[Any, Cost], float]] = MappingProxyType(
-    {
-        "class-token-of-every-frame": _frame_tokens,
-        "norms": _norms,
-        "last-norm-of-all-tokens": _last_norm,
-        "half-of-arithmetic": _half_of_arithmetic,
-    }
-)
+MULTIPLY_ADDS: Mapping[str, Callable[[Any, Cost], float]] = MappingProxyType({
+    "class-token-of-every-frame": _frame_tokens,
+    "norms": _norms,
+    "last-norm-of-all-tokens": _last_norm,
+    "half-of-arithmetic": _half_of_arithmetic,
+})  # fmt: skip
 
 
 def _image_embedding(config: Any) -> int:
     return int((config.patch**2 * config.channels + 1) * config.d)
 
 
-PARAMETERS: Mapping[str, Callable[[Any], int]] = MappingProxyType(
-    {
-        "embedding-of-images": _image_embedding,
-    }
-)
+PARAMETERS: Mapping[str, Callable[[Any], int]] = MappingProxyType({
+    "embedding-of-images": _image_embedding,
+})  # fmt: skip
