@@ -5,6 +5,7 @@ their habits are not copied. The norms behind the pooling have torch's eps of 1e
 block is told for its others. And a maximum that two tokens share gives its gradient to the first.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -195,3 +196,51 @@ def test_our_model_on_their_tensors():
     peer, rng = whole(), np.random.default_rng(1)
     video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
     assert_runs_on_tensors(apply, params_of(arrays_of(peer)), video, CONFIG)
+
+
+# --- torchvision's own ----------------------------------------------------------------------------
+
+torchvision = installed("torchvision")
+
+
+@needs(torchvision, "torchvision")
+def test_torchvisions_whole_model():
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    config = replace(
+        CONFIG,
+        frames=6,
+        image=(16, 16),
+        stem=(3, 7, 7),
+        stem_stride=(2, 4, 4),
+        stem_padding=(1, 3, 3),
+        widening=4,
+    )
+    blocks = [
+        MSBlockConfig(
+            num_heads=block.heads,
+            input_channels=block.d,
+            output_channels=block.d_out,
+            kernel_q=list(block.size_q or ()),
+            kernel_kv=list(block.size_kv),
+            stride_q=list(block.stride_q if block.size_q else ()),
+            stride_kv=list(block.stride_kv),
+        )
+        for block in config.blocks
+    ]
+    peer = MViT(
+        spatial_size=config.image,
+        temporal_size=config.frames,
+        block_setting=blocks,
+        residual_pool=False,
+        residual_with_cls_embed=True,
+        rel_pos_embed=False,
+        proj_after_attn=False,
+        num_classes=config.classes,
+    )
+    peer = randomised(peer)
+    weights = {name: x.numpy() for name, x in peer.state_dict().items()}
+    video = np.random.default_rng(1).standard_normal((2, config.frames, *config.image, 3))
+    theirs = peer(torch.tensor(np.moveaxis(video, -1, 1).copy())).detach().numpy()
+    params = from_theirs("mvit", config, "torchvision", weights)
+    assert_close(apply(params, video, config), theirs)

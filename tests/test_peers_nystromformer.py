@@ -19,7 +19,9 @@ from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_sides import arrays_of, assert_same_side, autograd_side, gradients_of, randomised
 from vtnp._xp import namespace
+from vtnp.checkpoints import from_theirs
 from vtnp.mistakes.nystromformer import mask_only_in_the_last_factor
+from vtnp.models.nystromformer import NystromformerConfig, init
 
 torch = installed("torch")
 transformers = installed("transformers")
@@ -140,6 +142,45 @@ def test_hugging_face_cannot_be_told_the_start_value():
     config = transformers.NystromformerConfig(inv_coeff_init_option=True)
     with pytest.raises(TypeError, match="not subscriptable"):
         modeling.NystromformerSelfAttention(config)
+
+
+@needs_transformers
+@pytest.mark.parametrize("task", [False, True], ids=["alone", "in-a-task"])
+def test_hugging_face_whole_layers(task):
+    """Its model of two layers, from its embeddings on: it normalises what it has added."""
+    sizes = {
+        "hidden_size": D,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 20,
+        "num_landmarks": LANDMARKS,
+        "segment_means_seq_len": N,
+        "conv_kernel_size": K_SIZE,
+        "vocab_size": 11,
+        "max_position_embeddings": N,
+    }
+    kind = "NystromformerForMaskedLM" if task else "NystromformerModel"
+    peer = randomised(getattr(transformers, kind)(transformers.NystromformerConfig(**sizes)))
+    model = peer.nystromformer if task else peer
+    words = torch.arange(2 * N).reshape(2, N) % 11
+    theirs = model(words).last_hidden_state.detach().numpy()
+
+    config = NystromformerConfig(
+        frames=N, image=(4, 4), patch=(1, 4, 4), d=D, heads=HEADS, d_f=20, layers=2, kernel=K_SIZE
+    )
+    own = init(np.random.default_rng(0), config)
+    beside = {name: x for name, x in own.items() if name != "layers"}
+    tensors = {
+        name.removeprefix("nystromformer."): x.numpy() for name, x in peer.state_dict().items()
+    }
+    params = from_theirs("nystromformer", config, "huggingface", tensors, beside=beside)
+    x, eps = model.embeddings(words).detach().numpy(), model.config.layer_norm_eps
+    for layer in params["layers"]:
+        read = vtnp.nystrom_self_attention(x, **layer["attention"], **RELEASED)
+        y = vtnp.add_and_norm(x, read, **layer["norm_1"], eps=eps)
+        z = vtnp.feed_forward(y, **layer["feed_forward"], activation="gelu_tanh")
+        x = vtnp.add_and_norm(y, z, **layer["norm_2"], eps=eps)
+    assert_close(x, theirs, within=WITHIN)
 
 
 # --- nystrom-attention ----------------------------------------------------------------------------

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from tests.compare import assert_close, largest
+from tests.layouts import params_of, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
-from vtnp._xp import namespace
 from vtnp.encoder import head_merge, head_projection
 from vtnp.longnet import dilated_attention, dilated_branch, mix_branches
 from vtnp.mistakes import mistakes
+from vtnp.models.longnet import LongNetConfig
 
-HEADS = 4
+CONFIG = LongNetConfig(
+    frames=2, image=(4, 4), patch=(1, 4, 4), d=8, heads=4, d_f=8, layers=1, classes=2
+)
 OPTIONS = {
     "longnet_noncausal_multiple": {
         "segments": [4, 8, 16],
@@ -29,25 +32,27 @@ OPTIONS = {
 each_vector = pytest.mark.parametrize("name", OPTIONS)
 
 
-def by_head(weight):
-    """(out, in) with rows head-major -> (heads, in, out of one head)."""
-    return namespace(weight).matrix_transpose(weight.reshape((HEADS, -1, weight.shape[-1])))
+def attention_params(vectors):
+    weights = prefixed("layers.0.self_attn.", named(vectors, "par"))
+    return params_of("longnet", CONFIG, "torchscale", weights, "layers.0.attention")
 
 
-def projected(vectors, letter):
-    """Return Q, K or V of every head."""
-    weight, bias = vectors[f"par.{letter}_proj.weight"], vectors[f"par.{letter}_proj.bias"]
-    return head_projection(vectors["in.x"], by_head(weight), bias=bias.reshape((HEADS, -1)))
+def projected(vectors):
+    """Return Q, K and V of every head."""
+    params = attention_params(vectors)
+    return [
+        head_projection(vectors["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
+        for letter in "qkv"
+    ]
 
 
 def module(read):
     """The whole module, from x to the output projection; `read` is its attention."""
 
     def f(vectors):
-        y = read(*(projected(vectors, letter) for letter in "qkv"))
-        weight, bias = vectors["par.out_proj.weight"], vectors["par.out_proj.bias"]
-        W_c = namespace(weight).matrix_transpose(weight).reshape((HEADS, -1, weight.shape[0]))
-        return {"out.y": head_merge(y, W_c, bias=bias)}
+        params = attention_params(vectors)
+        y = read(*projected(vectors))
+        return {"out.y": head_merge(y, params["W_c"], bias=params["b_c"])}
 
     return f
 
@@ -74,7 +79,7 @@ def test_values(name):
 def test_branches_and_their_mixture(name):
     vectors = load(name)
     aux = named(vectors, "aux")
-    found = branches(name, *(projected(vectors, letter) for letter in "qkv"))
+    found = branches(name, *projected(vectors))
     for i, (y, l) in enumerate(found):
         assert_close(y, aux["branch_out"][i], within=WITHIN)
         official = np.where(aux["branch_lse"][i] == -1e8, -np.inf, aux["branch_lse"][i])
