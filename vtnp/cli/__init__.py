@@ -2,16 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from vtnp._errors import FormulaError
 from vtnp._pages import UnknownFormulaError
 from vtnp._usage import UsageError
 from vtnp.checkpoints.files import FileError
-from vtnp.cli import cost
 
-_COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {"cost": cost.prepare}
+# Each is the module of its name here; only the one that is asked for is imported.
+_COMMANDS = {
+    "cost": "tell what a formula or a model costs, at any size",
+    "verify": "check somebody's implementation of a formula, and name its mistake",
+}
+
 # Errors whose message says what is wrong with the request.
 _TOLD = (UsageError, FormulaError, UnknownFormulaError, FileError)
 
@@ -21,27 +26,28 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; {self.prog} --help tells more")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; each sets `run`, a function of what was parsed."""
+def parser(chosen: str) -> argparse.ArgumentParser:
+    """Return the parser of the command line, with all that the chosen command takes."""
     top = _Parser(prog="vtnp", description="Video transformers, one equation at a time.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, prepare in _COMMANDS.items():
-        module = sys.modules[prepare.__module__]
-        text = (module.__doc__ or "").strip()
+    for name, summary in _COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=text.splitlines()[0],
-            description=text,
+            help=summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        prepare(command)
+        if name == chosen:
+            module = import_module(f"vtnp.cli.{name}")
+            command.description = module.__doc__
+            module.prepare(command)
     return top
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read a command line; KEY=VALUE may stand before options and behind them."""
-    options, rest = parser().parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options, rest = parser(next(iter(words), "")).parse_known_args(words)
     strange = [word for word in rest if word.startswith("-") or "=" not in word]
     if strange or (rest and not hasattr(options, "settings")):
         raise UsageError(f"unrecognized arguments: {' '.join(strange or rest)}")

@@ -1,0 +1,89 @@
+"""Check somebody's implementation of a formula, and name its mistake.
+
+    vtnp verify package.module:function --formula eq2
+    vtnp verify attention.py:attend --formula attention --layout "Q=b h n d_k; K=b h m d_k"
+    vtnp verify kernels:scan --formula softmax --library torch --device cuda --dtype float32
+    vtnp verify mine:attend --formula attention --name Q=query --extra dropout=0.0 --junit out.xml
+
+Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be run.
+"""
+
+import argparse
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtnp._usage import UsageError
+from vtnp.checkpoints.files import replacing
+from vtnp.verify import junit, limits
+from vtnp.verify.check import check
+from vtnp.verify.report import Report
+from vtnp.verify.target import load
+from vtnp.verify.text import told
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    add("candidate", help="package.module:function, or file.py:function")
+    add("--formula", required=True, help="id, eq2 or 2")
+    add("--layout", default="", help='its axes, as in einops: "Q=b h (t s) d; result=..."')
+    add("--name", action="append", default=[], metavar="OURS=THEIRS", help="of an argument")
+    add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
+    add("--library", default="", help="numpy, torch, jax, cupy (default: what its module imports)")
+    add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")
+    add("--dtype", action="append", default=[], help="try these alone (default: all it takes)")
+    add("--seed", type=int, default=0, help="of the cases (default: 0)")
+    add("--no-gradients", action="store_true", help="leave gradients out")
+    add("--time-limit", type=float, metavar="SECONDS", help="run it in a process of its own")
+    add("--json", action="store_true", help="the report for a program")
+    add("--junit", type=Path, metavar="FILE", help="write the report for a CI server, too")
+    add("--all", action="store_true", help="print every line, not only what is wrong")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Answer the command; return the exit status of the report."""
+    asked = {
+        "layout": options.layout,
+        "names": dict(_pairs("--name", options.name)),
+        "extra": {key: _value(text) for key, text in _pairs("--extra", options.extra)},
+        "library": options.library,
+        "device": options.device,
+        "dtypes": tuple(options.dtype),
+        "seed": options.seed,
+        "gradients": not options.no_gradients,
+    }
+    report = _report(options, asked)
+    if options.junit:
+        with replacing(options.junit) as temporary:
+            temporary.write_text(junit.text(report), encoding="utf-8")
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        told(report, every=options.all)
+    return report.status
+
+
+def _report(options: argparse.Namespace, asked: dict[str, Any]) -> Report:
+    if options.time_limit is not None:
+        return limits.check(options.candidate, options.formula, options.time_limit, asked)
+    return check(load(options.candidate), options.formula, **asked)
+
+
+def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (key, _, value) in zip(texts, pairs, strict=True):
+        if not (key and value):
+            raise UsageError(f"{option} {text}: KEY=VALUE is meant")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _value(text: str) -> Any:
+    """Read a value as Python writes it; what is none is a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,305 @@
+"""Check a candidate: values, then gradients, then laws, then manners; and say what is wrong."""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._pages import formula
+from vtnp._spec import Entry, registry
+from vtnp._usage import UsageError
+from vtnp.verify import diagnose, partial, rules
+from vtnp.verify.candidate import Candidate
+from vtnp.verify.errors import CandidateError
+from vtnp.verify.example import reproduction
+from vtnp.verify.gradients import Gradients, gradients_of, weights_for
+from vtnp.verify.judge import Figure, figures, results_of, slack
+from vtnp.verify.layout import Layout, read_patterns
+from vtnp.verify.libraries import Library, library_of
+from vtnp.verify.report import Finding, Line, Report
+from vtnp.verify.trials import Trial, trials
+
+Results = list[NDArray[Any]]
+_BATCHES = ((), (2,), (2, 3))
+_GRADIENTS = 2  # trials of each dtype
+_LAWS = 2  # seeds
+
+
+def check(
+    candidate: Callable[..., Any],
+    name: str | int,
+    *,
+    layout: str | Mapping[str, str] = "",
+    names: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    library: str = "",
+    device: str = "",
+    dtypes: Sequence[str] = (),
+    seed: int = 0,
+    gradients: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Check somebody's implementation of a formula, and name its mistake.
+
+    candidate: takes and returns arrays of its own library. name: the formula's id, "eq2" or 2.
+    layout: patterns such as "Q=b h (t s) d; result=b h t s u d". names: the formula's argument ->
+    the candidate's parameter; left out, they are matched by name, then in order. extra: further
+    keyword arguments of every call. library: "numpy", "torch", "jax" or "cupy"; left out, what the
+    candidate's module imports. device: as that library calls it. dtypes: left out, all that the
+    candidate takes. gradients: False for a candidate that has none. progress: is told each case
+    before the candidate is called with it.
+    Raises UsageError, UnknownFormulaError: it could not be asked.
+    """
+    entry = registry[formula(name).id]
+    where = library_of(candidate, library, device)
+    patterns = read_patterns(layout) if isinstance(layout, str) else dict(layout)
+    arranged = Layout(entry.signature, patterns)
+    unknown = [dtype for dtype in dtypes if dtype not in where.dtypes]
+    if unknown:
+        raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
+    asked = Candidate(candidate, entry, where, arranged, names=names, extra=extra)
+    return _Check(asked, tuple(dtypes) or where.dtypes, seed, gradients, progress).run()
+
+
+@dataclass
+class _Check:
+    candidate: Candidate
+    dtypes: tuple[str, ...]
+    seed: int
+    gradients: bool
+    progress: Callable[[str], None]
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    tried: list[diagnose.Tried] = field(default_factory=list)
+    raised: list[tuple[Trial, str]] = field(default_factory=list)
+
+    @property
+    def entry(self) -> Entry:
+        return self.candidate.entry
+
+    @property
+    def library(self) -> Library:
+        return self.candidate.library
+
+    def run(self) -> Report:
+        self.values()
+        if self.tried and self.right:
+            if self.gradients:
+                self.check_gradients()
+            self.check_laws()
+            self.check_rules()
+        elif self.tried:
+            self.check_laws()
+        if any(not line.holds and line.kind != "special" for line in self.lines):
+            self.find_mistakes()
+        wrong = [each.trial for each in self.tried if not each.right]
+        smallest = min(wrong, key=lambda trial: trial.numbers, default=None)
+        return Report(
+            formula=self.entry.id,
+            candidate=_name(self.candidate.function),
+            library=self.library.name,
+            seed=self.seed,
+            lines=tuple(self.lines),
+            findings=tuple(self.findings),
+            notes=tuple(self.notes),
+            example=reproduction(self.candidate, smallest) if smallest else "",
+        )
+
+    @property
+    def right(self) -> bool:
+        return all(line.holds for line in self.lines)
+
+    # --- Values -----------------------------------------------------------------------------------
+
+    def values(self) -> None:
+        named = self.candidate.layout.batch
+        batches = _BATCHES if named is None else (tuple(range(2, 2 + len(named))),)
+        for trial in trials(self.entry, self.dtypes, batches, self.seed):
+            self.value(self.taken(trial))
+        self.tell_what_raises()
+
+    def taken(self, trial: Trial) -> Trial:
+        """Leave out optional arguments that the candidate has no place for."""
+        kept = {k: v for k, v in trial.arguments.items() if k in self.candidate.places}
+        likes = {k: v for k, v in trial.arguments.items() if k == "like"}
+        return Trial(
+            {**kept, **likes}, trial.dtype, trial.sizing, trial.values, trial.batch, trial.seed
+        )
+
+    def value(self, trial: Trial) -> None:
+        exact = results_of(self.entry.function, trial.arguments)
+        single = results_of(self.entry.function, trial.arguments, "float32")
+        if not _is_fair(self.entry.function, trial, exact):
+            return
+        self.progress(trial.name)
+        try:
+            got, notes = rules.watched(self.candidate, trial)
+        except CandidateError as error:
+            self.raised.append((trial, str(error)))
+            return
+        told = {line.note for line in self.lines}
+        for note in dict.fromkeys(notes):
+            if note not in told:
+                self.lines.append(Line("rule", "manners", trial.name, holds=False, note=note))
+        shapes = [(x.shape, y.shape) for x, y in zip(got, exact, strict=True) if x.shape != y.shape]
+        for i, (given, meant) in enumerate(shapes):
+            note = f"shape {given}, where {meant} is meant"
+            self.lines.append(Line("value", f"result {i}", trial.name, holds=False, note=note))
+        judged: list[Figure] = []
+        if not shapes:
+            judged = figures(got, exact, slack(exact, single), trial.dtype)
+            self.lines += [self.line("value", i, trial.name, each) for i, each in enumerate(judged)]
+        right = not shapes and all(each.holds for each in judged)
+        self.tried.append(diagnose.Tried(trial, got, right))
+
+    def line(self, kind: str, what: int | str, case: str, found: Figure) -> Line:
+        returns = self.entry.signature.returns
+        name = returns[what].name if isinstance(what, int) else what
+        note = ""
+        if not found.holds:
+            note = f"first at {list(found.index or ())}: {found.got:.9g}, not {found.expected:.9g}"
+        return Line(kind, name, case, found.holds, found.error, found.bound, note)
+
+    def tell_what_raises(self) -> None:
+        """What raises in every trial of one dtype or number of batch axes is not taken at all."""
+        for word, of in (("dtype", _dtype), ("batch axes", _batch)):
+            worked = {of(each.trial) for each in self.tried}
+            for value in dict.fromkeys(of(trial) for trial, _ in self.raised):
+                if worked and value not in worked:
+                    why = next(text for trial, text in self.raised if of(trial) == value)
+                    self.notes.append(f"not taken: {word} {value} ({why})")
+                    self.raised = [each for each in self.raised if of(each[0]) != value]
+        for trial, text in self.raised:
+            self.lines.append(Line("value", "call", trial.name, holds=False, note=text))
+
+    # --- Gradients --------------------------------------------------------------------------------
+
+    def check_gradients(self) -> None:
+        usual = [each.trial for each in self.tried if each.trial.values == "usual"]
+        for dtype in ("float64", "float32"):
+            chosen = [trial for trial in usual if trial.dtype == dtype and trial.sizing != "one"]
+            for trial in chosen[:_GRADIENTS]:
+                self.gradient(trial)
+
+    def gradient(self, trial: Trial) -> None:
+        self.progress(f"gradients, {trial.name}")
+        weights = weights_for(results_of(self.entry.function, trial.arguments), trial.seed)
+        exact = gradients_of(self.entry.function, trial.arguments, weights, "float64")
+        single = gradients_of(self.entry.function, trial.arguments, weights, "float32")
+        if not self.library.differentiates:
+            if trial.dtype == "float64":
+                self.compare_slopes(trial, weights, exact)
+            return
+        try:
+            got = rules.gradients(self.candidate, trial, weights, list(exact))
+        except CandidateError as error:
+            self.lines.append(Line("gradient", "all", trial.name, holds=False, note=str(error)))
+            return
+        self.compare_gradients(trial, got, exact, single)
+        if not (self.right or self.findings):
+            self.findings += diagnose.stopped(self.entry.id, trial, weights, got)
+
+    def compare_slopes(self, trial: Trial, weights: Results, exact: Gradients) -> None:
+        try:
+            for path, slope, meant, bound in rules.slopes(self.candidate, trial, weights, exact):
+                error = abs(slope - meant)
+                holds = error <= bound
+                note = "" if holds else f"slope {slope:.9g}, not {meant:.9g}"
+                self.lines.append(Line("gradient", path, trial.name, holds, error, bound, note))
+        except CandidateError as error:
+            self.lines.append(Line("gradient", "all", trial.name, holds=False, note=str(error)))
+
+    def compare_gradients(
+        self, trial: Trial, got: Mapping[str, Any], exact: Gradients, single: Gradients
+    ) -> None:
+        for path, g in got.items():
+            meant = exact[path]
+            if g is None:
+                if np.any(meant):
+                    note = "there is none: the result does not depend on it"
+                    self.lines.append(Line("gradient", path, trial.name, holds=False, note=note))
+                continue
+            units = slack([meant], [single[path]])
+            found = figures([g], [meant], units, trial.dtype)[0]
+            self.lines.append(self.line("gradient", path, trial.name, found))
+
+    # --- Laws and manners -------------------------------------------------------------------------
+
+    def check_laws(self) -> None:
+        if "float64" not in {each.trial.dtype for each in self.tried}:
+            self.notes.append("laws were not put: the candidate does not take float64")
+            return
+        self.progress("laws")
+        for line in rules.laws(self.candidate, self.seed, _LAWS, self.batches()):
+            self.lines.append(line)
+
+    def batches(self) -> tuple[tuple[int, ...], ...]:
+        """Return the batch axes that the candidate takes."""
+        return tuple(dict.fromkeys(each.trial.batch for each in self.tried))
+
+    def check_rules(self) -> None:
+        first = next((each.trial for each in self.tried), None)
+        if first is not None:
+            self.lines += rules.manners(self.candidate, first)
+
+    # --- Diagnosis --------------------------------------------------------------------------------
+
+    def find_mistakes(self) -> None:
+        wrong = [each for each in self.tried if not each.right]
+        if wrong:
+            chosen = _telling(wrong) + _telling([each for each in self.tried if each.right])
+            self.findings += diagnose.named(self.entry.id, chosen)
+            if not self.findings:
+                self.findings += self.swapped_axes(wrong)
+        found = partial.told(self.entry, self.tried, self.raised, self.lines)
+        self.findings += dict.fromkeys(found)
+
+    def swapped_axes(self, wrong: Sequence[diagnose.Tried]) -> list[Finding]:
+        def expected(arguments: Mapping[str, Any]) -> Results:
+            return results_of(self.entry.function, arguments)
+
+        found = [diagnose.transposed(expected, each) for each in wrong[:4]]
+        every = [each for each in found if each]
+        return [each for each in (every[0] if every else []) if all(each in f for f in every)]
+
+
+def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:
+    """Choose a few small trials, of different kinds, to tell mistakes apart by."""
+    of_kind: dict[tuple[str, ...], diagnose.Tried] = {}
+    for each in sorted(tried, key=lambda each: each.trial.numbers):
+        trial = each.trial
+        kind = (trial.dtype, trial.values, trial.sizing, str(len(trial.batch) > 0))
+        of_kind.setdefault(kind, each)
+    exact = [each for each in of_kind.values() if each.trial.dtype in ("float64", "float32")]
+    return list(itertools.islice(exact, 12))
+
+
+def _is_fair(function: Callable[..., Any], trial: Trial, exact: Results) -> bool:
+    """Leave out what overflows half precision in the formula itself, or what NumPy cannot do."""
+    if trial.dtype != "float16":
+        return True
+    try:
+        half = results_of(function, trial.arguments, "float16")
+    except TypeError:  # NumPy's linear algebra has no half precision
+        return False
+    return all(
+        bool(np.all(np.isfinite(x) | ~np.isfinite(y))) for x, y in zip(half, exact, strict=True)
+    )
+
+
+def _dtype(trial: Trial) -> str:
+    return trial.dtype
+
+
+def _batch(trial: Trial) -> str:
+    return str(trial.batch)
+
+
+def _name(candidate: Any) -> str:
+    module = getattr(candidate, "__module__", type(candidate).__module__)
+    name = getattr(candidate, "__qualname__", type(candidate).__qualname__)
+    return f"{module}:{name}"

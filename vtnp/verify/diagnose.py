@@ -1,0 +1,226 @@
+"""The diagnosis: which mistake makes exactly the numbers that a wrong candidate makes.
+
+Each mistake of the formula's page, and of the pages of the formulas it is made of, is run as
+another reference; then pairs of them. What matches on every trial, those included where the
+candidate is right, is named.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._pages import formula, front_matter
+from vtnp._spec import registry
+from vtnp._xp import constant
+from vtnp.mistakes import mistakes
+from vtnp.verify.gradients import gradients_of
+from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.report import Finding
+from vtnp.verify.trials import Trial
+
+Key = tuple[str, str]  # a formula's id and the name of a mistake
+Results = list[NDArray[Any]]
+_SECONDS = 6.0  # for all pairs
+
+
+class Tried(NamedTuple):
+    """A trial, what the candidate made of it, and whether that was right."""
+
+    trial: Trial
+    got: Sequence[NDArray[Any]]
+    right: bool
+
+
+def named(id: str, tried: Sequence[Tried]) -> list[Finding]:
+    """Return the mistakes, or else the pairs of them, that make the candidate's numbers."""
+    keys = suspects(id)
+    singles = [(key,) for key in keys if _matches(id, (key,), tried)]
+    found: list[tuple[Key, ...]] = [*singles] or _pairs(id, keys, tried)
+    return [_finding(found)] if found else []
+
+
+@cache
+def suspects(id: str) -> tuple[Key, ...]:
+    """Return the mistakes of a formula and of those it is made of, its own first."""
+    ids = [id]
+    for each in ids:
+        ids += [used for used in front_matter(formula(each).page)["uses"] if used not in ids]
+    return tuple(key for each in ids for key in mistakes if key[0] == each)
+
+
+def _pairs(id: str, keys: Sequence[Key], tried: Sequence[Tried]) -> list[tuple[Key, ...]]:
+    """Try two mistakes at once, as long as there is time."""
+    end = time.monotonic() + _SECONDS
+    found: list[tuple[Key, ...]] = []
+    for pair in combinations(keys, 2):
+        own = pair[0][0] == pair[1][0] == id
+        orders: list[tuple[Key, ...]] = [pair, pair[::-1]] if own else [pair]
+        found += [order for order in orders if _matches(id, order, tried)][:1]
+        if time.monotonic() > end:
+            break
+    return found
+
+
+def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
+    with wrong(id, keys) as alternative:
+        return all(_agrees(alternative, each) for each in tried)
+
+
+def _agrees(alternative: Callable[..., Any], tried: Tried) -> bool:
+    try:
+        exact = results_of(alternative, tried.trial.arguments)
+        if [x.shape for x in exact] != [x.shape for x in tried.got]:
+            return False
+        single = results_of(alternative, tried.trial.arguments, "float32")
+        judged = figures(tried.got, exact, slack(exact, single), tried.trial.dtype)
+    except (ValueError, TypeError, IndexError, ArithmeticError):
+        return False  # no mistake that these arguments let happen
+    return all(each.holds for each in judged)
+
+
+@contextmanager
+def wrong(id: str, keys: tuple[Key, ...]) -> Iterator[Callable[..., Any]]:
+    """Give the formula with these mistakes in it: its own, or of the formulas within.
+
+    Of two mistakes of its own, the second takes the formula's place within the first.
+    """
+    own = [key for key in keys if key[0] == id]
+    within = [key for key in keys if key[0] != id] + own[1:]
+    with ExitStack() as stack:
+        for key in within:
+            stack.enter_context(_replaced(registry[key[0]].function, mistakes[key]))
+        yield mistakes[own[0]] if own else registry[id].function
+
+
+@contextmanager
+def _replaced(right: Callable[..., Any], other: Callable[..., Any]) -> Iterator[None]:
+    """Put another function wherever vtnp's modules, and tables in them, hold this one."""
+    places, other = _places(right), _once(right, other)
+    for table, key in places:
+        table[key] = other
+    try:
+        yield
+    finally:
+        for table, key in places:
+            table[key] = right
+
+
+@cache
+def _places(right: Callable[..., Any]) -> tuple[tuple[dict[Any, Any], Any], ...]:
+    """Find where modules, and tables in them, hold a function, and by which name."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("vtnp.")]
+    tables = [vars(module) for module in modules]
+    tables += [x for table in tables for x in table.values() if type(x) is dict]
+    unique = {id(table): table for table in tables}.values()
+    return tuple((table, key) for table in unique for key, x in table.items() if x is right)
+
+
+def _once(right: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
+    """The other function, within which the right one is what it was."""
+    within = False
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        nonlocal within
+        if within:
+            return right(*args, **kwargs)
+        within = True
+        try:
+            return other(*args, **kwargs)
+        finally:
+            within = False
+
+    return replaced
+
+
+def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
+    """Name the first match, and those that make the same numbers."""
+    keys, *others = matches
+    says = " ".join(told(*key) for key in keys)
+    pages = ", ".join(dict.fromkeys(f"spec/{registry[id].module}/{id}.md" for id, _ in keys))
+    mend = f"see {pages}, Formula and Usual mistakes"
+    return Finding(_title(keys), says, mend, tuple(keys), tuple(map(_title, others)))
+
+
+def _title(keys: Sequence[Key]) -> str:
+    return " and ".join(f"{name} ({id})" for id, name in keys)
+
+
+def told(id: str, name: str) -> str:
+    """Return what the page says of a mistake."""
+    _, _, section = formula(id).page.partition("\n## Usual mistakes\n")
+    section = section.partition("\n## ")[0]
+    for entry in section.split("\n- ")[1:]:
+        head, _, text = entry.partition(":")
+        if f"`{name}`" in head:
+            return " ".join(text.split())
+    return ""
+
+
+def transposed(expected: Callable[[Mapping[str, Any]], Results], tried: Tried) -> list[Finding]:
+    """Look for two axes of an argument or a result that the candidate has swapped."""
+    found = []
+    for name, x in tried.trial.arguments.items():
+        for swap in _swaps(x):
+            try:
+                other = expected({**tried.trial.arguments, name: np.swapaxes(x, *swap)})
+            except (ValueError, TypeError):
+                continue
+            if _same(other, tried.got):
+                found.append(_swapped(f"argument {name}", swap))
+    exact = expected(tried.trial.arguments)
+    for i, y in enumerate(exact):
+        for swap in _swaps(y):
+            other = [np.swapaxes(z, *swap) if j == i else z for j, z in enumerate(exact)]
+            if _same(other, tried.got):
+                found.append(_swapped(f"result {i}", swap))
+    return found
+
+
+def _swaps(x: Any) -> list[tuple[int, int]]:
+    if getattr(x, "ndim", 0) < 2:
+        return []
+    return [(i - x.ndim, j - x.ndim) for i, j in combinations(range(x.ndim), 2)]
+
+
+def _same(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> bool:
+    return len(one) == len(other) and all(
+        x.shape == y.shape and np.allclose(x, y, rtol=1e-3, atol=1e-5)
+        for x, y in zip(one, other, strict=True)
+    )
+
+
+def _swapped(what: str, swap: tuple[int, int]) -> Finding:
+    return Finding(
+        f"axes {swap[0]} and {swap[1]} of {what} swapped",
+        f"with these axes exchanged the formula gives the candidate's numbers for {what}.",
+        "check its layout, or tell it by a layout pattern",
+    )
+
+
+def stopped(id: str, trial: Trial, weights: Results, got: Mapping[str, Any]) -> list[Finding]:
+    """Look for a formula within whose result the candidate's gradients treat as a constant."""
+    found = []
+    for used in dict.fromkeys(key[0] for key in suspects(id) if key[0] != id):
+        right = registry[used].function
+        with _replaced(right, _cut(right)):
+            cut = gradients_of(registry[id].function, trial.arguments, weights, "float64")
+        both = [(g, cut[path]) for path, g in got.items()]
+        if all(_same([np.zeros_like(c) if g is None else g], [c]) for g, c in both):
+            says = f"the gradients are those with {used} taken for a constant."
+            found.append(Finding(f"gradient stopped at {used}", says, "look for detach or no_grad"))
+    return found
+
+
+def _cut(right: Callable[..., Any]) -> Callable[..., Any]:
+    def cut(*args: Any, **kwargs: Any) -> Any:
+        found = right(*args, **kwargs)
+        return tuple(map(constant, found)) if isinstance(found, tuple) else constant(found)
+
+    return cut

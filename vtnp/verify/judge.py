@@ -1,0 +1,128 @@
+"""The judgement: an error against the error that the formula itself makes in that precision.
+
+The reference is the formula in float64, on the numbers that the candidate was given, which have
+been rounded to its precision first. What the formula errs by in float32 on the same numbers, times
+the ratio of the precisions, is what a candidate may err by, times MULTIPLE; and never less than
+ULPS units in the last place of the largest number. Sums in another order, or exponentials of
+another library, stay far below; a wrong formula does not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp.trees import mapped
+
+MULTIPLE = 8.0
+ULPS = 16.0
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+Results = list[NDArray[Any]]
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How far one result lies off: the largest error, its bound, and where.
+
+    index: of the first element beyond the bound, in the formula's layout; None where none is.
+    """
+
+    error: float
+    bound: float
+    index: tuple[int, ...] | None
+    got: float = 0.0
+    expected: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        return self.index is None
+
+    @property
+    def ratio(self) -> float:
+        """The error over its bound."""
+        return self.error / self.bound if self.bound else (0.0 if self.holds else float("inf"))
+
+
+def rounded(arguments: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Round all real numbers to a precision; they stay float64, or what they are."""
+    return {name: mapped(lambda x: _rounded(x, dtype), x) for name, x in arguments.items()}
+
+
+def _rounded(x: Any, dtype: str) -> Any:
+    x = np.asarray(x)
+    if x.dtype.kind != "f" or dtype == "float64":
+        return x
+    if dtype != "bfloat16":
+        return x.astype(dtype).astype(np.float64)
+    # The upper half of a float32, to the nearest, ties to even.
+    bits = x.astype(np.float32).view(np.uint32)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(np.float64)
+
+
+def results_of(function: Function, arguments: Mapping[str, Any], dtype: str = "float64") -> Results:
+    """Return the arrays that a function of NumPy's arrays makes, computed in that dtype."""
+    given = {name: mapped(lambda x: _in(x, dtype), x) for name, x in arguments.items()}
+    with np.errstate(all="ignore"):
+        found = function(**given)
+    several = found if isinstance(found, tuple | list) else (found,)
+    return [np.asarray(y) for y in several if hasattr(y, "dtype")]
+
+
+def _in(x: Any, dtype: str) -> Any:
+    x = np.asarray(x)
+    return x.astype(dtype) if x.dtype.kind == "f" else x
+
+
+def slack(exact: Results, single: Results) -> list[float]:
+    """Return what the formula errs by in float32, for each result, in units of its precision."""
+    return [_largest(x, y) / EPS["float32"] for x, y in zip(exact, single, strict=True)]
+
+
+def _largest(x: NDArray[Any], y: NDArray[Any]) -> float:
+    with np.errstate(all="ignore"):
+        error = np.abs(x.astype(np.float64) - y.astype(np.float64))
+    return float(np.max(error[np.isfinite(error)], initial=0.0))
+
+
+def figure(got: NDArray[Any], expected: NDArray[Any], units: float, dtype: str) -> Figure:
+    """Judge one result. units: the formula's own error, as slack tells it."""
+    if expected.dtype.kind in "iub":
+        wrong = np.asarray(got != expected)
+        return _figure(np.where(wrong, 1.0, 0.0), 0.0, wrong, got, expected)
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - expected)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
+    largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
+    eps = EPS[dtype]
+    bound = max(MULTIPLE * units * eps, ULPS * largest * eps, ULPS * _tiny(dtype))
+    return _figure(error, bound, error > bound, got, expected)
+
+
+def _tiny(dtype: str) -> float:
+    """Return the smallest step of a precision, below which it cannot tell numbers apart."""
+    return {"float16": 2.0**-24, "float64": 2.0**-1074}.get(dtype, 2.0**-149)
+
+
+def _figure(
+    error: NDArray[Any], bound: float, wrong: Any, got: NDArray[Any], expected: NDArray[Any]
+) -> Figure:
+    worst = float(np.max(error, initial=0.0))
+    if not np.any(wrong):
+        return Figure(worst, bound, None)
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return Figure(worst, bound, index, float(got[index]), float(expected[index]))
+
+
+def figures(
+    got: Sequence[NDArray[Any]], expected: Results, units: Sequence[float], dtype: str
+) -> list[Figure]:
+    """Judge all results, whose shapes agree."""
+    judged = zip(got, expected, units, strict=True)
+    return [figure(x, y, unit, dtype) for x, y, unit in judged]

@@ -1,0 +1,119 @@
+"""What can be told of a wrong candidate without a name for its mistake."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vtnp._spec import Entry
+from vtnp.verify.diagnose import Tried
+from vtnp.verify.judge import EPS, figures, results_of, slack
+from vtnp.verify.report import Finding, Line
+from vtnp.verify.trials import Trial
+
+
+def told(
+    entry: Entry,
+    tried: Sequence[Tried],
+    raised: Sequence[tuple[Trial, str]],
+    lines: Sequence[Line],
+) -> Iterator[Finding]:
+    """Yield what the wrong trials have in common."""
+    wrong, right = ([each for each in tried if each.right is truth] for truth in (False, True))
+    yield from _overflow(entry, wrong)
+    yield from _precision(entry, wrong)
+    yield from _heads(entry, wrong)
+    trials = [each.trial for each in wrong] + [trial for trial, _ in raised]
+    yield from _only_where(trials, [each.trial for each in right])
+    yield from _manners(lines)
+    yield from _laws(lines)
+
+
+def _exact(entry: Entry, each: Tried) -> list[Any]:
+    return results_of(entry.function, each.trial.arguments)
+
+
+def _overflow(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
+    def overflows(each: Tried) -> bool:
+        pairs = zip(each.got, _exact(entry, each), strict=True)
+        return any(
+            x.shape == y.shape and bool(np.any(np.isfinite(y) & ~np.isfinite(x))) for x, y in pairs
+        )
+
+    if wrong and all(each.trial.values in {"large", "huge"} and overflows(each) for each in wrong):
+        says = "right for numbers of usual size; large ones give infinities or NaN."
+        yield Finding("exponentials overflow", says, "subtract the largest score of each row first")
+
+
+def _precision(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
+    """See whether all would be right if a lower precision were meant."""
+    usual = [each for each in wrong if each.trial.values not in {"large", "huge"}]
+    for lower in ("float32", "float16", "bfloat16"):
+        dtypes = dict.fromkeys(each.trial.dtype for each in usual)
+        coarser = all(EPS[dtype] < EPS[lower] for dtype in dtypes)
+        if usual and coarser and all(_holds(entry, each, lower) for each in usual):
+            says = f"the errors in {', '.join(dtypes)} are those of {lower}."
+            mend = f"look for a conversion, a table or a sum in {lower}"
+            yield Finding(f"computed in {lower}", says, mend)
+            return
+
+
+def _holds(entry: Entry, each: Tried, dtype: str) -> bool:
+    exact = _exact(entry, each)
+    if [x.shape for x in each.got] != [y.shape for y in exact]:
+        return False
+    single = results_of(entry.function, each.trial.arguments, "float32")
+    return all(found.holds for found in figures(each.got, exact, slack(exact, single), dtype))
+
+
+def _heads(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
+    """See whether some heads are always right."""
+    axes = [each.shape.after for each in entry.signature.returns]
+    if len(axes) != 1 or "heads" not in axes[0] or not wrong:
+        return
+    axis = axes[0].index("heads") - len(axes[0])
+    always: set[int] | None = None
+    for each in wrong:
+        exact = _exact(entry, each)
+        if each.got[0].shape != exact[0].shape or exact[0].shape[axis] < 2:
+            return
+        tolerance = 64 * EPS[each.trial.dtype] * float(np.max(np.abs(exact[0]), initial=0.0))
+        error = np.moveaxis(np.abs(each.got[0] - exact[0]), axis, 0)
+        right = {h for h in range(len(error)) if np.all(error[h] <= tolerance)}
+        always = right if always is None else always & right
+    if always:
+        heads = ", ".join(map(str, sorted(always)))
+        yield Finding(f"right in head {heads} only", "the other heads have other numbers.")
+
+
+_TRAITS: dict[str, Callable[[Trial], Any]] = {
+    "sizes": lambda trial: trial.sizing,
+    "values": lambda trial: trial.values,
+    "dtype": lambda trial: trial.dtype,
+    "batch axes": lambda trial: len(trial.batch),
+}
+
+
+def _only_where(wrong: Sequence[Trial], right: Sequence[Trial]) -> Iterator[Finding]:
+    """Tell by which trait the wrong trials differ from the right ones, if one alone does."""
+    if not (wrong and right):
+        return
+    for name, of in _TRAITS.items():
+        bad, good = {of(trial) for trial in wrong}, {of(trial) for trial in right}
+        if not bad & good:
+            words = [", ".join(sorted(map(str, values))) for values in (good, bad)]
+            yield Finding(f"right for {name} {words[0]} only", f"wrong for {name} {words[1]}.")
+
+
+def _manners(lines: Sequence[Line]) -> Iterator[Finding]:
+    for line in lines:
+        if line.kind == "rule" and not line.holds and line.note:
+            yield Finding(line.note, "a formula leaves its arguments as they are and keeps dtypes.")
+
+
+def _laws(lines: Sequence[Line]) -> Iterator[Finding]:
+    laws = [line for line in lines if line.kind == "law"]
+    broken = [line.what for line in laws if not line.holds]
+    if broken:
+        kept = ", ".join(line.what for line in laws if line.holds) or "none"
+        yield Finding(f"breaks the laws {', '.join(broken)}", f"laws that hold: {kept}.")

@@ -1,0 +1,173 @@
+"""What holds beyond single numbers: gradients, laws, dtypes, devices, manners."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp.claims import claims
+from vtnp.claims.cases import make
+from vtnp.trees import leaves, mapped
+from vtnp.verify.candidate import Candidate
+from vtnp.verify.errors import CandidateError, NotTakenError
+from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.report import Line
+from vtnp.verify.trials import Trial
+
+Results = list[NDArray[Any]]
+
+
+def watched(candidate: Candidate, trial: Trial) -> tuple[Results, list[str]]:
+    """Call it, and see that it leaves its inputs alone and keeps dtype and device.
+
+    Returns its results, and what was seen. Raises CandidateError.
+    """
+    library = candidate.library
+    brought = candidate.there(trial.arguments, trial.dtype)
+    before = [library.back(x).copy() for _, x in leaves(brought)]
+    results = candidate.raw(brought)
+    arrays = list(leaves(brought))
+    sizes = candidate.sizes(trial.arguments)
+    got = [candidate.back(i, y, sizes) for i, y in enumerate(results)]
+    seen = [
+        f"changes its argument {path} in place"
+        for (path, x), old in zip(arrays, before, strict=True)
+        if not np.array_equal(library.back(x), old, equal_nan=old.dtype.kind == "f")
+    ]
+    where = {library.device_of(x) for _, x in arrays}
+    for y in results:
+        dtype = library.dtype_of(y)
+        if dtype != trial.dtype and dtype in ("float64", "float32", "float16", "bfloat16"):
+            seen.append(f"returns {dtype} for {trial.dtype}")
+        if where and library.device_of(y) not in where:
+            seen.append(f"returns a result on {library.device_of(y)}, not on {', '.join(where)}")
+    return got, seen
+
+
+def gradients(
+    candidate: Candidate, trial: Trial, weights: Results, paths: Sequence[str]
+) -> dict[str, NDArray[Any] | None]:
+    """Return the candidate's own gradients by the paths of the arguments it takes.
+
+    Of a library without gradients: those of central differences are compared along one direction
+    by the caller. Raises CandidateError.
+    """
+    library, layout = candidate.library, candidate.layout
+    brought = candidate.there(trial.arguments, trial.dtype)
+    chosen = [(path, x) for path, x in leaves(brought) if path in paths]
+    names = candidate.entry.signature.returns
+    given = [
+        library.there(layout.there(names[i].name, w), trial.dtype) for i, w in enumerate(weights)
+    ]
+
+    def of_chosen(*values: Any) -> Sequence[Any]:
+        placed = dict(zip((path for path, _ in chosen), values, strict=True))
+        by_path = iter([placed.get(path, x) for path, x in leaves(brought)])
+        return candidate.raw(mapped(lambda _: next(by_path), brought))
+
+    try:
+        found = library.gradients(of_chosen, [x for _, x in chosen], given)
+    except CandidateError:
+        raise
+    except Exception as error:
+        line = str(error).splitlines()[0] if str(error) else ""
+        raise CandidateError(f"no gradient: {type(error).__name__}: {line}") from error
+    sizes = candidate.sizes(trial.arguments)
+    result = {}
+    for (path, _), g in zip(chosen, found, strict=True):
+        result[path] = None if g is None else layout.back(path, library.back(g), sizes)
+    return result
+
+
+def laws(
+    candidate: Candidate, seed: int, seeds: int, batches: Sequence[tuple[int, ...]]
+) -> Iterator[Line]:
+    """Put the laws and special cases of the formula's page to the candidate, in float64."""
+
+    def function(**arguments: Any) -> Any:
+        results = candidate(arguments)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    id = candidate.entry.id
+    # What needs autograd, or vtnp's own errors, is no business of a candidate.
+    ours = ("differentiates", "refuses")
+    for claim in claims.values():
+        if claim.id != id or any(claim.options.get(need) for need in ours):
+            continue
+        tried, broken = 0, ""
+        for k in range(seeds):
+            batch = batches[k % len(batches)]
+            case = make(id, seed + k, batch)
+            taken = {name: x for name, x in case.args.items() if name in candidate.places}
+            try:
+                with np.errstate(all="ignore"):
+                    claim.check(replace(case, args=taken, function=function))
+                tried += 1
+            except NotTakenError:
+                continue
+            except (AssertionError, CandidateError) as error:
+                tried += 1
+                broken = broken or (str(error).splitlines() or ["does not hold"])[0][:160]
+            except (KeyError, ValueError, TypeError, IndexError):
+                continue  # the law needs an argument that was left out
+        if tried:
+            case_name = f"{tried} cases, float64"
+            yield Line(claim.kind, claim.name, case_name, not broken, note=broken)
+
+
+def manners(candidate: Candidate, trial: Trial) -> Iterator[Line]:
+    """See that the same input gives the same numbers, and strided input those of any other."""
+    first, again = (candidate(trial.arguments, trial.dtype) for _ in range(2))
+    same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(first, again, strict=True))
+    note = "" if same else "two calls with the same input differ"
+    yield Line("rule", "deterministic", trial.name, same, note=note)
+    exact = results_of(candidate.entry.function, trial.arguments)
+    single = results_of(candidate.entry.function, trial.arguments, "float32")
+    try:
+        brought = candidate.there(trial.arguments, trial.dtype)
+        strided = candidate.raw(mapped(candidate.library.strided, brought))
+        sizes = candidate.sizes(trial.arguments)
+        got = [candidate.back(i, y, sizes) for i, y in enumerate(strided)]
+        judged = figures(got, exact, slack(exact, single), trial.dtype)
+        worst = max(judged, key=lambda each: each.ratio)
+        yield Line("rule", "strided input", trial.name, worst.holds, worst.error, worst.bound)
+    except CandidateError as error:
+        yield Line("rule", "strided input", trial.name, holds=False, note=str(error))
+
+
+def slopes(
+    candidate: Candidate, trial: Trial, weights: Results, exact: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Compare the formula's gradients with central differences of the candidate, in float64.
+
+    Yields for each argument the slope of the weighed sum of results along a random direction, the
+    one that the gradient means, and the most by which they may differ.
+    """
+    rng = np.random.default_rng(trial.seed)
+    for path in exact:
+        if path.partition(".")[0] not in candidate.places:
+            continue
+        direction = rng.standard_normal(exact[path].shape)
+
+        def value(by: float, path: str = path, direction: Any = direction) -> float:
+            moved = _moved(trial.arguments, path, by * direction)
+            results = zip(candidate(moved), weights, strict=True)
+            return sum(float(np.sum(np.where(w == 0.0, 0.0, y * w))) for y, w in results)
+
+        h = 1e-4
+        slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+        products = exact[path] * direction
+        yield (
+            path,
+            slope,
+            float(products.sum()),
+            1e-6 * float(np.abs(products).sum() + abs(value(0.0))),
+        )
+
+
+def _moved(arguments: Mapping[str, Any], path: str, step: NDArray[Any]) -> dict[str, Any]:
+    """Add a step to one array of a tree of arguments."""
+    by_path = iter([x + step if name == path else x for name, x in leaves(dict(arguments))])
+    return dict(mapped(lambda _: next(by_path), dict(arguments)))

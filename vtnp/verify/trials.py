@@ -1,0 +1,96 @@
+"""What candidates are tried on: a formula's own cases, with the corners that break ports."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._spec import Entry
+from vtnp.claims.cases import Sizing, make
+from vtnp.verify.judge import rounded
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One input, and how it came about. arguments: float64, rounded to dtype."""
+
+    arguments: Mapping[str, Any]
+    dtype: str
+    sizing: str
+    values: str
+    batch: tuple[int, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Say it in a few words."""
+        batch = f", batch {'x'.join(map(str, self.batch))}" if self.batch else ""
+        return f"{self.sizing} sizes, {self.values} values{batch}, {self.dtype}, seed {self.seed}"
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it is made of."""
+        return sum(x.size for x in self.arguments.values() if hasattr(x, "size"))
+
+
+def _repeated(x: Array) -> Array:
+    """All rows are the first."""
+    return np.broadcast_to(x[..., :1, :], x.shape).copy() if x.ndim > 1 else x
+
+
+def _near_ties(x: Array) -> Array:
+    """All rows are nearly the first."""
+    return _repeated(x) + 1e-4 * x
+
+
+VALUES: Mapping[str, Callable[[Array], Array]] = {
+    "usual": lambda x: x,
+    "large": lambda x: 8.0 * x,
+    "huge": lambda x: 100.0 * x,
+    "tiny": lambda x: 1e-3 * x,
+    "repeated": _repeated,
+    "nearly tied": _near_ties,
+    "offset": lambda x: x + 10.0,
+}
+
+# Usual numbers first, in sizes that tell axes apart; corners after that.
+_SCHEDULE: tuple[tuple[Sizing, str], ...] = (
+    ("distinct", "usual"), ("distinct", "usual"), ("equal", "usual"), ("one", "usual"),
+    ("distinct", "large"), ("odd", "usual"), ("distinct", "tiny"), ("distinct", "repeated"),
+    ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
+)  # fmt: skip
+
+
+def trials(
+    entry: Entry, dtypes: tuple[str, ...], batches: tuple[tuple[int, ...], ...], seed: int
+) -> Iterator[Trial]:
+    """Yield the trials of a formula, the same for the same seed; float64 first."""
+    for dtype in dtypes:
+        for k, (sizing, values) in enumerate(_SCHEDULE):
+            for batch in batches:
+                # What such numbers round to in a lower precision is left to chance.
+                if values == "huge" and dtype != "float64":
+                    continue
+                try:
+                    yield trial(entry, dtype, sizing, values, batch, seed + k)
+                except ValueError:  # sizes that this formula cannot have
+                    continue
+
+
+def trial(
+    entry: Entry, dtype: str, sizing: Sizing, values: str, batch: tuple[int, ...], seed: int
+) -> Trial:
+    """Make one trial. Raises ValueError for sizes that the formula cannot have."""
+    arguments = dict(make(entry.id, seed, batch, sizing=sizing).args)
+    for argument in entry.signature.arguments:
+        x = arguments.get(argument.name)
+        if x is not None and argument.kind == "float" and argument.shape.row is not None:
+            arguments[argument.name] = VALUES[values](x)
+    arguments = rounded(arguments, dtype)
+    with np.errstate(all="ignore"):
+        entry.function(**arguments)
+    return Trial(arguments, dtype, sizing, values, batch, seed)
