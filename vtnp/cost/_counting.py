@@ -1,12 +1,12 @@
 """Run a function on arrays without numbers, and tell what it took."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autograd import make_vjp
 from autograd.builtins import tuple as boxed_tuple
+from autograd.core import VJPNode, add_outgrads
+from autograd.tracer import new_box, toposort, trace_stack
 
 from vtnp._xp import is_boxed
 from vtnp.cost import namespace
@@ -65,12 +65,34 @@ def counted_gradient(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
         several = results if isinstance(results, list | tuple) else (results,)
         return boxed_tuple([x for x in several if is_boxed(x)])
 
-    with warnings.catch_warnings():  # that a result has no gradient is no news here
-        warnings.filterwarnings("ignore", "Output seems independent of input")
-        vjp, results = make_vjp(of_variables)([x for _, x in leaves(tree) if _is_real(x)])
-    weights, more = _brought(tuple(results), ledger)
+    variables = [x for _, x in leaves(tree) if _is_real(x)]
+    roots = [VJPNode.new_root() for _ in variables]
+    with trace_stack.new_trace() as level:
+        pairs = zip(variables, roots, strict=True)
+        results = of_variables([new_box(x, level, root) for x, root in pairs])
+    weights, more = _brought(tuple(getattr(results, "_value", results)), ledger)
+    end = getattr(results, "_node", None)
     del results
-    return _told(ledger, given + more, vjp(weights))
+    return _told(ledger, given + more, _gradients(weights, end, variables, roots))
+
+
+def _gradients(weights: Any, end: Any, variables: list[CostArray], roots: list[Any]) -> list[Any]:
+    """Go back from the end to each root.
+
+    autograd's own way takes one root alone: arrays would have to share one list, and be added to a
+    list of zeros, which is counted and is no part of the gradient.
+    """
+    given = set(roots)
+    found: dict[Any, Any] = {end: (weights, False)} if end is not None else {}
+    for node in toposort(end) if end is not None else ():
+        if node not in given:
+            gradient, _ = found.pop(node)
+            for parent, part in zip(node.parents, node.vjp(gradient), strict=True):
+                found[parent] = add_outgrads(found.get(parent), part)
+    return [
+        found[root][0] if root in found else namespace.zeros_like(x)
+        for x, root in zip(variables, roots, strict=True)
+    ]
 
 
 def _brought(tree: Any, ledger: Ledger) -> tuple[Any, int]:
