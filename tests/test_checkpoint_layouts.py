@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import readings
 from tests.compare import assert_close
 from vtnp import models, trees
 from vtnp.checkpoints import LayoutError, from_theirs, layouts, shapes_of, to_theirs
@@ -206,6 +207,20 @@ def test_every_dtype_stays(model, layout):
         assert {x.dtype for _, x in trees.leaves(params)} == {np.dtype(dtype)}
         back = to_theirs(model, SMALL[model], layout, params)
         assert {x.dtype for x in back.values()} == {np.dtype(dtype)}
+
+
+# JAX and Dask would take long over so many small arrays.
+@pytest.mark.parametrize("name", [name for name in readings.NAMES if name in {"strict", "torch"}])
+@each_pair
+def test_other_libraries_arrays_stay_theirs(model, layout, name):
+    reading, theirs = readings.reading(name), published(model, layout)
+    there = {key: reading.asarray(x) for key, x in theirs.items()}
+    own = trees.mapped(reading.asarray, beside(model))
+    params = read(model, layout, there, beside=own)
+    assert_same(trees.mapped(reading.to_numpy, params), read(model, layout, theirs))
+    back = to_theirs(model, SMALL[model], layout, params)
+    wanted = to_theirs(model, SMALL[model], layout, read(model, layout, theirs))
+    assert_same({key: reading.to_numpy(x) for key, x in back.items()}, wanted)
 
 
 # --- The tables against what is known of the published models -------------------------------------

@@ -3,6 +3,8 @@
 import io
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -191,6 +193,19 @@ def test_a_torch_file_is_read_only_where_that_was_said(tmp_path, suffix, monkeyp
     assert refused(path) == "a torch file is a pickle, which is read with torch=True only"
 
 
+def test_a_torch_file_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert refused(tmp_path / "x.pt", torch=True) == "reading a torch file needs torch"
+
+
+def test_nothing_is_imported_before_a_file_is_read():
+    program = "import sys, vtnp.checkpoints; print({'torch', 'safetensors'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
 class Harm:
     """A pickle of it makes a file where it is opened."""
 
@@ -276,6 +291,10 @@ BAD_NPZ = {
         "'a' has the dtype [('x', '<f4'), ('y', '<f4')], which is no number",
     ),
     "text": ({"a.npy": npy(np.array(["x"]))}, "'a' has the dtype <U1, which is no number"),
+    "version": (
+        {"a.npy": ONE.replace(b"NUMPY\x01", b"NUMPY\x09")},
+        "'a' is of version (9, 0) of the format",
+    ),
     "no magic": ({"a.npy": b"0" * 90}, "magic"),
     "a call for a header": (
         {"a.npy": b"\x93NUMPY\x01\x00\x14\x00" + b"print('harm')      \n"},

@@ -15,7 +15,7 @@ from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_sides import assert_runs_on_tensors, channels_first
 from tests.trees import leaves
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_theirs, load_weights, save, to_theirs
 from vtnp.models.vivit import ViViTConfig, apply
 
 torch = installed("torch")
@@ -136,6 +136,21 @@ def test_their_positions_of_another_resolution_do_not_fit():
     larger = torch.zeros((1, 8, 3, 16, 16), dtype=torch.float64)
     with pytest.raises(RuntimeError, match="must match the size"):
         peer(larger, interpolate_pos_encoding=True)
+
+
+def test_files_with_the_names_of_version_4(tmp_path):
+    """Written under those, the port reads them: it renames what it finds in older files."""
+    peer, video = peer_of(CONFIG), videos(CONFIG)
+    params = params_of(peer.state_dict().items())
+    peer.config.dtype = "float64"
+    peer.config.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save(path, to_theirs("vivit", CONFIG, "huggingface-4", params), {"format": "pt"})
+    again = transformers.VivitForVideoClassification.from_pretrained(tmp_path).eval()
+    theirs = again(channels_first(video)).logits.detach().numpy()
+    read = load_weights(path, "vivit", CONFIG, layout="huggingface-4")
+    assert_close(apply(read, video, CONFIG), theirs, within=WITHIN)
+    assert_close(theirs, peer(channels_first(video)).logits.detach().numpy(), within=WITHIN)
 
 
 def test_our_model_on_their_tensors():

@@ -152,13 +152,11 @@ class _Place:
 
     def cut(self, x: Array) -> dict[str, Array]:
         """Return our params out of their tensor."""
-        arrays, axis, begin = {}, self.row.axis, 0
+        arrays, begin, before = {}, 0, (slice(None),) * self.row.axis
         for (path, axes), here, there in self.pieces:
-            end = begin + there[axis]
+            end = begin + there[self.row.axis]
             if here is not None:
-                # One piece is no slice: not every gradient reading likes to copy.
-                whole = len(self.pieces) == 1
-                y = x if whole else x[(slice(None),) * axis + (slice(begin, end),)]
+                y = x[(*before, slice(begin, end), ...)]
                 arrays[path] = to_here(y, axes, here, self.sizes)
             begin = end
         return arrays

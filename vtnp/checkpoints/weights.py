@@ -56,7 +56,7 @@ def _read(path: Path, *, torch: bool) -> Tensors:
     if kind == ".safetensors":
         return load(path)[0]
     if kind == ".npz":
-        return _from_npz(path)
+        return from_npz(path)
     if kind not in _TORCH:
         known = ", ".join((".safetensors", ".npz", *_TORCH))
         raise FileError(f"{path}: its name ends in none of {known}")
@@ -77,7 +77,7 @@ def _without(prefix: str, tensors: Tensors, path: Any) -> Tensors:
 # --- npz ------------------------------------------------------------------------------------------
 
 
-def _from_npz(path: Path) -> Tensors:
+def from_npz(path: Path) -> Tensors:
     """Read an archive array by array, each header before its data; np.load trusts the headers."""
     with _told(path, "bad .npz"), zipfile.ZipFile(path) as archive:
         tensors: Tensors = {}
