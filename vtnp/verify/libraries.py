@@ -27,7 +27,6 @@ class Library(ABC):
 
     name: str
     dtypes: tuple[str, ...] = ("float64", "float32", "float16")
-    differentiates = True
 
     def __init__(self, device: str = "") -> None:
         self.device = device
@@ -52,18 +51,21 @@ class Library(ABC):
         """Return the same numbers with gaps between them in memory, where that can be."""
         return x
 
+
+class Differentiating(Library):
+    """A library with gradients of its own."""
+
+    @abstractmethod
     def gradients(
         self, function: Callable[..., Sequence[Any]], at: Sequence[Any], weights: Sequence[Any]
     ) -> list[Any]:
         """Return the gradients of the weighed sum of results; None where there is none."""
-        raise NotImplementedError
 
 
 class NumPy(Library):
     """NumPy, which has no gradients: central differences take their place."""
 
     name = "numpy"
-    differentiates = False
 
     def there(self, x: NDArray[Any], dtype: str) -> Any:
         return np.array(x, dtype=dtype if x.dtype.kind == "f" else x.dtype)
@@ -85,7 +87,7 @@ class NumPy(Library):
         return gaps
 
 
-class Torch(Library):
+class Torch(Differentiating):
     """PyTorch, on any of its devices."""
 
     name = "torch"
@@ -129,7 +131,7 @@ class Torch(Library):
         return list(self._torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True))
 
 
-class Jax(Library):
+class Jax(Differentiating):
     """JAX, with 64 bits switched on."""
 
     name = "jax"

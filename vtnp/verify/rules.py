@@ -13,6 +13,7 @@ from vtnp.trees import leaves, mapped
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError, NotTakenError
 from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.libraries import Differentiating
 from vtnp.verify.report import Line
 from vtnp.verify.trials import Trial
 
@@ -47,14 +48,17 @@ def watched(candidate: Candidate, trial: Trial) -> tuple[Results, list[str]]:
 
 
 def gradients(
-    candidate: Candidate, trial: Trial, weights: Results, paths: Sequence[str]
+    candidate: Candidate,
+    library: Differentiating,
+    trial: Trial,
+    weights: Results,
+    paths: Sequence[str],
 ) -> dict[str, NDArray[Any] | None]:
     """Return the candidate's own gradients by the paths of the arguments it takes.
 
-    Of a library without gradients: those of central differences are compared along one direction
-    by the caller. Raises CandidateError.
+    library: the candidate's. Raises CandidateError.
     """
-    library, layout = candidate.library, candidate.layout
+    layout = candidate.layout
     brought = candidate.there(trial.arguments, trial.dtype)
     chosen = [(path, x) for path, x in leaves(brought) if path in paths]
     names = candidate.entry.signature.returns
