@@ -41,7 +41,8 @@ def test_contents(wheel):
     assert licenses
     assert "vtnp/py.typed" in names
     assert {Path(name).parts[0] for name in names} == {"vtnp"}
-    assert all(name.endswith((".py", ".md", ".toml", "py.typed")) for name in names), names
+    kinds = (".py", ".md", ".toml", ".schema.json", "py.typed")
+    assert all(name.endswith(kinds) for name in names), names
     pages = {name.removeprefix("vtnp/spec_pages/") for name in names if "/spec_pages/" in name}
     folder = ROOT / "spec"
     assert pages == {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -15,6 +15,7 @@ from vtnp.checkpoints.files import FileError
 _COMMANDS = {
     "cost": "tell what a formula or a model costs, at any size",
     "verify": "check somebody's implementation of a formula, and name its mistake",
+    "vectors": "write numbers of every formula for programs in any language, and judge theirs",
 }
 
 # Errors whose message says what is wrong with the request.

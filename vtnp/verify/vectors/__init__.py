@@ -1,0 +1,6 @@
+"""Numbers of every formula in files, for programs in any language; and the judgement of theirs."""
+
+from vtnp.verify.vectors.checking import check
+from vtnp.verify.vectors.exporting import export
+
+__all__ = ["check", "export"]

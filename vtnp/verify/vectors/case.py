@@ -1,0 +1,212 @@
+"""One case: a formula's arrays at one input, and how far those of others may lie off."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._pages import formula, front_matter
+from vtnp._shapes import Bound, bind
+from vtnp._spec import Entry
+from vtnp.trees import leaves, mapped
+from vtnp.verify.gradients import gradients_of, weights_for
+from vtnp.verify.judge import EPS, figure, results_of, rounded, slack
+from vtnp.verify.vectors.manifest import Arrays, key
+
+Arguments = Mapping[str, Any]
+Tolerances = dict[str, dict[str, float]]
+
+PYTHON = ("like", "rng")  # arguments that mean nothing to other languages
+_HALVES = ("bfloat16", "float16")
+_KINDS = {"f": "F64", "i": "I64", "b": "BOOL"}
+
+
+class Case:
+    """A formula at one input.
+
+    arguments: numbers of float32. seed: of the weights that outputs are summed with.
+    """
+
+    def __init__(self, entry: Entry, arguments: Arguments, seed: int) -> None:
+        self.entry, self.arguments, self.seed = entry, arguments, seed
+        self.inputs = {path: np.asarray(x) for path, x in leaves(_without_pythons(arguments))}
+
+    @cached_property
+    def outputs(self) -> Arrays:
+        return self._outputs(self.arguments)
+
+    @cached_property
+    def weights(self) -> Arrays:
+        """Numbers that every precision has, for outputs that have a gradient."""
+        drawn = weights_for(list(self.outputs.values()), self.seed)
+        for half in _HALVES:
+            drawn = list(rounded({"": drawn}, half)[""])
+        named = zip(self.outputs.items(), drawn, strict=True)
+        inputs = any(x.dtype.kind == "f" for x in self.inputs.values())
+        return {name: w for (name, y), w in named if inputs and y.dtype.kind == "f"}
+
+    @cached_property
+    def gradients(self) -> Arrays:
+        return self._gradients(self.arguments)
+
+    @cached_property
+    def tolerances(self) -> Tolerances:
+        """The most that outputs may err by."""
+        return self._tolerances(self.outputs, *self._lower)
+
+    @cached_property
+    def gradient_tolerances(self) -> Tolerances:
+        """The most that gradients may err by."""
+        return self._tolerances(self.gradients, *self._in_lower(self._gradients))
+
+    @cached_property
+    def _lower(self) -> tuple[Arrays, dict[str, Arrays]]:
+        return self._in_lower(self._outputs)
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The sizes of the axes of arguments."""
+        bound: Bound = {}
+        for argument in self.entry.signature.arguments:
+            x = self.arguments.get(argument.name)
+            if x is not None and argument.name not in PYTHON:
+                bind(argument.shape, x.shape, bound)
+        return bound
+
+    def is_fair(self) -> bool:
+        """Tell whether a right implementation errs within the tolerances.
+
+        It is as if it changed its inputs in the last place: results that this moves by more than
+        half of a tolerance, such as differences that vanish, judge nobody. And whole numbers, such
+        as what is chosen of near ties, must be the same in every precision.
+        """
+        rng = np.random.default_rng(0)
+        single, coarse = self._lower
+        others = [single, *coarse.values()]
+        whole = [name for name, y in self.outputs.items() if y.dtype.kind != "f"]
+        if not all(np.array_equal(y[name], self.outputs[name]) for y in others for name in whole):
+            return False
+        for dtype in ("float64", "float32"):
+            nudged = _nudged(self.arguments, EPS[dtype], rng)
+            outputs, gradients = self._outputs(nudged), self._gradients(nudged)
+            if not _well_within(outputs, self.outputs, self.tolerances, dtype):
+                return False
+            if not _well_within(gradients, self.gradients, self.gradient_tolerances, dtype):
+                return False
+        return True
+
+    def arrays(self, case: str) -> Arrays:
+        """Return all arrays by the names that they have in the file."""
+        parts = {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "weights": self.weights,
+            "gradients": self.gradients,
+        }
+        return {key(case, part, name): x for part, xs in parts.items() for name, x in xs.items()}
+
+    def described(self, case: str) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        bound = dict(self.bound)
+        for result, y in zip(self.entry.signature.returns, self.outputs.values(), strict=False):
+            bind(result.shape, y.shape, bound)
+        rows = [list(row) for row in bound.values() if isinstance(row, tuple)]
+        return {
+            "name": case,
+            "batch": rows[0] if rows else [],
+            "sizes": {axis: size for axis, size in bound.items() if isinstance(size, int)},
+            "options": self._options(),
+            "inputs": _shapes(self.inputs, {}),
+            "outputs": _shapes(self.outputs, self.tolerances),
+            "weights": _shapes(self.weights, {}),
+            "gradients": _shapes(self.gradients, self.gradient_tolerances),
+        }
+
+    def _options(self) -> dict[str, Any]:
+        arrays = {each.name for each in self.entry.signature.arguments}
+        held = {path.partition(".")[0] for path in self.inputs}
+        return {
+            name: _json_value(self.arguments.get(name, each.default))
+            for name, each in inspect.signature(self.entry.function).parameters.items()
+            if name not in arrays and name not in held and name not in PYTHON
+        }
+
+    def _outputs(self, arguments: Arguments, dtype: str = "float64") -> Arrays:
+        names = [*front_matter(formula(self.entry.id).page)["returns"]]
+        found = results_of(as_arrays(self.entry), arguments, dtype)
+        names += [f"result_{i + 1}" for i in range(len(names), len(found))]
+        return dict(zip(names, found, strict=True))
+
+    def _gradients(self, arguments: Arguments, dtype: str = "float64") -> Arrays:
+        if not self.weights:
+            return {}
+        weights = [self.weights.get(name, np.zeros(y.shape)) for name, y in self.outputs.items()]
+        found = gradients_of(as_arrays(self.entry), arguments, weights, dtype)
+        return {path: np.asarray(g) for path, g in found.items()}
+
+    def _in_lower(self, of: Callable[..., Arrays]) -> tuple[Arrays, dict[str, Arrays]]:
+        """Return what is computed in float32, and what of inputs rounded to half precision."""
+        coarse = {half: of(rounded(self.arguments, half)) for half in _HALVES}
+        return of(self.arguments, "float32"), coarse
+
+    def _tolerances(
+        self, exact: Arrays, single: Arrays, coarse: Mapping[str, Arrays]
+    ) -> Tolerances:
+        """Return what the judge allows; and in half precision what rounding the inputs changes."""
+        found: Tolerances = {}
+        for name, y in exact.items():
+            if y.dtype.kind == "f":
+                units = slack([y], [single[name]])[0]
+                found[name] = {dtype: figure(y, y, units, dtype).bound for dtype in EPS}
+                for half in _HALVES:
+                    found[name][half] += figure(coarse[half][name], y, units, half).error
+        return found
+
+
+def as_arrays(entry: Entry) -> Callable[..., tuple[Any, ...]]:
+    """Make the whole numbers of Python among a formula's results arrays, too."""
+
+    def function(**arguments: Any) -> tuple[Any, ...]:
+        found = entry.function(**arguments)
+        several = found if isinstance(found, tuple) and entry.signature.returns else (found,)
+        return tuple(y if hasattr(y, "dtype") else np.asarray(y, dtype=np.int64) for y in several)
+
+    return function
+
+
+def _without_pythons(arguments: Arguments) -> Arguments:
+    return {name: x for name, x in arguments.items() if name not in PYTHON}
+
+
+def _nudged(arguments: Arguments, eps: float, rng: np.random.Generator) -> dict[str, Any]:
+    def moved(x: NDArray[Any]) -> NDArray[Any]:
+        return x * (1.0 + eps * rng.choice([-1.0, 1.0], x.shape)) if x.dtype.kind == "f" else x
+
+    return {name: mapped(moved, x) for name, x in arguments.items()}
+
+
+def _well_within(got: Arrays, meant: Arrays, tolerances: Tolerances, dtype: str) -> bool:
+    return all(
+        figure(got[name], meant[name], 0.0, dtype).error <= tolerance[dtype] / 2
+        for name, tolerance in tolerances.items()
+    )
+
+
+def _shapes(arrays: Arrays, tolerances: Tolerances) -> dict[str, Any]:
+    return {
+        name: {"dtype": _KINDS[x.dtype.kind], "shape": list(x.shape)}
+        | ({"tolerance": tolerances[name]} if name in tolerances else {})
+        for name, x in arrays.items()
+    }
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json_value(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(x) for x in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -1,0 +1,221 @@
+"""Writing vectors: a few cases of each formula, with outputs and gradients in float64."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vtnp
+from vtnp._pages import formula
+from vtnp._spec import Entry, registry
+from vtnp._usage import UsageError
+from vtnp.checkpoints.files import FileError, one_line, save
+from vtnp.claims.cases import make
+from vtnp.verify.judge import EPS, rounded
+from vtnp.verify.vectors import options
+from vtnp.verify.vectors.case import PYTHON, Case
+from vtnp.verify.vectors.manifest import MANIFEST, SCHEMA, edition, read_manifest, schema
+
+_DRAWN = 16  # cases of which the most different are taken
+_CASES = 4
+_BATCH = (2,)
+_WHOLE = {"name": "", "kind": "int", "shape": None, "optional": False}  # numbers that no array is
+
+
+def export(folder: str | os.PathLike[str], ids: Sequence[str | int] = (), seed: int = 0) -> Path:
+    """Write the vectors of formulas into a folder, and return its path.
+
+    ids: the formulas; left out, all. seed: the same makes the same bytes, on one machine. On
+    another inputs are the same, and outputs may differ in the last bits, as its BLAS rounds.
+    The folder is new, empty, or an older export, which the new one takes the place of at the very
+    end.
+    Raises FileError, UsageError, UnknownFormulaError.
+    """
+    if seed < 0:
+        raise UsageError(f"seed {seed}: a whole number from 0 on is meant")
+    chosen = [registry[formula(id).id] for id in dict.fromkeys(ids)] or list(registry.values())
+    with _taking_the_place_of(Path(folder)) as temporary:
+        written = [_write(temporary, entry, seed) for entry in chosen]
+        manifest = {
+            "$schema": SCHEMA,
+            "format": 1,
+            "vtnp": vtnp.__version__,
+            "edition": edition(),
+            "seed": seed,
+            "precision": EPS,
+            "formulas": written,
+        }
+        (temporary / MANIFEST).write_text(_in_json(manifest), encoding="utf-8")
+        (temporary / SCHEMA).write_text(schema(), encoding="utf-8")
+    return Path(folder)
+
+
+def _in_json(manifest: Mapping[str, Any]) -> str:
+    """Write a line for each case, which is what a person compares two editions by."""
+    formulas = [
+        "{\n"
+        + ",\n".join(
+            f" {json.dumps(name)}: "
+            + (
+                "[\n  " + ",\n  ".join(map(_compact, value)) + "\n ]"
+                if name == "cases"
+                else _compact(value)
+            )
+            for name, value in each.items()
+        )
+        + "\n}"
+        for each in manifest["formulas"]
+    ]
+    head = [f"{json.dumps(k)}: {_compact(x)}" for k, x in manifest.items() if k != "formulas"]
+    return "{\n" + ",\n".join(head) + ',\n"formulas": [\n' + ",\n".join(formulas) + "\n]\n}\n"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+# --- One formula ----------------------------------------------------------------------------------
+
+
+def _write(folder: Path, entry: Entry, seed: int) -> dict[str, Any]:
+    """Write a formula's file; return what the manifest says of it."""
+    page, file = formula(entry.id), f"{entry.id}.safetensors"
+    cases = {f"case{i}": case for i, case in enumerate(_chosen(entry, seed))}
+    arrays = [case.arrays(name) for name, case in cases.items()]
+    save(folder / file, {k: x for each in arrays for k, x in each.items()}, {"formula": entry.id})
+    described = [case.described(name) for name, case in cases.items()]
+    arguments = [_argument(each.name, each) for each in entry.signature.arguments]
+    returns = entry.signature.returns
+    results = [
+        _argument(name, returns[i]) if i < len(returns) else {**_WHOLE, "name": name}
+        for i, name in enumerate(cases["case0"].outputs)
+    ]
+    return {
+        "id": entry.id,
+        "survey": page.survey,
+        "plain": page.plain,
+        "page": entry.page,
+        "file": file,
+        "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
+        "arguments": [each for each in arguments if each["name"] not in PYTHON],
+        "results": results,
+        "options": _explained(entry.id, described),
+        "cases": described,
+    }
+
+
+def _argument(name: str, each: Any) -> dict[str, Any]:
+    shape = {"kind": each.kind, "shape": each.shape.text, "optional": each.optional}
+    return {"name": name, **shape}
+
+
+def _explained(id: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    told = {}
+    for name in cases[0]["options"]:
+        given = [case["options"][name] for case in cases]
+        words = sorted({value for value in given if isinstance(value, str)} - {"inf", "-inf"})
+        told[name] = {"says": options.says(id, name), "values": options.values(id, name, words)}
+    return told
+
+
+# --- Cases ----------------------------------------------------------------------------------------
+
+
+def _chosen(entry: Entry, seed: int) -> list[Case]:
+    """Choose a few cases: small ones, each with most that is new, and one of a batch."""
+    drawn = _drawn(entry, seed, ())
+    chosen: list[Case] = []
+    seen: set[Any] = set()
+    while drawn and len(chosen) < _CASES:
+        best = max(drawn, key=lambda each: len(_traits(each) - seen))  # of equals the first
+        drawn.remove(best)
+        if chosen and not _traits(best) - seen:
+            break
+        if best.is_fair():
+            chosen.append(best)
+            seen |= _traits(best)
+    if not chosen:
+        raise UsageError(f"{entry.id}: rounding moves the results of all cases of seed {seed}")
+    if any(each.shape.row for each in entry.signature.arguments):
+        batches = _drawn(entry, seed, _BATCH)
+        chosen += [next(each for each in batches if each.is_fair())]
+    return chosen
+
+
+def _drawn(entry: Entry, seed: int, batch: tuple[int, ...]) -> list[Case]:
+    """Draw cases of float32's numbers, so that both precisions start alike; small ones first."""
+    seeds = np.random.SeedSequence(seed).generate_state(_DRAWN)
+    drawn = [rounded(make(entry.id, int(each), batch).args, "float32") for each in seeds]
+    cases = [Case(entry, each, seed) for each in drawn]
+    return sorted(cases, key=lambda case: (_is_narrow(case), _numbers(case)))
+
+
+def _is_narrow(case: Case) -> bool:
+    """Tell whether sizes hide mistakes: of width 2 a norm is nearly a sign, of one all is alike."""
+    sizes = case.bound
+    return sizes.get("d") == 2 or 1 in [x for axis, x in sizes.items() if not axis.isdigit()]
+
+
+def _numbers(case: Case) -> int:
+    return sum(x.size for x in case.inputs.values())
+
+
+def _traits(case: Case) -> set[Any]:
+    """Return what kind of case it is: which arguments and params, which words and truths."""
+    traits: set[Any] = set(case.inputs)
+    for name, value in case.arguments.items():
+        if isinstance(value, str | bool | None):
+            traits.add((name, value))
+        elif hasattr(value, "dtype") and value.dtype.kind == "b":
+            traits.add((name, value.ndim))
+        else:
+            traits.add(name)
+    return traits
+
+
+# --- The folder -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _taking_the_place_of(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside; at the end it takes the place of an older export, or of nothing."""
+    folder = folder.absolute()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = temporary.with_suffix(".old")
+    try:
+        _refuse_what_is_no_export(folder)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise FileError(f"{folder}: {one_line(error)}") from None
+
+
+def _refuse_what_is_no_export(folder: Path) -> None:
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise FileError(f"{folder}: not a folder of its own")
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return
+    files = (
+        {each["file"] for each in read_manifest(folder)["formulas"]} if MANIFEST in names else set()
+    )
+    others = sorted(names - files - {MANIFEST, SCHEMA})
+    if others:
+        raise FileError(f"{folder}: not empty, and {others[0]!r} is no part of an export")

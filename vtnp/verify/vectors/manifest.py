@@ -1,0 +1,140 @@
+"""manifest.json: what is in the files beside it. Read as what a stranger wrote."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from vtnp._pages import formulas
+from vtnp._spec import registry
+from vtnp.checkpoints.files import FileError, load, one_line, read_header
+
+MANIFEST = "manifest.json"
+SCHEMA = "vectors.schema.json"
+_AT_MOST = 100_000_000  # bytes
+_PARTS = ("inputs", "outputs", "weights", "gradients")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@cache
+def schema() -> str:
+    """Return the JSON schema of manifests."""
+    return (Path(__file__).parents[1] / SCHEMA).read_text(encoding="utf-8")
+
+
+@cache
+def edition() -> str:
+    """Return which edition of the pages this is: a digest of their names and texts."""
+    digest = hashlib.sha256()
+    for formula in sorted(formulas(), key=lambda each: each.id):
+        for text in (registry[formula.id].page, formula.page):
+            data = text.encode()
+            digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def key(case: str, part: str, name: str) -> str:
+    """Return the name of an array in its file."""
+    return f"{case}/{part}/{name}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a folder's manifest and hold it to the schema.
+
+    Raises FileError.
+    """
+    from jsonschema import Draft202012Validator
+
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            text = file.read(_AT_MOST + 1)
+        if len(text) > _AT_MOST:
+            raise FileError(f"{path}: longer than {_AT_MOST} bytes")
+        found = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refused,
+            parse_float=_finite,
+        )
+        wrong = next(Draft202012Validator(json.loads(schema())).iter_errors(found), None)
+    except OSError as error:
+        raise FileError(f"{path}: {one_line(error)}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: no manifest of vectors: {_short(one_line(error))}") from None
+    if wrong is not None:
+        where = _short(wrong.json_path)
+        raise FileError(f"{path}: no manifest of vectors: {where}: {_short(one_line(wrong))}")
+    _check_names(path, found)
+    return dict(found)
+
+
+def _check_names(path: Path, found: Mapping[str, Any]) -> None:
+    seen = set()
+    for formula in found["formulas"]:
+        id, names = formula["id"], [case["name"] for case in formula["cases"]]
+        if id in seen:
+            raise FileError(f"{path}: {id} occurs twice")
+        if len(set(names)) < len(names):
+            raise FileError(f"{path}: {id}: a case occurs twice")
+        # No other name: a file elsewhere is none of this folder's.
+        if formula["file"] != f"{id}.safetensors":
+            raise FileError(f"{path}: {id}: its file is {id}.safetensors, not {formula['file']}")
+        seen.add(id)
+
+
+def read_vectors(folder: Path, formula: Mapping[str, Any]) -> Arrays:
+    """Read a formula's file, which must be the one that the manifest describes.
+
+    Raises FileError.
+    """
+    path = folder / formula["file"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: {one_line(error)}") from None
+    header = read_header(path)
+    header.pop("__metadata__", None)
+    if hashlib.sha256(data).hexdigest() != formula["sha256"]:
+        raise FileError(f"{path}: not the file that {MANIFEST} describes: its SHA-256 differs")
+    described = {
+        key(case["name"], part, name): (entry["dtype"], entry["shape"])
+        for case in formula["cases"]
+        for part in _PARTS
+        for name, entry in case[part].items()
+    }
+    held = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+    for name in sorted({*described, *held}):
+        if described.get(name) != held.get(name):
+            raise FileError(f"{path}: {name} is not as {MANIFEST} describes it")
+    return load(path)[0]
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return table
+
+
+def _refused(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{_short(text)} is too large")
+    return number
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:157]}..."
