@@ -8,7 +8,9 @@
 Bytes are read and written once for each element in memory; views move none. Three costs depend on
 numbers, which are not there, and follow a rule: linalg.pinv and inv of an n x m matrix count
 n m min(n, m) operations of their own name, argsort n ceil(log2 n) comparisons for each row, and
-what a gradient adds up at chosen places is one addition for each number.
+what a gradient adds up at chosen places is one addition for each number. What numbers would only
+choose costs the same whatever they choose: a sample outside the frame is read like one inside, each
+prototype is found by comparing all candidates, and iterations are as many as are asked for.
 """
 
 import builtins
