@@ -81,8 +81,10 @@ class Layout:
 
 
 def _rearranged(x: NDArray[Any], pattern: str, sizes: Sizes) -> NDArray[Any]:
-    import einops
-
+    try:
+        import einops
+    except ImportError:
+        raise UsageError("einops not found: pip install 'vtnp[verify]'") from None
     try:
         moved: NDArray[Any] = einops.rearrange(x, pattern, **sizes)
     except einops.EinopsError:
