@@ -98,6 +98,17 @@ def test_what_is_left_out_follows_from_what_is_given():
     assert defaults("nystrom-attention", Q_tilde=True)["landmarks"] is None
 
 
+def test_formulas_go_by_their_numbers_too():
+    for name in ("eq2", 2):
+        assert call(name, t=3).id == "trajectory-tokens"
+        assert defaults(name, t=3)["t"] == parsed(name, "t", "3") == 3
+    for act in (call, defaults, names):
+        with pytest.raises(
+            LookupError, match="no formula is called 'atention'; near it: attention"
+        ):
+            act("atention")
+
+
 def test_switches_leave_arrays_out():
     biased, plain = (call("encoder-layer", biases=flag).arguments for flag in (True, False))
     more = {path for path, _ in leaves(biased)} - {path for path, _ in leaves(plain)}

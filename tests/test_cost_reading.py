@@ -190,6 +190,11 @@ WRONG = {
     ),
     "concat": (lambda x: namespace.concat([x, x[:, :, :1]], axis=0), ValueError, "do not join"),
     "axis": (lambda x: namespace.sum(x, axis=3), ValueError, "axis 3 is out of bounds"),
+    "broadcast-to": (
+        lambda x: namespace.broadcast_to(x, (3, 4)),
+        ValueError,
+        "does not broadcast to",
+    ),
     "no-ledger": (lambda x: namespace.asarray([1.0]), TypeError, "the device says which ledger"),
 }
 
@@ -275,14 +280,12 @@ def test_results_of_elementwise_operations_lie_as_numpys_do(data):
 
 @given(x=strided(), data=st.data())
 def test_indices_permutations_and_repetitions_are_numpys(x, data):
-    entries = [
-        data.draw(st.integers(-n, n - 1) | st.slices(n))
-        for n in x.shape[: data.draw(st.integers(0, 4))]
-    ]
-    for extra in data.draw(st.lists(st.just(None), max_size=2)):
-        entries.insert(data.draw(st.integers(0, len(entries))), extra)
-    if data.draw(st.booleans()):
-        entries.insert(data.draw(st.integers(0, len(entries))), ...)
+    taken = [data.draw(st.integers(-n, n - 1) | st.slices(n)) for n in x.shape]
+    before, after = sorted(data.draw(st.tuples(*[st.integers(0, x.ndim)] * 2)))
+    # Entries before an ellipsis are of the first axes, those behind it of the last.
+    entries = [*taken[:before], ..., *taken[after:]] if data.draw(st.booleans()) else taken[:after]
+    for _ in range(data.draw(st.integers(0, 2))):
+        entries.insert(data.draw(st.integers(0, len(entries))), None)
     index = tuple(entries)
     kept = index if ... in index else (*index, ...)  # a view, not a number, where all axes go
     assert_alike(_layout.indexed(layout_of(x), index), x[kept])

@@ -4,6 +4,7 @@
     CostArray((1000000000, 128), float32)
 
 What is left out takes a default: vtnp/prices/recipes has them, with the papers they come from.
+Formulas are named as in vtnp.formula: by id, "eq2" or 2.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vtnp._errors import FormulaError
+from vtnp._pages import formula
 from vtnp._shapes import Argument, Bound, bind, parse
 from vtnp._spec import registry
 from vtnp.cost import Ledger
@@ -42,12 +44,13 @@ class Call:
     letters: Mapping[str, Any]
 
 
-def call(id: str, **given: Any) -> Call:
+def call(id: str | int, /, **given: Any) -> Call:
     """Return a formula's arguments at sizes given by name, as `names(id)` lists them.
 
-    Raises FormulaError for a name that the formula does not have, or a size that is no size. What
-    the formula itself has no meaning for it refuses, here or when it is called.
+    Raises UnknownFormulaError; FormulaError for a name that the formula does not have, or a size
+    that is no size. What the formula itself has no meaning for it refuses, here or when called.
     """
+    id = formula(id).id
     z, make = _Resolved(id, given), recipe(id)
     new = _Arrays(z)
     arguments: dict[str, Any] = {}
@@ -70,31 +73,33 @@ def call(id: str, **given: Any) -> Call:
     return Call(id, MappingProxyType(arguments), MappingProxyType(known | _axes(id, arguments)))
 
 
-def defaults(id: str, **given: Any) -> Mapping[str, Any]:
+def defaults(id: str | int, /, **given: Any) -> Mapping[str, Any]:
     """Return every name that a formula's sizes have, with its default, others being as given.
 
     Raises FormulaError as call does.
     """
-    return MappingProxyType(dict(_Resolved(id, given)))
+    return MappingProxyType(dict(_Resolved(formula(id).id, given)))
 
 
-def parsed(id: str, name: str, text: str) -> Any:
+def parsed(id: str | int, name: str, text: str) -> Any:
     """Read a size or an option of a formula as it is written on a command line.
 
     "1e6" and "2**20" are whole numbers, "14x14" and "14,14" rows of them, "none" is None.
     Raises FormulaError for a name that the formula does not have, or a text that is none.
     """
+    id = formula(id).id
     _require_known(id, [name])
     return value_of(id, name, names(id)[name], text)
 
 
 @cache
-def names(id: str) -> Mapping[str, Any]:
+def names(id: str | int) -> Mapping[str, Any]:
     """Return the names of a formula's sizes with their types: letters, options and switches.
 
     A switch is the name of an optional array, True where it is there; `biases` is that of all
     biases together. `batch` are the batch axes, `dtype` is that of all real arrays.
     """
+    id = formula(id).id
     function, arrays = registry[id].function, _arrays(id)
     hints = typing.get_type_hints(inspect.unwrap(function))
     found: dict[str, Any] = {}

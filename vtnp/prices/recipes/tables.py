@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vtnp import encoder as _encoder  # noqa: F401  (it registers what is read below)
 from vtnp._errors import FormulaError
 from vtnp._spec import registry
 
