@@ -137,10 +137,8 @@ def _of(options: argparse.Namespace) -> str:
 
 def _sizes(id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what sizes and options there are, those included that follow from others."""
-    letters = sizes.call(id, **given).letters
-    return {
-        key: letters.get(key, value) for key, value in sizes.defaults(id).items() if key != "dtype"
-    }
+    resolved = sizes.defaults(id, **given)
+    return {key: value for key, value in resolved.items() if key != "dtype"}
 
 
 def _told_sizes(id: str, given: Mapping[str, Any]) -> str:
