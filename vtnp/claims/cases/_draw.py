@@ -1,7 +1,8 @@
 """Sizes and arrays drawn from a generator, and the register of what draws a formula's arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, assert_never
 
 import numpy as np
@@ -38,16 +39,21 @@ class Draw:
         taken = [*self.sizes.values(), *self.batch]
         match self.sizing:
             case "distinct":
-                free = [p for p in PRIMES if p not in taken]
+                return self._one_of([p for p in PRIMES if p not in taken])
             case "odd":
-                free = [p for p in PRIMES if p % 2 and p not in taken]
+                return self._one_of([p for p in PRIMES if p % 2 and p not in taken])
             case "equal":
-                free = list(self.sizes.values())[:1] or list(PRIMES)
+                return self._common
             case "one":
-                free = [1]
-            case _:
-                assert_never(self.sizing)
-        return int(self.rng.choice(free[:3]))
+                return 1
+        assert_never(self.sizing)
+
+    def _one_of(self, sizes: Sequence[int]) -> int:
+        return int(self.rng.choice(sizes[:3]))
+
+    @cached_property
+    def _common(self) -> int:
+        return self._one_of(PRIMES)
 
     def shape(self, text: str) -> tuple[int, ...]:
         """Return the sizes of a shape string."""

@@ -28,12 +28,13 @@ def frames_of(draw: Draw) -> None:
 
 def off_kinks(draw: Draw, motion: np.ndarray, offsets_of: Any) -> np.ndarray:
     """Draw the motion of the pairs anew whose offsets, `pairs numbers`, are nearly whole."""
-    while True:
+    for _ in range(1000):
         offsets = offsets_of(motion)
         near = (np.abs(offsets - np.round(offsets)) < _MARGIN).any(axis=-1)
         if not near.any():
             return motion
         motion = np.where(near[..., None], draw.rng.standard_normal(motion.shape), motion)
+    raise ValueError("these weights make every offset nearly whole")
 
 
 def flat(W: np.ndarray, first: int) -> np.ndarray:
