@@ -148,7 +148,9 @@ def _told_sizes(id: str, given: Mapping[str, Any]) -> str:
         for key, value in _sizes(id, given).items()
         if key in given or not (value is None or value is False or _is(value, ()))
     ]
-    return textwrap.fill(", ".join(told), 100, initial_indent="at ", subsequent_indent="   ")
+    whole = [each.replace(" ", "\0") for each in told]  # no line ends within one of them
+    text = textwrap.fill(", ".join(whole), 100, initial_indent="at ", subsequent_indent="   ")
+    return text.replace("\0", " ")
 
 
 def _is(value: Any, other: Any) -> bool:
