@@ -54,23 +54,26 @@ def check(
     if manifest["edition"] != edition():
         notes.append(f"the vectors are of another edition of the pages, by vtnp {manifest['vtnp']}")
     lines: list[Line] = []
+    left_out: dict[str, list[str]] = {"no gradients": [], "not given": []}
     for id, each in by_id.items():
         if wanted and id not in wanted:
             continue
         if path := files.get(id):
             vectors, given = read_vectors(folder, each), _read(path)
             lines += _judged(each, vectors, given)
-            if not any("/gradients/" in name for name in given):
-                notes.append(f"no gradients: {id}")
+            has_any = any(case["gradients"] for case in each["cases"])
+            if has_any and not any("/gradients/" in name for name in given):
+                left_out["no gradients"].append(id)
         elif wanted:
             note = f"no file {id}.safetensors or {id}.npz"
             lines.append(Line("value", "all", id, holds=False, note=note))
         else:
-            notes.append(f"not given: {id}")
+            left_out["not given"].append(id)
     if not wanted:
         for id in sorted(files.keys() - by_id.keys()):
             note = f"{files[id].name}: no formula of the vectors is called so"
             lines.append(Line("value", "all", id, holds=False, note=note))
+    notes += [f"{what}: {', '.join(each)}" for what, each in left_out.items() if each]
     return Report("vectors", str(results), "", manifest["seed"], tuple(lines), notes=tuple(notes))
 
 

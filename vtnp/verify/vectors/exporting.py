@@ -9,22 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import vtnp
 from vtnp._pages import formula
 from vtnp._spec import Entry, registry
 from vtnp._usage import UsageError
 from vtnp.checkpoints.files import FileError, one_line, save
-from vtnp.claims.cases import make
-from vtnp.verify.judge import EPS, rounded
+from vtnp.verify.judge import EPS
 from vtnp.verify.vectors import options
-from vtnp.verify.vectors.case import PYTHON, Case
+from vtnp.verify.vectors.case import PYTHON
+from vtnp.verify.vectors.choice import cases_of
 from vtnp.verify.vectors.manifest import MANIFEST, SCHEMA, edition, read_manifest, schema
 
-_DRAWN = 16  # cases of which the most different are taken
-_CASES = 4
-_BATCH = (2,)
 _WHOLE = {"name": "", "kind": "int", "shape": None, "optional": False}  # numbers that no array is
 
 
@@ -86,7 +81,8 @@ def _compact(value: Any) -> str:
 def _write(folder: Path, entry: Entry, seed: int) -> dict[str, Any]:
     """Write a formula's file; return what the manifest says of it."""
     page, file = formula(entry.id), f"{entry.id}.safetensors"
-    cases = {f"case{i}": case for i, case in enumerate(_chosen(entry, seed))}
+    chosen, hidden = cases_of(entry, seed)
+    cases = {f"case{i}": case for i, case in enumerate(chosen)}
     arrays = [case.arrays(name) for name, case in cases.items()]
     save(folder / file, {k: x for each in arrays for k, x in each.items()}, {"formula": entry.id})
     described = [case.described(name) for name, case in cases.items()]
@@ -106,6 +102,7 @@ def _write(folder: Path, entry: Entry, seed: int) -> dict[str, Any]:
         "arguments": [each for each in arguments if each["name"] not in PYTHON],
         "results": results,
         "options": _explained(entry.id, described),
+        "hidden": sorted(hidden),
         "cases": described,
     }
 
@@ -122,61 +119,6 @@ def _explained(id: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         words = sorted({value for value in given if isinstance(value, str)} - {"inf", "-inf"})
         told[name] = {"says": options.says(id, name), "values": options.values(id, name, words)}
     return told
-
-
-# --- Cases ----------------------------------------------------------------------------------------
-
-
-def _chosen(entry: Entry, seed: int) -> list[Case]:
-    """Choose a few cases: small ones, each with most that is new, and one of a batch."""
-    drawn = _drawn(entry, seed, ())
-    chosen: list[Case] = []
-    seen: set[Any] = set()
-    while drawn and len(chosen) < _CASES:
-        best = max(drawn, key=lambda each: len(_traits(each) - seen))  # of equals the first
-        drawn.remove(best)
-        if chosen and not _traits(best) - seen:
-            break
-        if best.is_fair():
-            chosen.append(best)
-            seen |= _traits(best)
-    if not chosen:
-        raise UsageError(f"{entry.id}: rounding moves the results of all cases of seed {seed}")
-    if any(each.shape.row for each in entry.signature.arguments):
-        batches = _drawn(entry, seed, _BATCH)
-        chosen += [next(each for each in batches if each.is_fair())]
-    return chosen
-
-
-def _drawn(entry: Entry, seed: int, batch: tuple[int, ...]) -> list[Case]:
-    """Draw cases of float32's numbers, so that both precisions start alike; small ones first."""
-    seeds = np.random.SeedSequence(seed).generate_state(_DRAWN)
-    drawn = [rounded(make(entry.id, int(each), batch).args, "float32") for each in seeds]
-    cases = [Case(entry, each, seed) for each in drawn]
-    return sorted(cases, key=lambda case: (_is_narrow(case), _numbers(case)))
-
-
-def _is_narrow(case: Case) -> bool:
-    """Tell whether sizes hide mistakes: of width 2 a norm is nearly a sign, of one all is alike."""
-    sizes = case.bound
-    return sizes.get("d") == 2 or 1 in [x for axis, x in sizes.items() if not axis.isdigit()]
-
-
-def _numbers(case: Case) -> int:
-    return sum(x.size for x in case.inputs.values())
-
-
-def _traits(case: Case) -> set[Any]:
-    """Return what kind of case it is: which arguments and params, which words and truths."""
-    traits: set[Any] = set(case.inputs)
-    for name, value in case.arguments.items():
-        if isinstance(value, str | bool | None):
-            traits.add((name, value))
-        elif hasattr(value, "dtype") and value.dtype.kind == "b":
-            traits.add((name, value.ndim))
-        else:
-            traits.add(name)
-    return traits
 
 
 # --- The folder -----------------------------------------------------------------------------------

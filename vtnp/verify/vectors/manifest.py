@@ -71,8 +71,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise
         raise FileError(f"{path}: no manifest of vectors: {_short(one_line(error))}") from None
     if wrong is not None:
-        where = _short(wrong.json_path)
-        raise FileError(f"{path}: no manifest of vectors: {where}: {_short(one_line(wrong))}")
+        where, why = _short(wrong.json_path), _short(" ".join(wrong.message.split()))
+        raise FileError(f"{path}: no manifest of vectors: {where}: {why}")
     _check_names(path, found)
     return dict(found)
 
