@@ -148,7 +148,7 @@ def slope(lengths: list[int], costs: list[int]) -> float:
 def apart(
     places: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
 ) -> list[float]:
-    """Move places apart to a gap at least, as little as can be, and within low and high if they fit.
+    """Move places apart to a gap at least, as little as can be, within low and high if they fit.
 
     The places in order, less what the gaps take, are to rise again: isotonic regression, by pooling
     neighbours that do not into their mean.
