@@ -32,7 +32,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--layout", default="", help='its axes, as in einops: "Q=b h (t s) d; result=..."')
     add("--name", action="append", default=[], metavar="OURS=THEIRS", help="of an argument")
     add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
-    add("--library", default="", help="numpy, torch, jax, cupy (default: what its module imports)")
+    add("--library", default="", help="numpy, autograd, torch, jax, cupy (default: by its module)")
     add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")
     add("--dtype", action="append", default=[], help="try these alone (default: all it takes)")
     add("--seed", type=int, default=0, help="of the cases (default: 0)")

@@ -13,6 +13,7 @@ from vtnp._usage import UsageError
 from vtnp._xp import is_boxed
 from vtnp.trees import leaves, mapped
 from vtnp.verify.errors import CandidateError, NotTakenError
+from vtnp.verify.judge import is_sizes, several
 from vtnp.verify.layout import Layout
 from vtnp.verify.libraries import Library
 
@@ -102,19 +103,25 @@ class Candidate:
             else:
                 named[place] = brought[name]
         try:
-            results = self.function(*positional, **named)
+            with np.errstate(all="ignore"):
+                results = self.function(*positional, **named)
         except Exception as error:
             line = str(error).splitlines()[0] if str(error) else ""
             raise CandidateError(f"raised {type(error).__name__}: {line}") from error
-        several = list(results) if isinstance(results, list | tuple) else [results]
+        returned = several(results)
         meant = len(self.entry.signature.returns)
-        if len(several) != meant:
-            raise CandidateError(f"returned {len(several)} results where {meant} are meant")
-        return several
+        # Sizes may follow the arrays, as in the formula, or may be left out.
+        arrays = [y for y in returned if not is_sizes(y)]
+        if len(arrays) != meant or any(is_sizes(y) for y in returned[:meant]):
+            raise CandidateError(f"returned {len(returned)} results where {meant} are meant")
+        return returned
 
     def back(self, i: int, y: Any, sizes: Mapping[str, int]) -> NDArray[Any]:
         """Bring its i-th result to NumPy and the formula's layout."""
-        return self.layout.back(self.entry.signature.returns[i].name, self.library.back(y), sizes)
+        returns = self.entry.signature.returns
+        if i >= len(returns):
+            return np.asarray(y)
+        return self.layout.back(returns[i].name, self.library.back(y), sizes)
 
 
 def _places(
@@ -142,21 +149,44 @@ def _places(
             places[name] = place
             free = [each for each in free if each != place]
     for name, each in formula.items():
-        if name in places or each.default is not each.empty or name == "like":
-            continue
-        left = [
-            each for each in free if parameters[each].kind is not inspect.Parameter.KEYWORD_ONLY
-        ]
-        if not left:
-            raise UsageError(
-                f"{entry.id} needs {name}, and the candidate's parameters "
-                f"({', '.join(parameters)}) have no place for it: tell by names={{{name!r}: ...}}"
-            )
-        places[name] = left[0]
-        free.remove(left[0])
-    only = {name for name, each in parameters.items() if each.kind is each.POSITIONAL_ONLY}
-    ordered = sorted(places, key=lambda name: list(parameters).index(places[name] or ""))
-    return {name: None if places[name] in only else places[name] for name in ordered}
+        if name not in places and each.default is each.empty and name != "like":
+            places[name] = _next(entry, name, parameters, free)
+    return _in_order(places, parameters)
+
+
+def _next(
+    entry: Entry, name: str, parameters: Mapping[str, inspect.Parameter], free: list[str]
+) -> str | None:
+    """Take the next free parameter for an argument that none is called like."""
+    kinds = {each.kind for each in parameters.values()}
+    any_name = inspect.Parameter.VAR_KEYWORD in kinds
+    for word in free:
+        each = parameters[word]
+        is_needed = each.default is each.empty or not any_name
+        if each.kind is not each.KEYWORD_ONLY and is_needed:
+            free.remove(word)
+            return word
+    if any_name:
+        return name
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    raise UsageError(
+        f"{entry.id} needs {name}, and the candidate's parameters "
+        f"({', '.join(parameters)}) have no place for it: tell by names={{{name!r}: ...}}"
+    )
+
+
+def _in_order(
+    places: Mapping[str, str | None], parameters: Mapping[str, inspect.Parameter]
+) -> dict[str, str | None]:
+    """Sort arguments as the candidate's parameters are; None for those passed by position."""
+    order = {word: i for i, word in enumerate(parameters)}
+    kinds = [each.kind for each in parameters.values()]
+    by_position = {word for word, each in parameters.items() if each.kind is each.POSITIONAL_ONLY}
+    if None in places.values():  # what precedes *args, too
+        by_position |= set(list(order)[: kinds.index(inspect.Parameter.VAR_POSITIONAL)])
+    ordered = sorted(places, key=lambda name: order.get(places[name] or "", len(order)))
+    return {name: None if places[name] in by_position else places[name] for name in ordered}
 
 
 def _same_word(name: str, free: Sequence[str]) -> str | None:

@@ -16,7 +16,16 @@ from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.example import reproduction
 from vtnp.verify.gradients import Gradients, gradients_of, weights_for
-from vtnp.verify.judge import Figure, figures, results_of, slack
+from vtnp.verify.judge import (
+    HALVES,
+    Figure,
+    figures,
+    largest,
+    nudge,
+    results_of,
+    slack,
+    units_of,
+)
 from vtnp.verify.layout import Layout, read_patterns
 from vtnp.verify.libraries import Differentiating, Library, library_of
 from vtnp.verify.report import Finding, Line, Report
@@ -26,6 +35,8 @@ Results = list[NDArray[Any]]
 _BATCHES = ((), (2,), (2, 3))
 _GRADIENTS = 2  # trials of each dtype
 _LAWS = 2  # seeds
+_NUDGED = 0.5  # of its bound, that an error of the last place in the inputs may make
+_ROUGH = 0.25  # of the largest number, which no bound may exceed
 
 
 def check(
@@ -47,10 +58,12 @@ def check(
     candidate: takes and returns arrays of its own library. name: the formula's id, "eq2" or 2.
     layout: patterns such as "Q=b h (t s) d; result=b h t s u d". names: the formula's argument ->
     the candidate's parameter; left out, they are matched by name, then in order. extra: further
-    keyword arguments of every call. library: "numpy", "torch", "jax" or "cupy"; left out, what the
-    candidate's module imports. device: as that library calls it. dtypes: left out, all that the
-    candidate takes. gradients: False for a candidate that has none. progress: is told each case
-    before the candidate is called with it.
+    keyword arguments of every call. library: "numpy", "autograd", "torch", "jax" or "cupy"; left
+    out, what the candidate's module imports. device: as that library calls it. dtypes: left out,
+    all that the candidate takes. gradients: False for a candidate that has none. progress: is told
+    each case before the candidate is called with it.
+    Notes: an optional argument is put to the candidate where it has a parameter of that name;
+    behind **kwargs, where names tell so.
     Raises UsageError, UnknownFormulaError: it could not be asked.
     """
     entry = registry[formula(name).id]
@@ -76,6 +89,7 @@ class _Check:
     findings: list[Finding] = field(default_factory=list)
     tried: list[diagnose.Tried] = field(default_factory=list)
     raised: list[tuple[Trial, str]] = field(default_factory=list)
+    left_out: dict[str, None] = field(default_factory=dict)
 
     @property
     def entry(self) -> Entry:
@@ -121,19 +135,24 @@ class _Check:
         for trial in trials(self.entry, self.dtypes, batches, self.seed):
             self.value(self.taken(trial))
         self.tell_what_raises()
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            self.notes.append(f"not checked: {names}, for which the candidate has no place")
 
     def taken(self, trial: Trial) -> Trial:
         """Leave out optional arguments that the candidate has no place for."""
         kept = {k: v for k, v in trial.arguments.items() if k in self.candidate.places}
         likes = {k: v for k, v in trial.arguments.items() if k == "like"}
+        self.left_out |= dict.fromkeys(k for k in trial.arguments if k not in {*kept, *likes})
         return Trial(
             {**kept, **likes}, trial.dtype, trial.sizing, trial.values, trial.batch, trial.seed
         )
 
     def value(self, trial: Trial) -> None:
-        exact = results_of(self.entry.function, trial.arguments)
-        single = results_of(self.entry.function, trial.arguments, "float32")
-        if not _is_fair(self.entry.function, trial, exact):
+        function = self.entry.function
+        exact = results_of(function, trial.arguments)
+        units = units_of(function, trial.arguments, exact, trial.dtype)
+        if not _is_fair(function, trial, exact, units):
             return
         self.progress(trial.name)
         try:
@@ -145,20 +164,23 @@ class _Check:
         for note in dict.fromkeys(notes):
             if note not in told:
                 self.lines.append(Line("rule", "manners", trial.name, holds=False, note=note))
+        exact, units = exact[: len(got)], units[: len(got)]
         shapes = [(x.shape, y.shape) for x, y in zip(got, exact, strict=True) if x.shape != y.shape]
         for i, (given, meant) in enumerate(shapes):
             note = f"shape {given}, where {meant} is meant"
             self.lines.append(Line("value", f"result {i}", trial.name, holds=False, note=note))
         judged: list[Figure] = []
         if not shapes:
-            judged = figures(got, exact, slack(exact, single), trial.dtype)
+            judged = figures(got, exact, units, trial.dtype)
             self.lines += [self.line("value", i, trial.name, each) for i, each in enumerate(judged)]
         right = not shapes and all(each.holds for each in judged)
         self.tried.append(diagnose.Tried(trial, got, right))
 
     def line(self, kind: str, what: int | str, case: str, found: Figure) -> Line:
         returns = self.entry.signature.returns
-        name = returns[what].name if isinstance(what, int) else what
+        name = str(what)
+        if isinstance(what, int):
+            name = returns[what].name if what < len(returns) else "sizes"
         note = ""
         if not found.holds:
             note = f"first at {list(found.index or ())}: {found.got:.9g}, not {found.expected:.9g}"
@@ -201,6 +223,7 @@ class _Check:
             return
         self.compare_gradients(trial, got, exact, single)
         if not (self.right or self.findings):
+            self.findings += diagnose.named_by_gradients(self.entry.id, trial, weights, got)
             self.findings += diagnose.stopped(self.entry.id, trial, weights, got)
 
     def compare_slopes(self, trial: Trial, weights: Results, exact: Gradients) -> None:
@@ -278,17 +301,34 @@ def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:
     return list(itertools.islice(exact, 12))
 
 
-def _is_fair(function: Callable[..., Any], trial: Trial, exact: Results) -> bool:
-    """Leave out what overflows half precision in the formula itself, or what NumPy cannot do."""
-    if trial.dtype != "float16":
-        return True
+def _is_fair(
+    function: Callable[..., Any], trial: Trial, exact: Results, units: Sequence[float]
+) -> bool:
+    """Tell whether a right implementation errs well within the bounds, and a wrong one does not.
+
+    A right one is as if it changed its inputs in the last place: what that moves too far judges
+    nobody, nor what overflows a lower precision in the formula itself, or what is chosen of near
+    ties, or what the formula itself gets wrong by a quarter.
+    """
+    arguments, dtype = trial.arguments, trial.dtype
     try:
-        half = results_of(function, trial.arguments, "float16")
-    except TypeError:  # NumPy's linear algebra has no half precision
+        lower = [results_of(function, arguments, "float32")]
+        lower += [results_of(function, arguments, "float16")] * (dtype in HALVES)
+    except (TypeError, np.linalg.LinAlgError):  # NumPy's linear algebra has no half precision
         return False
-    return all(
-        bool(np.all(np.isfinite(x) | ~np.isfinite(y))) for x, y in zip(half, exact, strict=True)
-    )
+    if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
+        return False
+    nudged = results_of(function, nudge(arguments, dtype, trial.seed))
+    judged = figures(nudged, exact, units, dtype)
+    rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
+    return all(each.ratio <= _NUDGED for each in judged) and not any(rough)
+
+
+def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
+    """Compare what no rounding may change: whole numbers, and what is finite."""
+    if exact.dtype.kind != "f":
+        return np.array_equal(lower, exact)
+    return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
 
 
 def _dtype(trial: Trial) -> str:

@@ -18,6 +18,7 @@ from vtnp.trees import mapped
 
 MULTIPLE = 8.0
 ULPS = 16.0
+HALVES = frozenset({"float16", "bfloat16"})
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 Results = list[NDArray[Any]]
@@ -64,13 +65,35 @@ def _rounded(x: Any, dtype: str) -> Any:
     return bits.view(np.float32).astype(np.float64)
 
 
+def nudge(arguments: Mapping[str, Any], dtype: str, seed: int) -> dict[str, Any]:
+    """Change every real number by one unit in the last place of a precision."""
+    rng = np.random.default_rng(seed)
+
+    def moved(x: Any) -> Any:
+        x = np.asarray(x)
+        return (
+            x * (1.0 + EPS[dtype] * rng.choice([-1.0, 1.0], x.shape)) if x.dtype.kind == "f" else x
+        )
+
+    return {name: mapped(moved, x) for name, x in arguments.items()}
+
+
 def results_of(function: Function, arguments: Mapping[str, Any], dtype: str = "float64") -> Results:
     """Return the arrays that a function of NumPy's arrays makes, computed in that dtype."""
     given = {name: mapped(lambda x: _in(x, dtype), x) for name, x in arguments.items()}
     with np.errstate(all="ignore"):
         found = function(**given)
-    several = found if isinstance(found, tuple | list) else (found,)
-    return [np.asarray(y) for y in several if hasattr(y, "dtype")]
+    return [np.asarray(y) for y in several(found)]
+
+
+def several(found: Any) -> list[Any]:
+    """Return the results one by one: arrays, and sizes where a formula tells some."""
+    return list(found) if isinstance(found, tuple | list) and not is_sizes(found) else [found]
+
+
+def is_sizes(y: Any) -> bool:
+    """Tell whether a result is whole numbers, or rows of them, and no array."""
+    return isinstance(y, int) or (isinstance(y, tuple | list) and all(map(is_sizes, y)))
 
 
 def _in(x: Any, dtype: str) -> Any:
@@ -78,9 +101,43 @@ def _in(x: Any, dtype: str) -> Any:
     return x.astype(dtype) if x.dtype.kind == "f" else x
 
 
-def slack(exact: Results, single: Results) -> list[float]:
-    """Return what the formula errs by in float32, for each result, in units of its precision."""
-    return [_largest(x, y) / EPS["float32"] for x, y in zip(exact, single, strict=True)]
+def slack(exact: Results, other: Results, dtype: str = "float32") -> list[float]:
+    """Return what the formula errs by in a lower precision, for each result, in units of it."""
+    return [_largest(x, y) / EPS[dtype] for x, y in zip(exact, other, strict=True)]
+
+
+def units_of(
+    function: Function, arguments: Mapping[str, Any], exact: Results, dtype: str
+) -> list[float]:
+    """Return what the formula itself errs by, for each result, in units of a precision.
+
+    That is its error in float32; where half precision is judged, in float16 too, which rounds so
+    coarsely that errors no longer grow with the unit. In float64, which nothing can be held
+    against, it is as well what a change of the inputs in the last place makes, eightfold.
+    """
+    units = slack(exact, results_of(function, arguments, "float32"))
+    if dtype in HALVES:
+        try:
+            coarse = slack(exact, results_of(function, arguments, "float16"), "float16")
+        except (TypeError, np.linalg.LinAlgError):  # linear algebra has no half precision
+            return units
+        return list(map(max, units, coarse))
+    if dtype == "float64":
+        moved = slack(exact, results_of(function, nudge(arguments, dtype, 0)), dtype)
+        return [max(unit, MULTIPLE * each) for unit, each in zip(units, moved, strict=True)]
+    return units
+
+
+def agrees(
+    function: Function, arguments: Mapping[str, Any], got: Sequence[NDArray[Any]], dtype: str
+) -> bool:
+    """Tell whether results are those of a function; sizes after the arrays may be left out."""
+    exact = results_of(function, arguments)
+    units = units_of(function, arguments, exact, dtype)
+    exact = exact[: len(got)]
+    if [x.shape for x in got] != [y.shape for y in exact]:
+        return False
+    return all(each.holds for each in figures(got, exact, units[: len(got)], dtype))
 
 
 def _largest(x: NDArray[Any], y: NDArray[Any]) -> float:
@@ -99,10 +156,14 @@ def figure(got: NDArray[Any], expected: NDArray[Any], units: float, dtype: str) 
         error = np.abs(got - expected)
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
-    largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
     eps = EPS[dtype]
-    bound = max(MULTIPLE * units * eps, ULPS * largest * eps, ULPS * _tiny(dtype))
+    bound = max(MULTIPLE * units * eps, ULPS * largest(expected) * eps, ULPS * _tiny(dtype))
     return _figure(error, bound, error > bound, got, expected)
+
+
+def largest(y: NDArray[Any]) -> float:
+    """Return the largest finite number."""
+    return float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0))
 
 
 def _tiny(dtype: str) -> float:

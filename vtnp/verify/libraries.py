@@ -4,6 +4,7 @@ Arrays are exchanged by DLPack, without a copy, wherever both sides can.
 """
 
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -11,9 +12,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from autograd import make_vjp
+from autograd.builtins import tuple as boxed_tuple
 from numpy.typing import NDArray
 
 from vtnp._usage import UsageError
+from vtnp._xp import is_boxed
 from vtnp.verify.errors import CandidateError
 
 Results = list[Any]
@@ -85,6 +89,27 @@ class NumPy(Library):
         gaps = np.repeat(x[..., None], 2, axis=-1)[..., 0]
         gaps.setflags(write=False)
         return gaps
+
+
+class Autograd(NumPy, Differentiating):
+    """autograd, whose arrays are NumPy's."""
+
+    name = "autograd"
+
+    def gradients(
+        self, function: Callable[..., Sequence[Any]], at: Sequence[Any], weights: Sequence[Any]
+    ) -> list[Any]:
+        which: list[int] = []
+
+        def of_variables(variables: Sequence[Any]) -> Any:
+            results = function(*variables)
+            which[:] = [i for i, y in enumerate(results) if is_boxed(y)]
+            return boxed_tuple([results[i] for i in which])
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Output seems independent of input")
+            pull, _ = make_vjp(of_variables)(list(at))
+            return list(pull(tuple(weights[i] for i in which)))
 
 
 class Torch(Differentiating):
@@ -192,7 +217,9 @@ class CuPy(NumPy):
         return self._cupy.stack([x, x], axis=-1)[..., 0]
 
 
-LIBRARIES: dict[str, type[Library]] = {"numpy": NumPy, "torch": Torch, "jax": Jax, "cupy": CuPy}
+LIBRARIES: dict[str, type[Library]] = {
+    each.name: each for each in (NumPy, Autograd, Torch, Jax, CuPy)
+}
 
 
 def library_of(candidate: Callable[..., Any], name: str = "", device: str = "") -> Library:

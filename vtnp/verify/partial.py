@@ -7,9 +7,11 @@ import numpy as np
 
 from vtnp._spec import Entry
 from vtnp.verify.diagnose import Tried
-from vtnp.verify.judge import EPS, figures, results_of, slack
+from vtnp.verify.judge import EPS, agrees, results_of
 from vtnp.verify.report import Finding, Line
 from vtnp.verify.trials import Trial
+
+_LARGE = frozenset({"large", "huge", "uneven"})
 
 
 def told(
@@ -30,7 +32,7 @@ def told(
 
 
 def _exact(entry: Entry, each: Tried) -> list[Any]:
-    return results_of(entry.function, each.trial.arguments)
+    return results_of(entry.function, each.trial.arguments)[: len(each.got)]
 
 
 def _overflow(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
@@ -40,30 +42,26 @@ def _overflow(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
             x.shape == y.shape and bool(np.any(np.isfinite(y) & ~np.isfinite(x))) for x, y in pairs
         )
 
-    if wrong and all(each.trial.values in {"large", "huge"} and overflows(each) for each in wrong):
+    if wrong and all(each.trial.values in _LARGE and overflows(each) for each in wrong):
         says = "right for numbers of usual size; large ones give infinities or NaN."
         yield Finding("exponentials overflow", says, "subtract the largest score of each row first")
 
 
 def _precision(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
     """See whether all would be right if a lower precision were meant."""
-    usual = [each for each in wrong if each.trial.values not in {"large", "huge"}]
+    usual = [each for each in wrong if each.trial.values not in _LARGE]
     for lower in ("float32", "float16", "bfloat16"):
         dtypes = dict.fromkeys(each.trial.dtype for each in usual)
         coarser = all(EPS[dtype] < EPS[lower] for dtype in dtypes)
-        if usual and coarser and all(_holds(entry, each, lower) for each in usual):
+        if usual and coarser and all(_agrees(entry, each, lower) for each in usual):
             says = f"the errors in {', '.join(dtypes)} are those of {lower}."
             mend = f"look for a conversion, a table or a sum in {lower}"
             yield Finding(f"computed in {lower}", says, mend)
             return
 
 
-def _holds(entry: Entry, each: Tried, dtype: str) -> bool:
-    exact = _exact(entry, each)
-    if [x.shape for x in each.got] != [y.shape for y in exact]:
-        return False
-    single = results_of(entry.function, each.trial.arguments, "float32")
-    return all(found.holds for found in figures(each.got, exact, slack(exact, single), dtype))
+def _agrees(entry: Entry, each: Tried, dtype: str) -> bool:
+    return agrees(entry.function, each.trial.arguments, each.got, dtype)
 
 
 def _heads(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:

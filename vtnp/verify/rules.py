@@ -12,7 +12,7 @@ from vtnp.claims.cases import make
 from vtnp.trees import leaves, mapped
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError, NotTakenError
-from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.judge import agrees
 from vtnp.verify.libraries import Differentiating
 from vtnp.verify.report import Line
 from vtnp.verify.trials import Trial
@@ -38,7 +38,7 @@ def watched(candidate: Candidate, trial: Trial) -> tuple[Results, list[str]]:
         if not np.array_equal(library.back(x), old, equal_nan=old.dtype.kind == "f")
     ]
     where = {library.device_of(x) for _, x in arrays}
-    for y in results:
+    for y in results[: len(candidate.entry.signature.returns)]:
         dtype = library.dtype_of(y)
         if dtype != trial.dtype and dtype in ("float64", "float32", "float16", "bfloat16"):
             seen.append(f"returns {dtype} for {trial.dtype}")
@@ -62,14 +62,14 @@ def gradients(
     brought = candidate.there(trial.arguments, trial.dtype)
     chosen = [(path, x) for path, x in leaves(brought) if path in paths]
     names = candidate.entry.signature.returns
-    given = [
-        library.there(layout.there(names[i].name, w), trial.dtype) for i, w in enumerate(weights)
-    ]
+    real = [i for i, each in enumerate(names) if each.kind == "float"]
+    given = [library.there(layout.there(names[i].name, weights[i]), trial.dtype) for i in real]
 
     def of_chosen(*values: Any) -> Sequence[Any]:
         placed = dict(zip((path for path, _ in chosen), values, strict=True))
         by_path = iter([placed.get(path, x) for path, x in leaves(brought)])
-        return candidate.raw(mapped(lambda _: next(by_path), brought))
+        results = candidate.raw(mapped(lambda _: next(by_path), brought))
+        return [results[i] for i in real]
 
     try:
         found = library.gradients(of_chosen, [x for _, x in chosen], given)
@@ -91,7 +91,7 @@ def laws(
     """Put the laws and special cases of the formula's page to the candidate, in float64."""
 
     def function(**arguments: Any) -> Any:
-        results = candidate(arguments)
+        results = candidate(arguments, _precision_of(arguments))
         return results[0] if len(results) == 1 else tuple(results)
 
     id = candidate.entry.id
@@ -121,22 +121,27 @@ def laws(
             yield Line(claim.kind, claim.name, case_name, not broken, note=broken)
 
 
+def _precision_of(arguments: Mapping[str, Any]) -> str:
+    """Return the dtype of the real numbers, which a few laws lower."""
+    real = (str(x.dtype) for _, x in leaves(dict(arguments)) if x.dtype.kind == "f")
+    return next(real, "float64")
+
+
 def manners(candidate: Candidate, trial: Trial) -> Iterator[Line]:
     """See that the same input gives the same numbers, and strided input those of any other."""
     first, again = (candidate(trial.arguments, trial.dtype) for _ in range(2))
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(first, again, strict=True))
     note = "" if same else "two calls with the same input differ"
     yield Line("rule", "deterministic", trial.name, same, note=note)
-    exact = results_of(candidate.entry.function, trial.arguments)
-    single = results_of(candidate.entry.function, trial.arguments, "float32")
+    function = candidate.entry.function
     try:
         brought = candidate.there(trial.arguments, trial.dtype)
         strided = candidate.raw(mapped(candidate.library.strided, brought))
         sizes = candidate.sizes(trial.arguments)
         got = [candidate.back(i, y, sizes) for i, y in enumerate(strided)]
-        judged = figures(got, exact, slack(exact, single), trial.dtype)
-        worst = max(judged, key=lambda each: each.ratio)
-        yield Line("rule", "strided input", trial.name, worst.holds, worst.error, worst.bound)
+        holds = agrees(function, trial.arguments, got, trial.dtype)
+        note = "" if holds else "wrong where there are gaps in memory"
+        yield Line("rule", "strided input", trial.name, holds, note=note)
     except CandidateError as error:
         yield Line("rule", "strided input", trial.name, holds=False, note=str(error))
 
@@ -157,7 +162,7 @@ def slopes(
 
         def value(by: float, path: str = path, direction: Any = direction) -> float:
             moved = _moved(trial.arguments, path, by * direction)
-            results = zip(candidate(moved), weights, strict=True)
+            results = zip(candidate(moved), weights, strict=False)
             return sum(float(np.sum(np.where(w == 0.0, 0.0, y * w))) for y, w in results)
 
         h = 1e-4

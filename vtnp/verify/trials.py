@@ -1,7 +1,9 @@
 """What candidates are tried on: a formula's own cases, with the corners that break ports."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtnp._spec import Entry
 from vtnp.claims.cases import Sizing, make
+from vtnp.trees import leaves
 from vtnp.verify.judge import rounded
 
 Array = NDArray[Any]
@@ -47,6 +50,11 @@ def _near_ties(x: Array) -> Array:
     return _repeated(x) + 1e-4 * x
 
 
+def _uneven(x: Array) -> Array:
+    """Every other row is a thousand times as large."""
+    return x * np.where(np.arange(x.shape[-2]) % 2, 1e3, 1.0)[:, None] if x.ndim > 1 else 1e3 * x
+
+
 VALUES: Mapping[str, Callable[[Array], Array]] = {
     "usual": lambda x: x,
     "large": lambda x: 8.0 * x,
@@ -55,30 +63,70 @@ VALUES: Mapping[str, Callable[[Array], Array]] = {
     "repeated": _repeated,
     "nearly tied": _near_ties,
     "offset": lambda x: x + 10.0,
+    "uneven": _uneven,
 }
+# What such numbers round to in a lower precision is left to chance.
+_FAR = frozenset({"huge", "uneven"})
 
 # Usual numbers first, in sizes that tell axes apart; corners after that.
 _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
     ("distinct", "usual"), ("distinct", "usual"), ("equal", "usual"), ("one", "usual"),
     ("distinct", "large"), ("odd", "usual"), ("distinct", "tiny"), ("distinct", "repeated"),
     ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
+    ("distinct", "uneven"),
 )  # fmt: skip
+_SCOUTED = 60  # seeds that are looked through for options that the schedule left out
 
 
 def trials(
     entry: Entry, dtypes: tuple[str, ...], batches: tuple[tuple[int, ...], ...], seed: int
 ) -> Iterator[Trial]:
     """Yield the trials of a formula, the same for the same seed; float64 first."""
+    seeds = _scouted(entry, batches, seed)
     for dtype in dtypes:
-        for k, (sizing, values) in enumerate(_SCHEDULE):
-            for batch in batches:
-                # What such numbers round to in a lower precision is left to chance.
-                if values == "huge" and dtype != "float64":
-                    continue
-                try:
-                    yield trial(entry, dtype, sizing, values, batch, seed + k)
-                except ValueError:  # sizes that this formula cannot have
-                    continue
+        planned = [
+            (sizing, values, batch, seed + len(batches) * k + i)
+            for k, (sizing, values) in enumerate(_SCHEDULE)
+            for i, batch in enumerate(batches)
+            if dtype == "float64" or values not in _FAR
+        ]
+        planned += [("distinct", "usual", batch, each) for batch, each in seeds]
+        for sizing, values, batch, each in planned:
+            try:
+                yield trial(entry, dtype, sizing, values, batch, each)
+            except ValueError:  # sizes that this formula cannot have
+                continue
+
+
+def _scouted(
+    entry: Entry, batches: tuple[tuple[int, ...], ...], seed: int
+) -> list[tuple[tuple[int, ...], int]]:
+    """Choose batch axes and seeds such that any two options meet, whatever their values."""
+    seen: set[Any] = set()
+    chosen = []
+    for k in range(_SCOUTED):
+        batch, each = batches[k % len(batches)], seed + len(batches) * len(_SCHEDULE) + k
+        options = sorted(_options(entry, make(entry.id, each, batch).args))
+        pairs = {*combinations_with_replacement(options, 2)}
+        if pairs - seen:
+            chosen.append((batch, each))
+        seen |= pairs
+    return chosen
+
+
+def _options(entry: Entry, arguments: Mapping[str, Any]) -> set[str]:
+    """Name what arguments choose: words and truths as they are, of optional arrays whether."""
+    parameters = inspect.signature(entry.function).parameters
+    chosen = {f"{name}={x}" for name, x in arguments.items() if isinstance(x, bool | str)}
+    return (
+        chosen
+        | {
+            f"{name} {'given' if arguments.get(name) is not None else 'left out'}"
+            for name, each in parameters.items()
+            if each.default is None
+        }
+        | {path for path, _ in leaves(dict(arguments)) if "." in path}
+    )
 
 
 def trial(
