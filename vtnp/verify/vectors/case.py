@@ -7,14 +7,21 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vtnp._pages import formula, front_matter
 from vtnp._shapes import Bound, bind
 from vtnp._spec import Entry
-from vtnp.trees import leaves, mapped
+from vtnp.trees import leaves
 from vtnp.verify.gradients import gradients_of, weights_for
-from vtnp.verify.judge import EPS, figure, results_of, rounded, slack
+from vtnp.verify.judge import (
+    EPS,
+    HALVES,
+    figure,
+    nudge,
+    results_of,
+    rounded,
+    units_of,
+)
 from vtnp.verify.vectors.manifest import Arrays, key
 
 Arguments = Mapping[str, Any]
@@ -22,7 +29,6 @@ Function = Callable[..., Any]
 Tolerances = dict[str, dict[str, float]]
 
 PYTHON = ("like", "rng")  # arguments that mean nothing to other languages
-_HALVES = ("bfloat16", "float16")
 _KINDS = {"f": "F64", "i": "I64", "b": "BOOL"}
 
 
@@ -44,7 +50,7 @@ class Case:
     def weights(self) -> Arrays:
         """Numbers that every precision has, for outputs that have a gradient."""
         drawn = weights_for(list(self.outputs.values()), self.seed)
-        for half in _HALVES:
+        for half in sorted(HALVES):
             drawn = list(rounded({"": drawn}, half)[""])
         named = zip(self.outputs.items(), drawn, strict=True)
         inputs = any(x.dtype.kind == "f" for x in self.inputs.values())
@@ -57,16 +63,12 @@ class Case:
     @cached_property
     def tolerances(self) -> Tolerances:
         """The most that outputs may err by."""
-        return self._tolerances(self.outputs, *self._lower)
+        return self._tolerances(self.outputs, as_arrays(self.entry))
 
     @cached_property
     def gradient_tolerances(self) -> Tolerances:
         """The most that gradients may err by."""
-        return self._tolerances(self.gradients, *self._in_lower(self._gradients))
-
-    @cached_property
-    def _lower(self) -> tuple[Arrays, dict[str, Arrays]]:
-        return self._in_lower(self._outputs)
+        return self._tolerances(self.gradients, self._gradients_in_order) if self.weights else {}
 
     @cached_property
     def bound(self) -> Bound:
@@ -85,22 +87,18 @@ class Case:
         half of a tolerance, such as differences that vanish, judge nobody. And whole numbers, such
         as what is chosen of near ties, must be the same in every precision.
         """
-        rng = np.random.default_rng(0)
         bounds = [*self.tolerances.values(), *self.gradient_tolerances.values()]
         if not all(np.isfinite(x) for each in bounds for x in each.values()):
             return False
-        single, coarse = self._lower
-        for other in (single, *coarse.values()):
-            if any(not np.array_equal(other[name], self.outputs[name]) for name in self._whole):
-                return False
-        for dtype in ("float64", "float32"):
-            nudged = _nudged(self.arguments, EPS[dtype], rng)
-            outputs, gradients = self._outputs(nudged), self._gradients(nudged)
-            if not _within(outputs, self.outputs, self.tolerances, dtype, 0.5):
-                return False
-            if not _within(gradients, self.gradients, self.gradient_tolerances, dtype, 0.5):
-                return False
-        return True
+        others = [self._outputs(self.arguments, "float32")] if self._whole else []
+        others += [self._outputs(rounded(self.arguments, x)) for x in HALVES if self._whole]
+        if any(not np.array_equal(y[k], self.outputs[k]) for y in others for k in self._whole):
+            return False
+        nudged = nudge(self.arguments, "float32", 0)
+        outputs, gradients = self._outputs(nudged), self._gradients(nudged)
+        return _within(outputs, self.outputs, self.tolerances, "float32", 0.5) and _within(
+            gradients, self.gradients, self.gradient_tolerances, "float32", 0.5
+        )
 
     def shows(self, wrong: Function) -> bool:
         """Tell whether a wrong implementation has other outputs here."""
@@ -161,29 +159,30 @@ class Case:
         names += [f"result_{i + 1}" for i in range(len(names), len(found))]
         return dict(zip(names, found, strict=True))
 
-    def _gradients(self, arguments: Arguments, dtype: str = "float64") -> Arrays:
+    def _gradients(self, arguments: Arguments) -> Arrays:
         if not self.weights:
             return {}
+        names = [path for path, x in self.inputs.items() if x.dtype.kind == "f"]
+        return dict(zip(names, self._gradients_in_order(**arguments), strict=True))
+
+    def _gradients_in_order(self, **arguments: Any) -> tuple[Any, ...]:
+        """Return the gradients of real inputs, in the precision that those have."""
+        real = (x.dtype for _, x in leaves(arguments) if x.dtype.kind == "f")
         weights = [self.weights.get(name, np.zeros(y.shape)) for name, y in self.outputs.items()]
-        found = gradients_of(as_arrays(self.entry), arguments, weights, dtype)
-        return {path: np.asarray(g) for path, g in found.items()}
+        found = gradients_of(as_arrays(self.entry), arguments, weights, str(next(real)))
+        return tuple(np.asarray(g) for g in found.values())
 
-    def _in_lower(self, of: Callable[..., Arrays]) -> tuple[Arrays, dict[str, Arrays]]:
-        """Return what is computed in float32, and what of inputs rounded to half precision."""
-        coarse = {half: of(rounded(self.arguments, half)) for half in _HALVES}
-        return of(self.arguments, "float32"), coarse
-
-    def _tolerances(
-        self, exact: Arrays, single: Arrays, coarse: Mapping[str, Arrays]
-    ) -> Tolerances:
+    def _tolerances(self, exact: Arrays, function: Function) -> Tolerances:
         """Return what the judge allows; and in half precision what rounding the inputs changes."""
-        found: Tolerances = {}
-        for name, y in exact.items():
-            if y.dtype.kind == "f":
-                units = slack([y], [single[name]])[0]
-                found[name] = {dtype: figure(y, y, units, dtype).bound for dtype in EPS}
-                for half in _HALVES:
-                    found[name][half] += figure(coarse[half][name], y, units, half).error
+        found: Tolerances = {name: {} for name, y in exact.items() if y.dtype.kind == "f"}
+        for dtype in EPS:
+            at = rounded(self.arguments, dtype)
+            there = results_of(function, at)
+            units = units_of(function, at, there, dtype)
+            for (name, meant), y, unit in zip(exact.items(), there, units, strict=True):
+                if name in found:
+                    moved = figure(y, meant, unit, dtype).error
+                    found[name][dtype] = figure(y, y, unit, dtype).bound + moved
         return found
 
 
@@ -200,13 +199,6 @@ def as_arrays(entry: Entry) -> Callable[..., tuple[Any, ...]]:
 
 def _without_pythons(arguments: Arguments) -> Arguments:
     return {name: x for name, x in arguments.items() if name not in PYTHON}
-
-
-def _nudged(arguments: Arguments, eps: float, rng: np.random.Generator) -> dict[str, Any]:
-    def moved(x: NDArray[Any]) -> NDArray[Any]:
-        return x * (1.0 + eps * rng.choice([-1.0, 1.0], x.shape)) if x.dtype.kind == "f" else x
-
-    return {name: mapped(moved, x) for name, x in arguments.items()}
 
 
 def _within(

@@ -1,6 +1,7 @@
 """Which cases of a formula are exported: few and small, and such that usual mistakes show."""
 
 from collections.abc import Iterator
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from vtnp.verify.trials import trial
 from vtnp.verify.vectors.case import Case
 
 _DRAWN = 8  # of which the most different are taken
-_ROUNDS = 8  # of so many, where rounding moves the results of all
+_ROUNDS = 5  # of so many, where rounding moves the results of all, or a mistake stays hidden
 _USUAL = 4  # cases at most; one of a batch, and those that mistakes need, are added
 _CASES = 8
 _BATCH = (2,)
@@ -30,11 +31,11 @@ def cases_of(entry: Entry, seed: int) -> tuple[list[Case], set[str]]:
         raise UsageError(f"{entry.id}: rounding moves the results of all cases of seed {seed}")
     if any(each.shape.row for each in entry.signature.arguments):
         batches = (case for each in rounds for case in _drawn(entry, each, batch=_BATCH))
-        chosen += [next(case for case in batches if case.is_fair())]
+        chosen += islice((case for case in batches if case.is_fair()), 1)
     wrong = {name: function for (id, name), function in mistakes.items() if id == entry.id}
     hidden = {name for name, each in wrong.items() if not any(case.shows(each) for case in chosen)}
-    for values in _VALUES:
-        for case in _drawn(entry, rounds[0], values) if hidden else ():
+    for values, each in product(_VALUES, rounds):
+        for case in _drawn(entry, each, values) if hidden else ():
             shown = {name for name in hidden if case.shows(wrong[name])}
             if shown and len(chosen) < _CASES and case.is_fair():
                 chosen.append(case)
