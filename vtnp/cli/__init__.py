@@ -14,6 +14,7 @@ from vtnp.checkpoints.files import FileError
 
 # Each is the module of its name here; only the one that is asked for is imported.
 _COMMANDS = {
+    "compare": "compare a whole model with another implementation, layer by layer",
     "cost": "tell what a formula or a model costs, at any size",
     "verify": "check somebody's implementation of a formula, and name its mistake",
     "vectors": "write numbers of every formula for programs in any language, and judge theirs",

@@ -5,10 +5,9 @@ another reference; then pairs of them. What matches on every trial, those includ
 candidate is right, is named.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from vtnp._xp import constant
 from vtnp.mistakes import mistakes
 from vtnp.verify.gradients import gradients_of
 from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.replaced import Function, held, once, places
 from vtnp.verify.report import Finding
 from vtnp.verify.trials import Trial
 
@@ -99,44 +99,12 @@ def wrong(id: str, keys: tuple[Key, ...]) -> Iterator[Callable[..., Any]]:
         yield mistakes[own[0]] if own else registry[id].function
 
 
-@contextmanager
-def _replaced(right: Callable[..., Any], other: Callable[..., Any]) -> Iterator[None]:
+_places = cache(places)
+
+
+def _replaced(right: Function, other: Function) -> AbstractContextManager[None]:
     """Put another function wherever vtnp's modules, and tables in them, hold this one."""
-    places, other = _places(right), _once(right, other)
-    for table, key in places:
-        table[key] = other
-    try:
-        yield
-    finally:
-        for table, key in places:
-            table[key] = right
-
-
-@cache
-def _places(right: Callable[..., Any]) -> tuple[tuple[dict[Any, Any], Any], ...]:
-    """Find where modules, and tables in them, hold a function, and by which name."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("vtnp.")]
-    tables = [vars(module) for module in modules]
-    tables += [x for table in tables for x in table.values() if type(x) is dict]
-    unique = {id(table): table for table in tables}.values()
-    return tuple((table, key) for table in unique for key, x in table.items() if x is right)
-
-
-def _once(right: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
-    """The other function, within which the right one is what it was."""
-    within = False
-
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        nonlocal within
-        if within:
-            return right(*args, **kwargs)
-        within = True
-        try:
-            return other(*args, **kwargs)
-        finally:
-            within = False
-
-    return replaced
+    return held(_places(right), right, once(right, other))
 
 
 def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:

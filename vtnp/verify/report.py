@@ -11,8 +11,9 @@ RIGHT, WRONG, NOT_RUN = 0, 1, 2  # exit statuses
 class Line:
     """One thing that was checked.
 
-    kind: "value", "gradient", "law", "rule" or "special". what: the result, argument, law or rule.
-    case: on which input. figure, bound: the error and the most it may be, where there are numbers.
+    kind: "value", "step" (a value made of the candidate's own inputs), "gradient", "law", "rule" or
+    "special". what: the result, argument, law or rule. case: on which input. figure,
+    bound: the error and the most it may be, where there are numbers.
     """
 
     kind: str

@@ -1,0 +1,91 @@
+"""Compare a whole model with another implementation, layer by layer, on the same weights.
+
+    vtnp compare timesformer --weights hf.safetensors --layout-of-weights huggingface
+        --candidate mine:model scheme=divided frames=8
+    vtnp compare vivit-b --weights v.npz --layout-of-weights huggingface --activations a.npz
+    vtnp compare timesformer --weights t.pyth --candidate mine:model --names names.txt
+
+The candidate is a function that makes a torch module. Without arguments, the module is given the
+weights by load_state_dict; with one, it is given the file. A line of --names says which of its
+modules makes which quantity of ours, and how its axes lie:
+
+    blocks.{i}.attn.proj:in = layers.{i}.space.read : b n[1:] (heads d_h) -> b heads n d_h
+
+A file of --activations has the clip under "clip", as our model takes it, and what was made of it
+by our names or those of the lines.
+
+Exit status: 0 the two agree, 1 they part, 2 they could not be compared.
+"""
+
+import argparse
+import json
+import typing
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vtnp._usage import UsageError
+from vtnp.prices import models
+from vtnp.prices.parsing import value_of
+from vtnp.verify.errors import CandidateError
+from vtnp.verify.layers import compare
+from vtnp.verify.target import load
+from vtnp.verify.text import told
+
+
+def prepare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    add("model", help="a configuration: timesformer, vivit-b, nystromformer ...")
+    add("settings", nargs="*", metavar="KEY=VALUE", help="changes of its fields: frames=16")
+    add("--weights", type=Path, required=True, metavar="FILE", help="of both")
+    add("--layout-of-weights", default="official", metavar="NAME", help="(default: official)")
+    add("--candidate", default="", help="package.module:factory, or file.py:factory")
+    add("--activations", type=Path, metavar="FILE", help="instead: what it made of a clip")
+    add("--names", type=Path, metavar="FILE", help="its names of our quantities")
+    add("--dtype", default="float64", help="which it computes in (default: float64)")
+    add("--seed", type=int, default=0, help="of the clip (default: 0)")
+    add("--json", action="store_true", help="the report for a program")
+    add("--all", action="store_true", help="print every line, not only what parts")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Answer the command; return the exit status of the report."""
+    try:
+        config = models.config(options.model, **_changes(options.model, options.settings))
+        module = models.names()[options.model].__name__.rpartition(".")[2]
+        report = compare(
+            module,
+            config,
+            options.weights,
+            layout=options.layout_of_weights,
+            candidate=load(options.candidate) if options.candidate else None,
+            activations=options.activations,
+            names=options.names,
+            dtype=options.dtype,
+            seed=options.seed,
+        )
+    except (ValueError, TypeError, CandidateError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        told(report, every=options.all)
+    return report.status
+
+
+def _changes(name: str, settings: list[str]) -> dict[str, Any]:
+    """Read changes of a configuration's fields, each as the field's type."""
+    if name not in models.names():
+        near = get_close_matches(name, models.names(), n=3)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise UsageError(f"no model is called {name!r}{hint}")
+    hints = typing.get_type_hints(type(models.config(name)))
+    changes = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in hints:
+            raise UsageError(f"{name} has no field {key!r}; it has {', '.join(hints)}")
+        changes[key] = value_of(name, key, hints[key], text)
+    return changes

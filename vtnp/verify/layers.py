@@ -1,0 +1,293 @@
+"""Compare a whole model with another implementation, quantity by quantity, on the same weights.
+
+Twice over. On one clip both run from end to end, and each quantity of theirs may lie off ours as
+far as our own float32 run does there, times judge.MULTIPLE: that tells where the two part. Then our
+model runs once more and is handed, behind each quantity, theirs in its place: so each is made of
+the candidate's own inputs, and what parts now is at fault itself, not by what went before.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._usage import UsageError
+from vtnp.checkpoints import FileError, load
+from vtnp.checkpoints.weights import from_npz
+from vtnp.trees import mapped
+from vtnp.verify import activation_names, activation_tables, causes
+from vtnp.verify.activation_axes import arranged
+from vtnp.verify.activation_names import Name, Names
+from vtnp.verify.activations import Enough, record
+from vtnp.verify.hooks import Module, Seen, clip_for
+from vtnp.verify.judge import EPS, Figure, figure, rounded, slack
+from vtnp.verify.replaced import Instead
+from vtnp.verify.report import Finding, Line, Report
+from vtnp.verify.subjects import Subject, subject, weights
+
+Arrays = dict[str, NDArray[Any]]
+
+_CLIPS = 2  # a single one hides what mixes them up
+_INPUT = "clip"  # its name in a file of activations
+
+
+def compare(
+    model: str,
+    config: Any,
+    file: Path,
+    *,
+    layout: str,
+    candidate: Callable[..., Any] | None = None,
+    activations: Path | None = None,
+    names: Path | None = None,
+    dtype: str = "float64",
+    seed: int = 0,
+) -> Report:
+    """Compare the model of a config with a candidate, both with the weights of a file.
+
+    candidate: makes a torch module, which is given the weights, or takes the file and loads them.
+    activations: instead of it, a file of what it has made of the clip that is in it, too. names: a
+    file of lines as in activation_names; left out, the layout's own. dtype: which the candidate
+    computes in. seed: of the clip.
+    Raises UsageError, FileError; CandidateError where the candidate raises.
+    """
+    if (candidate is None) == (activations is None):
+        raise UsageError("either a candidate or a file of its activations is compared")
+    if dtype not in EPS:
+        raise UsageError(f"dtype {dtype!r} is none of {', '.join(EPS)}")
+    table = _table(model, layout, names)
+    params, tensors = weights(model, config, layout, file)
+    ours = subject(model, config)
+    notes: list[str] = []
+    if candidate is not None:
+        if not table.lines:
+            raise UsageError(f"no names are known for {model}, layout {layout}: give --names FILE")
+        module = Module(candidate, file, tensors, table)
+        module.bring_to(dtype)
+        shape = (_CLIPS, *ours.shape)
+        x = rounded({_INPUT: np.random.default_rng(seed).standard_normal(shape)}, dtype)[_INPUT]
+        seen, what = module.run(clip_for(x, table)), getattr(candidate, "__name__", "candidate")
+        notes += module.notes
+    else:
+        assert activations is not None
+        x, seen = _from_file(activations, table if names else Names(()), ours)
+        what = activations.name
+    params = mapped(lambda array: rounded({"x": array}, dtype)["x"].astype(np.float64), params)
+    comparison = _Comparison(ours, params, x, dtype)
+    comparison.judge(seen, strict=names is not None or activations is not None)
+    return Report(
+        formula=model,
+        candidate=what,
+        library="torch" if candidate else "",
+        seed=seed,
+        lines=tuple(comparison.lines()),
+        findings=tuple(comparison.findings()),
+        notes=(*notes, *comparison.notes()),
+    )
+
+
+def _table(model: str, layout: str, names: Path | None) -> Names:
+    usual = activation_tables.usual(model, layout)
+    if names is None:
+        return usual
+    try:
+        text = names.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{names}: {getattr(error, 'strerror', '') or error}") from None
+    return activation_names.read(text, str(names), usual)
+
+
+def _from_file(file: Path, table: Names, ours: Subject) -> tuple[NDArray[Any], list[Seen]]:
+    """Read a clip, and what somebody has made of it, by our names or by those of a table."""
+    arrays = from_npz(file) if file.suffix == ".npz" else load(file)[0]
+    if _INPUT not in arrays:
+        raise FileError(f"{file}: it has no {_INPUT!r}, the input that its activations are of")
+    x = arrays.pop(_INPUT).astype(np.float64)
+    if x.shape[1:] != ours.shape:
+        raise FileError(f"{file}: {_INPUT!r} is {x.shape}, where (b, *{ours.shape}) is meant")
+    seen = []
+    for key, array in arrays.items():
+        module, _, port = key.partition(":")
+        lines = [
+            line.at(i)
+            for line in table.lines
+            if line.port == port and (i := line.matches(table.short(module))) is not None
+        ]
+        lines = lines or [Name(key, "", key, "")]
+        seen += [Seen(line, array.astype(np.float64)) for line in lines]
+    return x, seen
+
+
+@dataclass
+class _Judged:
+    """A quantity: from end to end, and made of the candidate's own inputs."""
+
+    name: str
+    whole: Figure
+    own: Figure
+
+
+class _Comparison:
+    def __init__(self, ours: Subject, params: Any, x: NDArray[Any], dtype: str) -> None:
+        self.ours, self.params, self.x, self.dtype = ours, params, x, dtype
+        self.single = mapped(lambda array: array.astype(np.float32), params)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.theirs: Arrays = {}
+        self.judged: list[_Judged] = []
+
+    def judge(self, seen: Sequence[Seen], *, strict: bool) -> None:
+        """Bring theirs to how ours lies, and judge them. strict: each line is a user's own."""
+        exact, units = self.both()
+        self.shapes = {name: x.shape for name, x in exact.items()}
+        self.take(seen, strict=strict)
+        whole = self.figures(exact, units)
+        del exact  # a large model's quantities are gigabytes
+        own = self.figures(*self.both())
+        self.judged = [_Judged(name, whole[name], own[name]) for name in whole]
+
+    def both(self) -> tuple[Arrays, dict[str, float]]:
+        """Return our quantities, made of theirs where they are known, and float32's errors."""
+        exact: Arrays = {}
+        units: dict[str, float] = {}
+
+        def note(name: str, y: NDArray[Any]) -> None:
+            units[name] = slack([exact[name]], [y])[0]
+
+        record(self.ours.run, self.params, self.x, exact.__setitem__, theirs=self.theirs)
+        x = self.x.astype(np.float32)
+        record(self.ours.run, self.single, x, note, theirs=self.theirs)
+        return exact, units
+
+    def figures(self, exact: Arrays, units: Mapping[str, float]) -> dict[str, Figure]:
+        return {
+            name: figure(self.theirs[name], y, units[name], self.dtype)
+            for name, y in exact.items()
+            if name in self.theirs
+        }
+
+    def take(self, seen: Sequence[Seen], *, strict: bool) -> None:
+        sizes = {"b": len(self.x), **self.ours.sizes}
+        for name, value in seen:
+            if name.ours in self.shapes:
+                self.theirs.setdefault(name.ours, self.fitted(name, value, sizes))
+            elif strict:
+                near = get_close_matches(name.ours, self.shapes, n=2)
+                hint = f"; near it: {', '.join(near)}" if near else ""
+                raise UsageError(f"the model has no quantity {name.ours!r}{hint}")
+        if not self.theirs:
+            raise UsageError("none of the names is of a module that the candidate has run")
+
+    def fitted(self, name: Name, x: NDArray[Any], sizes: Mapping[str, int]) -> NDArray[Any]:
+        expected = self.shapes[name.ours]
+        try:
+            x = arranged(x, name.axes, sizes)
+        except (ValueError, IndexError, RuntimeError) as error:
+            told = str(error).strip().splitlines()[0]
+            raise UsageError(f"{name.theirs} as {name.ours} : {name.axes}: {told}") from None
+        if x.shape != expected:
+            raise UsageError(f"{name.theirs} as {name.ours}: {x.shape}, where ours is {expected}")
+        return x
+
+    # --- What is told -----------------------------------------------------------------------------
+
+    def lines(self) -> list[Line]:
+        """Return two lines for each quantity, in the order of computation."""
+        told = []
+        for each in self.judged:
+            for kind, found, case in (
+                ("value", each.whole, "from end to end"),
+                ("step", each.own, "of its own inputs"),
+            ):
+                told.append(
+                    Line(
+                        kind, each.name, f"{case}, {self.dtype}", found.holds, found.error,
+                        found.bound, _at(found),
+                    )
+                )  # fmt: skip
+        return told
+
+    def notes(self) -> list[str]:
+        """Tell which quantities the candidate does not expose."""
+        hidden = [name for name in self.shapes if name not in self.theirs]
+        kinds = dict.fromkeys(re.sub(r"\.\d+\.", ".{i}.", name) for name in hidden)
+        return [f"not compared, as nothing exposes them: {', '.join(kinds)}"] if kinds else []
+
+    def findings(self) -> list[Finding]:
+        """Name what is at fault by itself, or else where the two part."""
+        parted = [each for each in self.judged if not each.whole.holds]
+        at_fault = self._without_what_follows()
+        if parted and not at_fault:
+            says = (
+                "the first to part; made of the candidate's own inputs every quantity agrees: no "
+                "single step is wrong, or what is wrong lies where nothing is exposed."
+            )
+            return [Finding(_place(parted[0].name), says)]
+        first = (parted or at_fault or self.judged)[0].name
+        return [self._fault(each, first) for each in at_fault]
+
+    def _without_what_follows(self) -> list[_Judged]:
+        """Leave out sums that are wrong as one before was, and a class token beside its tokens."""
+        kept: list[_Judged] = []
+        for each in self.judged:
+            bare = each.name.removesuffix(".cls")
+            is_sum = bare.endswith(".input")
+            earlier = {one.name.removesuffix(".cls") for one in kept}
+            follows = (
+                any(name.endswith(".input") for name in earlier) if is_sum else bare in earlier
+            )
+            if not (each.own.holds or follows):
+                kept.append(each)
+        return kept
+
+    def _fault(self, each: _Judged, first: str) -> Finding:
+        where = "the first to part" if each.name == first else f"while {first} parts first"
+        why = causes.explained(each.name, self._explains, self.ours.sizes["heads"])
+        look = causes.likely(each.name, each.own, self.theirs[each.name], self.dtype)
+        says = (
+            f"{where}; made of the candidate's own inputs it is wrong, too (error "
+            f"{each.own.error:.2g}, bound {each.own.bound:.2g}). {why.says or look}"
+        )
+        return Finding(_place(each.name), says, why.mend, why.mistakes, why.same)
+
+    def _explains(self, name: str, instead: Instead) -> bool:
+        """Tell whether our model makes theirs with a function replaced."""
+        made: list[NDArray[Any]] = []
+
+        def note(found: str, y: NDArray[Any]) -> None:
+            if found == name:
+                made.append(y)
+                raise Enough
+
+        for params, dtype in ((self.params, np.float64), (self.single, np.float32)):
+            try:
+                record(
+                    self.ours.run, params, self.x.astype(dtype), note,
+                    theirs=self.theirs, instead=instead,
+                )  # fmt: skip
+            except (ValueError, TypeError, IndexError, ArithmeticError):
+                return False  # no change that this model lets happen
+        got = self.theirs[name]
+        if [y.shape for y in made] != [got.shape] * 2:
+            return False
+        exact, single = made
+        return figure(got, exact, slack([exact], [single])[0], self.dtype).holds
+
+
+def _place(name: str) -> str:
+    """Say a name as a block and a quantity."""
+    bare = name.removesuffix(".cls")
+    of_cls = "the class token's " if bare != name else ""
+    block, _, quantity = bare.removesuffix(".input").rpartition(".")
+    of_sum = "the input of " if bare.endswith(".input") else ""
+    return f"{block or 'outside the blocks'}: {of_cls}{of_sum}{quantity}"
+
+
+def _at(found: Figure) -> str:
+    if found.index is None:
+        return ""
+    return f"at {list(found.index)}: {found.got:.6g}, not {found.expected:.6g}"
