@@ -30,7 +30,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("candidate", help="package.module:function, or file.py:function")
     add("--formula", required=True, help="id, eq2 or 2")
     add("--layout", default="", help='its axes, as in einops: "Q=b h (t s) d; result=..."')
-    add("--name", action="append", default=[], metavar="OURS=THEIRS", help="of an argument")
+    add("--name", action="append", default=[], metavar="OURS=THEIRS", help="argument, or axis")
     add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
     add("--library", default="", help="numpy, autograd, torch, jax, cupy (default: by its module)")
     add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")

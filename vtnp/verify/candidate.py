@@ -1,7 +1,7 @@
 """A candidate, called as the formula is: with NumPy's arrays, in the formula's layout."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ _ALIASES = {"q": "query", "k": "key", "v": "value", "x": "input", "z": "x"}
 class Candidate:
     """Somebody's implementation of a formula.
 
-    names: the formula's argument -> the candidate's parameter. extra: further keyword arguments,
+    names: the formula's argument, or the letter of an axis, -> the candidate's parameter. A
+    parameter called as a letter is given that axis' size, too. extra: further keyword arguments,
     the same in every call.
     Raises UsageError where an argument that the formula needs finds no place.
     """
@@ -41,7 +42,11 @@ class Candidate:
     ) -> None:
         self.function, self.entry, self.library, self.layout = function, entry, library, layout
         self.extra = dict(extra or {})
-        self.places = _places(function, entry, dict(names or {}), self.extra)
+        letters = {*_letters(entry), *(layout.batch or ())}
+        self.sized = _sized(function, letters, dict(names or {}))
+        of_arguments = {k: v for k, v in (names or {}).items() if k not in self.sized}
+        taken = {*self.extra, *self.sized.values()}
+        self.places = _places(function, entry, of_arguments, taken)
 
     def __call__(self, arguments: Arguments, dtype: str = "float64") -> list[NDArray[Any]]:
         """Return its results as NumPy's arrays."""
@@ -71,11 +76,17 @@ class Candidate:
                 raise NotTakenError(name)
             if any(is_boxed(x) for _, x in leaves(value)):
                 raise NotTakenError("autograd's boxes")
-        return {
+        brought = {
             name: self._brought(name, value, dtype)
             for name, value in arguments.items()
             if name in self.places
         }
+        return brought | self.given_sizes(arguments)
+
+    def given_sizes(self, arguments: Arguments) -> dict[str, int]:
+        """Return the sizes that it takes as arguments, by the letters of their axes."""
+        sizes = self.sizes(arguments) if self.sized else {}
+        return {letter: sizes[letter] for letter in self.sized}
 
     def _brought(self, name: str, value: Any, dtype: str) -> Any:
         def there(x: Any) -> Any:
@@ -95,7 +106,7 @@ class Candidate:
         Raises CandidateError where it raises, or returns another number of arrays.
         """
         positional, named = [], dict(self.extra)
-        for name, place in self.places.items():
+        for name, place in (self.places | self.sized).items():
             if name not in brought:
                 continue
             if place is None:
@@ -124,8 +135,29 @@ class Candidate:
         return self.layout.back(returns[i].name, self.library.back(y), sizes)
 
 
+def _letters(entry: Entry) -> set[str]:
+    """Return the letters of a formula's axes that are no names of its arguments."""
+    shapes = [argument.shape for argument in entry.signature.arguments]
+    letters = {axis for shape in shapes for axis in shape.before + shape.after}
+    arguments = inspect.signature(entry.function).parameters
+    return {axis for axis in letters if not axis.isdigit() and axis not in arguments}
+
+
+def _sized(
+    function: Callable[..., Any], letters: set[str], names: dict[str, str]
+) -> dict[str, str]:
+    """Tell which parameters are given which axes' sizes: those named so, or called as letters."""
+    told = {letter: names[letter] for letter in names if letter in letters}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C: it does not tell
+        return told
+    free = [name for name in parameters if name not in {*names.values()}]
+    return {name: name for name in free if name in letters and name not in told} | told
+
+
 def _places(
-    function: Callable[..., Any], entry: Entry, names: dict[str, str], extra: Arguments
+    function: Callable[..., Any], entry: Entry, names: dict[str, str], taken: Collection[str]
 ) -> dict[str, str | None]:
     """Tell where each argument of the formula goes: a parameter's name, or None for the next."""
     formula = inspect.signature(entry.function).parameters
@@ -140,7 +172,7 @@ def _places(
     free = [
         name
         for name, each in parameters.items()
-        if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL) and name not in extra
+        if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL) and name not in taken
     ]
     places: dict[str, str | None] = {}
     for name in formula:

@@ -37,7 +37,9 @@ def reproduction(candidate: Candidate, trial: Trial) -> str:
     expected = results_of(candidate.entry.function, arguments)
     positional = [_code(x) for name, x in brought.items() if candidate.places[name] is None]
     named = [f"{candidate.places[k]}={_code(x)}" for k, x in brought.items() if candidate.places[k]]
-    further = [f"{name}={value!r}" for name, value in candidate.extra.items()]
+    sizes = candidate.given_sizes(arguments)
+    further = [f"{candidate.sized[letter]}={size}" for letter, size in sizes.items()]
+    further += [f"{name}={value!r}" for name, value in candidate.extra.items()]
     given = ",\n    ".join([*positional, *named, *further])
     returns = candidate.entry.signature.returns
     meant = [
