@@ -114,8 +114,7 @@ class Candidate:
             else:
                 named[place] = brought[name]
         try:
-            with np.errstate(all="ignore"):
-                results = self.function(*positional, **named)
+            results = self.function(*positional, **named)
         except Exception as error:
             line = str(error).splitlines()[0] if str(error) else ""
             raise CandidateError(f"raised {type(error).__name__}: {line}") from error

@@ -19,8 +19,9 @@ from vtnp._pages import formula, front_matter
 from vtnp._spec import registry
 from vtnp._xp import constant
 from vtnp.mistakes import mistakes
+from vtnp.trees import mapped
 from vtnp.verify.gradients import gradients_of
-from vtnp.verify.judge import figures, results_of, slack
+from vtnp.verify.judge import agrees, nudged
 from vtnp.verify.replaced import Function, held, once, places
 from vtnp.verify.report import Finding
 from vtnp.verify.trials import Trial
@@ -49,10 +50,16 @@ def named(id: str, tried: Sequence[Tried]) -> list[Finding]:
 @cache
 def suspects(id: str) -> tuple[Key, ...]:
     """Return the mistakes of a formula and of those it is made of, its own first."""
+    return tuple(key for each in (id, *_made_of(id)) for key in mistakes if key[0] == each)
+
+
+@cache
+def _made_of(id: str) -> tuple[str, ...]:
+    """Return the formulas that it is made of, and those that they are made of."""
     ids = [id]
     for each in ids:
         ids += [used for used in front_matter(formula(each).page)["uses"] if used not in ids]
-    return tuple(key for each in ids for key in mistakes if key[0] == each)
+    return tuple(ids[1:])
 
 
 def _pairs(id: str, keys: Sequence[Key], tried: Sequence[Tried]) -> list[tuple[Key, ...]]:
@@ -75,14 +82,9 @@ def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
 
 def _agrees(alternative: Callable[..., Any], tried: Tried) -> bool:
     try:
-        exact = results_of(alternative, tried.trial.arguments)
-        if [x.shape for x in exact] != [x.shape for x in tried.got]:
-            return False
-        single = results_of(alternative, tried.trial.arguments, "float32")
-        judged = figures(tried.got, exact, slack(exact, single), tried.trial.dtype)
+        return agrees(alternative, tried.trial.arguments, tried.got, tried.trial.dtype)
     except (ValueError, TypeError, IndexError, ArithmeticError):
         return False  # no mistake that these arguments let happen
-    return all(each.holds for each in judged)
 
 
 @contextmanager
@@ -105,6 +107,27 @@ _places = cache(places)
 def _replaced(right: Function, other: Function) -> AbstractContextManager[None]:
     """Put another function wherever vtnp's modules, and tables in them, hold this one."""
     return held(_places(right), right, once(right, other))
+
+
+@contextmanager
+def noisy(id: str, dtype: str, seed: int) -> Iterator[Function]:
+    """Give the formula with an error in the last place in the results of all it is made of."""
+    with ExitStack() as stack:
+        for k, used in enumerate(_made_of(id)):
+            right = registry[used].function
+            stack.enter_context(_replaced(right, _nudging(right, dtype, seed + k)))
+        yield registry[id].function
+
+
+def _nudging(right: Function, dtype: str, seed: int) -> Function:
+    def nudging(*args: Any, **kwargs: Any) -> Any:
+        found = right(*args, **kwargs)
+        arrays = isinstance(found, tuple) and all(hasattr(y, "dtype") for y in found)
+        if arrays or hasattr(found, "dtype"):
+            return mapped(lambda y: nudged(y, dtype, seed), found)
+        return found
+
+    return nudging
 
 
 def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
@@ -140,9 +163,9 @@ def transposed(expected: Callable[[Mapping[str, Any]], Results], tried: Tried) -
                 other = expected({**tried.trial.arguments, name: np.swapaxes(x, *swap)})
             except (ValueError, TypeError):
                 continue
-            if _same(other, tried.got):
+            if _same(other[: len(tried.got)], tried.got):
                 found.append(_swapped(f"argument {name}", swap))
-    exact = expected(tried.trial.arguments)
+    exact = expected(tried.trial.arguments)[: len(tried.got)]
     for i, y in enumerate(exact):
         for swap in _swaps(y):
             other = [np.swapaxes(z, *swap) if j == i else z for j, z in enumerate(exact)]
@@ -179,11 +202,31 @@ def stopped(id: str, trial: Trial, weights: Results, got: Mapping[str, Any]) -> 
         right = registry[used].function
         with _replaced(right, _cut(right)):
             cut = gradients_of(registry[id].function, trial.arguments, weights, "float64")
-        both = [(g, cut[path]) for path, g in got.items()]
-        if all(_same([np.zeros_like(c) if g is None else g], [c]) for g, c in both):
+        if _same_gradients(got, cut):
             says = f"the gradients are those with {used} taken for a constant."
             found.append(Finding(f"gradient stopped at {used}", says, "look for detach or no_grad"))
     return found
+
+
+def named_by_gradients(
+    id: str, trial: Trial, weights: Results, got: Mapping[str, Any]
+) -> list[Finding]:
+    """Return the mistakes that make the candidate's gradients, where its values are right."""
+    found: list[tuple[Key, ...]] = []
+    for key in suspects(id):
+        with wrong(id, (key,)) as alternative:
+            try:
+                other = gradients_of(alternative, trial.arguments, weights, "float64")
+            except (ValueError, TypeError, IndexError, ArithmeticError):
+                continue  # no mistake that these arguments let happen
+        if _same_gradients(got, other):
+            found.append((key,))
+    return [_finding(found)] if found else []
+
+
+def _same_gradients(got: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    both = [(g, other[path]) for path, g in got.items()]
+    return all(_same([np.zeros_like(c) if g is None else g], [c]) for g, c in both)
 
 
 def _cut(right: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ another library, stay far below; a wrong formula does not.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -67,15 +68,19 @@ def _rounded(x: Any, dtype: str) -> Any:
 
 def nudge(arguments: Mapping[str, Any], dtype: str, seed: int) -> dict[str, Any]:
     """Change every real number by one unit in the last place of a precision."""
-    rng = np.random.default_rng(seed)
+    seeds = count(seed)
+    return {
+        name: mapped(lambda x: nudged(x, dtype, next(seeds)), x) for name, x in arguments.items()
+    }
 
-    def moved(x: Any) -> Any:
-        x = np.asarray(x)
-        return (
-            x * (1.0 + EPS[dtype] * rng.choice([-1.0, 1.0], x.shape)) if x.dtype.kind == "f" else x
-        )
 
-    return {name: mapped(moved, x) for name, x in arguments.items()}
+def nudged(x: Any, dtype: str, seed: int) -> Any:
+    """Change one array so; what is no real number stays what it is."""
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        return x
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
+    return x * (1.0 + EPS[dtype] * signs)
 
 
 def results_of(function: Function, arguments: Mapping[str, Any], dtype: str = "float64") -> Results:
@@ -132,12 +137,12 @@ def agrees(
     function: Function, arguments: Mapping[str, Any], got: Sequence[NDArray[Any]], dtype: str
 ) -> bool:
     """Tell whether results are those of a function; sizes after the arrays may be left out."""
-    exact = results_of(function, arguments)
-    units = units_of(function, arguments, exact, dtype)
-    exact = exact[: len(got)]
+    every = results_of(function, arguments)
+    exact = every[: len(got)]
     if [x.shape for x in got] != [y.shape for y in exact]:
         return False
-    return all(each.holds for each in figures(got, exact, units[: len(got)], dtype))
+    units = units_of(function, arguments, every, dtype)[: len(got)]
+    return all(each.holds for each in figures(got, exact, units, dtype))
 
 
 def _largest(x: NDArray[Any], y: NDArray[Any]) -> float:

@@ -64,16 +64,17 @@ VALUES: Mapping[str, Callable[[Array], Array]] = {
     "nearly tied": _near_ties,
     "offset": lambda x: x + 10.0,
     "uneven": _uneven,
+    "far": lambda x: x + 1e3,
 }
 # What such numbers round to in a lower precision is left to chance.
-_FAR = frozenset({"huge", "uneven"})
+_FAR = frozenset({"huge", "uneven", "far"})
 
 # Usual numbers first, in sizes that tell axes apart; corners after that.
 _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
     ("distinct", "usual"), ("distinct", "usual"), ("equal", "usual"), ("one", "usual"),
     ("distinct", "large"), ("odd", "usual"), ("distinct", "tiny"), ("distinct", "repeated"),
     ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
-    ("distinct", "uneven"),
+    ("distinct", "uneven"), ("distinct", "far"),
 )  # fmt: skip
 _SCOUTED = 60  # seeds that are looked through for options that the schedule left out
 
