@@ -32,6 +32,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--layout", default="", help='its axes, as in einops: "Q=b h (t s) d; result=..."')
     add("--name", action="append", default=[], metavar="OURS=THEIRS", help="argument, or axis")
     add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
+    add("--size", action="append", default=[], metavar="AXIS=N", help="that it has fixed")
     add("--library", default="", help="numpy, autograd, torch, jax, cupy (default: by its module)")
     add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")
     add("--dtype", action="append", default=[], help="try these alone (default: all it takes)")
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         "layout": options.layout,
         "names": dict(_pairs("--name", options.name)),
         "extra": {key: _value(text) for key, text in _pairs("--extra", options.extra)},
+        "sizes": {axis: _whole(axis, text) for axis, text in _pairs("--size", options.size)},
         "library": options.library,
         "device": options.device,
         "dtypes": tuple(options.dtype),
@@ -79,6 +81,12 @@ def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
         if not (key and value):
             raise UsageError(f"{option} {text}: KEY=VALUE is meant")
     return [(key, value) for key, _, value in pairs]
+
+
+def _whole(axis: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"--size {axis}={text}: a whole number is meant")
+    return int(text)
 
 
 def _value(text: str) -> Any:

@@ -48,6 +48,7 @@ def check(
     layout: str | Mapping[str, str] = "",
     names: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
     library: str = "",
     device: str = "",
     dtypes: Sequence[str] = (),
@@ -60,10 +61,11 @@ def check(
     candidate: takes and returns arrays of its own library. name: the formula's id, "eq2" or 2.
     layout: patterns such as "Q=b h (t s) d; result=b h t s u d". names: the formula's argument ->
     the candidate's parameter; left out, they are matched by name, then in order. extra: further
-    keyword arguments of every call. library: "numpy", "autograd", "torch", "jax" or "cupy"; left
-    out, what the candidate's module imports. device: as that library calls it. dtypes: left out,
-    all that the candidate takes. gradients: False for a candidate that has none. progress: is told
-    each case before the candidate is called with it.
+    keyword arguments of every call. sizes: of axes that the candidate has fixed, by letter.
+    library: "numpy", "autograd", "torch", "jax" or "cupy"; left out, what the candidate's module
+    imports. device: as that library calls it. dtypes: left out, all that the candidate takes.
+    gradients: False for a candidate that has none. progress: is told each case before the
+    candidate is called with it.
     Notes: an optional argument is put to the candidate where it has a parameter of that name;
     behind **kwargs, where names tell so.
     Raises UsageError, UnknownFormulaError: it could not be asked.
@@ -77,13 +79,16 @@ def check(
         raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
     asked = Candidate(candidate, entry, where, arranged, names=names, extra=extra)
     with np.errstate(all="ignore"):
-        return _Check(asked, tuple(dtypes) or where.dtypes, seed, gradients, progress).run()
+        return _Check(
+            asked, tuple(dtypes) or where.dtypes, dict(sizes or {}), seed, gradients, progress
+        ).run()
 
 
 @dataclass
 class _Check:
     candidate: Candidate
     dtypes: tuple[str, ...]
+    sizes: Mapping[str, int]
     seed: int
     gradients: bool
     progress: Callable[[str], None]
@@ -135,7 +140,7 @@ class _Check:
     def values(self) -> None:
         named = self.candidate.layout.batch
         batches = _BATCHES if named is None else (tuple(range(2, 2 + len(named))),)
-        for trial in trials(self.entry, self.dtypes, batches, self.seed):
+        for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes):
             self.value(self.taken(trial))
         self.tell_what_raises()
         if self.left_out:
@@ -269,7 +274,7 @@ class _Check:
             self.notes.append("laws were not put: the candidate does not take float64")
             return
         self.progress("laws")
-        for line in rules.laws(self.candidate, self.seed, _LAWS, self.batches()):
+        for line in rules.laws(self.candidate, self.seed, _LAWS, self.batches(), self.sizes):
             self.lines.append(line)
 
     def batches(self) -> tuple[tuple[int, ...], ...]:

@@ -86,7 +86,11 @@ def gradients(
 
 
 def laws(
-    candidate: Candidate, seed: int, seeds: int, batches: Sequence[tuple[int, ...]]
+    candidate: Candidate,
+    seed: int,
+    seeds: int,
+    batches: Sequence[tuple[int, ...]],
+    sizes: Mapping[str, int],
 ) -> Iterator[Line]:
     """Put the laws and special cases of the formula's page to the candidate, in float64."""
 
@@ -103,7 +107,7 @@ def laws(
         tried, broken = 0, ""
         for k in range(seeds):
             batch = batches[k % len(batches)]
-            case = make(id, seed + k, batch)
+            case = make(id, seed + k, batch, sizes=sizes)
             taken = {name: x for name, x in case.args.items() if name in candidate.places}
             try:
                 with np.errstate(all="ignore"):

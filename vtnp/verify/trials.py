@@ -80,9 +80,16 @@ _SCOUTED = 60  # seeds that are looked through for options that the schedule lef
 
 
 def trials(
-    entry: Entry, dtypes: tuple[str, ...], batches: tuple[tuple[int, ...], ...], seed: int
+    entry: Entry,
+    dtypes: tuple[str, ...],
+    batches: tuple[tuple[int, ...], ...],
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
 ) -> Iterator[Trial]:
-    """Yield the trials of a formula, the same for the same seed; float64 first."""
+    """Yield the trials of a formula, the same for the same seed; float64 first.
+
+    sizes: of axes that have the same in all trials.
+    """
     seeds = _scouted(entry, batches, seed)
     for dtype in dtypes:
         planned = [
@@ -94,7 +101,7 @@ def trials(
         planned += [("distinct", "usual", batch, each) for batch, each in seeds]
         for sizing, values, batch, each in planned:
             try:
-                yield trial(entry, dtype, sizing, values, batch, each)
+                yield trial(entry, dtype, sizing, values, batch, each, sizes=sizes)
             except ValueError:  # sizes that this formula cannot have
                 continue
 
@@ -131,10 +138,17 @@ def _options(entry: Entry, arguments: Mapping[str, Any]) -> set[str]:
 
 
 def trial(
-    entry: Entry, dtype: str, sizing: Sizing, values: str, batch: tuple[int, ...], seed: int
+    entry: Entry,
+    dtype: str,
+    sizing: Sizing,
+    values: str,
+    batch: tuple[int, ...],
+    seed: int,
+    *,
+    sizes: Mapping[str, int] | None = None,
 ) -> Trial:
     """Make one trial. Raises ValueError for sizes that the formula cannot have."""
-    arguments = dict(make(entry.id, seed, batch, sizing=sizing).args)
+    arguments = dict(make(entry.id, seed, batch, sizing=sizing, sizes=sizes).args)
     for argument in entry.signature.arguments:
         x = arguments.get(argument.name)
         if x is not None and argument.kind == "float" and argument.shape.row is not None:

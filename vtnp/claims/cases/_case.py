@@ -1,6 +1,6 @@
 """A formula with arguments drawn for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -44,8 +44,15 @@ def _from_signature(id: str) -> Builder:
     return build
 
 
-def make(id: str, seed: int, batch: tuple[int, ...] = (), *, sizing: Sizing = "distinct") -> Case:
-    """Build one case of a formula."""
-    draw = Draw(np.random.default_rng(seed), batch, sizing=sizing)
+def make(
+    id: str,
+    seed: int,
+    batch: tuple[int, ...] = (),
+    *,
+    sizing: Sizing = "distinct",
+    sizes: Mapping[str, int] | None = None,
+) -> Case:
+    """Build one case of a formula. sizes: of axes that are not drawn."""
+    draw = Draw(np.random.default_rng(seed), batch, dict(sizes or {}), sizing=sizing)
     args = builders.get(id, _from_signature(id))(draw)
     return Case(id, args, draw.rng, registry[id].function)
