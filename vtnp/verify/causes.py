@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from vtnp._spec import registry
 from vtnp.mistakes import mistakes
 from vtnp.verify.diagnose import told
-from vtnp.verify.judge import EPS, Figure
+from vtnp.verify.judge import EPS, Figure, largest
 from vtnp.verify.replaced import Function, Instead
 
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 _SECONDS = 30.0  # for all changes of one quantity
-_OF_FLOAT32 = 64 * EPS["float32"]
+_OF_FLOAT32 = (EPS["float32"] / 64, 64 * EPS["float32"])
 
 _LIKELY: Mapping[str, str] = {
     "input": "look at what is added before: an update, the tokens that go around it, positions",
@@ -71,8 +71,8 @@ def kind_of(name: str) -> str:
 
 def likely(name: str, found: Figure, theirs: NDArray[Any], dtype: str) -> str:
     """Say what to look at, by the quantity."""
-    largest = float(np.max(np.abs(theirs), initial=0.0))
-    if dtype == "float64" and found.error < _OF_FLOAT32 * largest:
+    least, most = (bound * largest(theirs) for bound in _OF_FLOAT32)
+    if dtype == "float64" and least < found.error < most:
         small = "; or is it computed in float32? Its error is as small as that makes it"
     else:
         small = ""

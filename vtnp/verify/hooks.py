@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,7 @@ from vtnp.verify.errors import CandidateError
 _SHOWN = 3  # names in a message
 
 
-class Seen(NamedTuple):
-    """What one line of a table has found: that line for its layer, and the array."""
-
-    name: Name
-    value: NDArray[Any]
+Take = Callable[[Name, NDArray[Any]], None]
 
 
 class Module:
@@ -82,12 +78,11 @@ class Module:
         """Let it compute in a dtype."""
         self.module.to(getattr(self.torch, dtype))
 
-    def run(self, x: NDArray[Any]) -> list[Seen]:
-        """Return what the modules that the table names make of an input.
+    def run(self, x: NDArray[Any], take: Take) -> None:
+        """Hand on what the modules that the table names make of an input.
 
         Raises CandidateError where the candidate raises.
         """
-        found: list[Seen] = []
         modules = {self.names.short(name): each for name, each in self.module.named_modules()}
         if self.names.call and self.names.call not in modules:
             raise UsageError(f"the candidate has no module {self.names.call!r} to call")
@@ -97,21 +92,23 @@ class Module:
                 for name in self.names.lines:
                     i = name.matches(short)
                     if i is not None:
-                        handle = module.register_forward_hook(self._hook(name.at(i), found))
+                        handle = module.register_forward_hook(self._hook(name.at(i), take))
                         stack.callback(handle.remove)
             try:
                 dtype = getattr(self.torch, self.dtype)
                 called(self.torch.tensor(x).to(dtype))
+            except UsageError:
+                raise
             except Exception as error:  # whatever other people's code raises
                 told = f"{type(error).__name__}: {one_line(error)}"
                 raise CandidateError(f"the candidate raised {told}") from error
-        return found
 
-    def _hook(self, name: Name, found: list[Seen]) -> Callable[..., None]:
+    def _hook(self, name: Name, take: Take) -> Callable[..., None]:
         def hook(_: Any, inputs: Any, output: Any) -> None:
             x = inputs[0] if name.port == "in" else _part(output, name.port)
             if isinstance(x, self.torch.Tensor):
-                found.append(Seen(name, x.detach().to(self.torch.float64).cpu().numpy().copy()))
+                x = x.detach().cpu()
+                take(name, (x.float() if x.dtype == self.torch.bfloat16 else x).numpy())
 
         return hook
 

@@ -6,8 +6,9 @@ model runs once more and is handed, behind each quantity, theirs in its place: s
 the candidate's own inputs, and what parts now is at fault itself, not by what went before.
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,19 +20,20 @@ from numpy.typing import NDArray
 from vtnp._usage import UsageError
 from vtnp.checkpoints import FileError, load
 from vtnp.checkpoints.weights import from_npz
-from vtnp.trees import mapped
+from vtnp.trees import leaves, mapped
 from vtnp.verify import activation_names, activation_tables, causes
 from vtnp.verify.activation_axes import arranged
 from vtnp.verify.activation_names import Name, Names
 from vtnp.verify.activations import Enough, record
-from vtnp.verify.hooks import Module, Seen, clip_for
-from vtnp.verify.judge import EPS, Figure, figure, rounded, slack
+from vtnp.verify.hooks import Module, clip_for
+from vtnp.verify.judge import EPS, Figure, figure, largest, rounded, slack
 from vtnp.verify.replaced import Instead
 from vtnp.verify.report import Finding, Line, Report
 from vtnp.verify.subjects import Subject, subject, weights
 
 Arrays = dict[str, NDArray[Any]]
 
+_EXPLAINED = 3  # findings; what is wrong in the first blocks mostly is in all
 _CLIPS = 2  # a single one hides what mixes them up
 _INPUT = "clip"  # its name in a file of activations
 
@@ -63,23 +65,25 @@ def compare(
     table = _table(model, layout, names)
     params, tensors = weights(model, config, layout, file)
     ours = subject(model, config)
-    notes: list[str] = []
+    params = mapped(lambda array: rounded({"x": array}, dtype)["x"].astype(np.float64), params)
     if candidate is not None:
         if not table.lines:
             raise UsageError(f"no names are known for {model}, layout {layout}: give --names FILE")
         module = Module(candidate, file, tensors, table)
         module.bring_to(dtype)
-        shape = (_CLIPS, *ours.shape)
-        x = rounded({_INPUT: np.random.default_rng(seed).standard_normal(shape)}, dtype)[_INPUT]
-        seen, what = module.run(clip_for(x, table)), getattr(candidate, "__name__", "candidate")
-        notes += module.notes
+        drawn = np.random.default_rng(seed).standard_normal((_CLIPS, *ours.shape))
+        x = rounded({_INPUT: drawn}, dtype)[_INPUT]
+        comparison = _Comparison(ours, params, x, dtype, strict=names is not None)
+        module.run(clip_for(x, table), comparison.take)
+        notes, what = module.notes, getattr(candidate, "__name__", "candidate")
     else:
         assert activations is not None
         x, seen = _from_file(activations, table if names else Names(()), ours)
-        what = activations.name
-    params = mapped(lambda array: rounded({"x": array}, dtype)["x"].astype(np.float64), params)
-    comparison = _Comparison(ours, params, x, dtype)
-    comparison.judge(seen, strict=names is not None or activations is not None)
+        comparison = _Comparison(ours, params, x, dtype, strict=True)
+        for name, value in seen:
+            comparison.take(name, value)
+        notes, what = [], activations.name
+    comparison.judge()
     return Report(
         formula=model,
         candidate=what,
@@ -102,7 +106,9 @@ def _table(model: str, layout: str, names: Path | None) -> Names:
     return activation_names.read(text, str(names), usual)
 
 
-def _from_file(file: Path, table: Names, ours: Subject) -> tuple[NDArray[Any], list[Seen]]:
+def _from_file(
+    file: Path, table: Names, ours: Subject
+) -> tuple[NDArray[Any], list[tuple[Name, NDArray[Any]]]]:
     """Read a clip, and what somebody has made of it, by our names or by those of a table."""
     arrays = from_npz(file) if file.suffix == ".npz" else load(file)[0]
     if _INPUT not in arrays:
@@ -110,7 +116,7 @@ def _from_file(file: Path, table: Names, ours: Subject) -> tuple[NDArray[Any], l
     x = arrays.pop(_INPUT).astype(np.float64)
     if x.shape[1:] != ours.shape:
         raise FileError(f"{file}: {_INPUT!r} is {x.shape}, where (b, *{ours.shape}) is meant")
-    seen = []
+    seen: list[tuple[Name, NDArray[Any]]] = []
     for key, array in arrays.items():
         module, _, port = key.partition(":")
         lines = [
@@ -119,7 +125,7 @@ def _from_file(file: Path, table: Names, ours: Subject) -> tuple[NDArray[Any], l
             if line.port == port and (i := line.matches(table.short(module))) is not None
         ]
         lines = lines or [Name(key, "", key, "")]
-        seen += [Seen(line, array.astype(np.float64)) for line in lines]
+        seen += [(line, array) for line in lines]
     return x, seen
 
 
@@ -133,57 +139,72 @@ class _Judged:
 
 
 class _Comparison:
-    def __init__(self, ours: Subject, params: Any, x: NDArray[Any], dtype: str) -> None:
-        self.ours, self.params, self.x, self.dtype = ours, params, x, dtype
+    """strict: whether a quantity that the model has not is an error, as in a user's own table."""
+
+    def __init__(
+        self, ours: Subject, params: Any, x: NDArray[Any], dtype: str, *, strict: bool
+    ) -> None:
+        self.ours, self.params, self.x, self.dtype, self.strict = ours, params, x, dtype, strict
         self.single = mapped(lambda array: array.astype(np.float32), params)
-        self.shapes: dict[str, tuple[int, ...]] = {}
         self.theirs: Arrays = {}
         self.judged: list[_Judged] = []
+        self.first = self.in_single()
+        self.shapes = {name: y.shape for name, y in self.first.items()}
+        sums = [size for _, array in leaves(params) for size in array.shape]
+        self.longest = max([*sums, *(size for shape in self.shapes.values() for size in shape)])
 
-    def judge(self, seen: Sequence[Seen], *, strict: bool) -> None:
-        """Bring theirs to how ours lies, and judge them. strict: each line is a user's own."""
-        exact, units = self.both()
-        self.shapes = {name: x.shape for name, x in exact.items()}
-        self.take(seen, strict=strict)
-        whole = self.figures(exact, units)
-        del exact  # a large model's quantities are gigabytes
-        own = self.figures(*self.both())
-        self.judged = [_Judged(name, whole[name], own[name]) for name in whole]
+    def take(self, name: Name, x: NDArray[Any]) -> None:
+        """Keep a quantity of theirs, as ours lies; of what has been computed twice the first."""
+        if name.ours in self.shapes:
+            if name.ours not in self.theirs:
+                self.theirs[name.ours] = self.fitted(name, x)
+        elif self.strict:
+            near = get_close_matches(name.ours, self.shapes, n=2)
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise UsageError(f"the model has no quantity {name.ours!r}{hint}")
 
-    def both(self) -> tuple[Arrays, dict[str, float]]:
-        """Return our quantities, made of theirs where they are known, and float32's errors."""
-        exact: Arrays = {}
-        units: dict[str, float] = {}
-
-        def note(name: str, y: NDArray[Any]) -> None:
-            units[name] = slack([exact[name]], [y])[0]
-
-        record(self.ours.run, self.params, self.x, exact.__setitem__, theirs=self.theirs)
-        x = self.x.astype(np.float32)
-        record(self.ours.run, self.single, x, note, theirs=self.theirs)
-        return exact, units
-
-    def figures(self, exact: Arrays, units: Mapping[str, float]) -> dict[str, Figure]:
-        return {
-            name: figure(self.theirs[name], y, units[name], self.dtype)
-            for name, y in exact.items()
-            if name in self.theirs
-        }
-
-    def take(self, seen: Sequence[Seen], *, strict: bool) -> None:
-        sizes = {"b": len(self.x), **self.ours.sizes}
-        for name, value in seen:
-            if name.ours in self.shapes:
-                self.theirs.setdefault(name.ours, self.fitted(name, value, sizes))
-            elif strict:
-                near = get_close_matches(name.ours, self.shapes, n=2)
-                hint = f"; near it: {', '.join(near)}" if near else ""
-                raise UsageError(f"the model has no quantity {name.ours!r}{hint}")
+    def judge(self) -> None:
+        """Judge what has been taken."""
         if not self.theirs:
             raise UsageError("none of the names is of a module that the candidate has run")
+        whole = self.figures(self.first, {})
+        self.first = {}  # a large model's quantities are gigabytes
+        own = self.figures(self.in_single(self.theirs), self.theirs)
+        self.judged = [_Judged(name, whole[name], own[name]) for name in whole]
 
-    def fitted(self, name: Name, x: NDArray[Any], sizes: Mapping[str, int]) -> NDArray[Any]:
-        expected = self.shapes[name.ours]
+    def in_single(self, theirs: Mapping[str, NDArray[Any]] | None = None) -> Arrays:
+        single: Arrays = {}
+        x = self.x.astype(np.float32)
+        record(self.ours.run, self.single, x, single.__setitem__, theirs=theirs)
+        return single
+
+    def figures(
+        self, single: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, Figure]:
+        """Judge theirs by ours, made of some of theirs."""
+        found: dict[str, Figure] = {}
+
+        def note(name: str, exact: NDArray[Any]) -> None:
+            if name in self.theirs:
+                units = self.units(exact, single[name])
+                found[name] = figure(self.theirs[name], exact, units, self.dtype)
+
+        record(self.ours.run, self.params, self.x, note, theirs=theirs)
+        return found
+
+    def units(self, exact: NDArray[Any], single: NDArray[Any]) -> float:
+        """Return what a quantity errs by, in units of the precision.
+
+        That is what it does in float32, and what the longest sum may by its roundings alone: one
+        library adds in blocks, another term by term, and those err by the root of their number.
+        Half precision is summed in float32.
+        """
+        eps = EPS[self.dtype]
+        of_sums = largest(exact) * math.sqrt(self.longest) * min(eps, EPS["float32"]) / eps
+        return max(*slack([exact], [single]), of_sums / 4.0)
+
+    def fitted(self, name: Name, x: NDArray[Any]) -> NDArray[Any]:
+        expected, sizes = self.shapes[name.ours], {"b": len(self.x), **self.ours.sizes}
         try:
             x = arranged(x, name.axes, sizes)
         except (ValueError, IndexError, RuntimeError) as error:
@@ -191,7 +212,7 @@ class _Comparison:
             raise UsageError(f"{name.theirs} as {name.ours} : {name.axes}: {told}") from None
         if x.shape != expected:
             raise UsageError(f"{name.theirs} as {name.ours}: {x.shape}, where ours is {expected}")
-        return x
+        return x.copy()  # and not a view of all that it was a part of
 
     # --- What is told -----------------------------------------------------------------------------
 
@@ -228,7 +249,7 @@ class _Comparison:
             )
             return [Finding(_place(parted[0].name), says)]
         first = (parted or at_fault or self.judged)[0].name
-        return [self._fault(each, first) for each in at_fault]
+        return [self._fault(each, first, explain=k < _EXPLAINED) for k, each in enumerate(at_fault)]
 
     def _without_what_follows(self) -> list[_Judged]:
         """Leave out sums that are wrong as one before was, and a class token beside its tokens."""
@@ -244,9 +265,11 @@ class _Comparison:
                 kept.append(each)
         return kept
 
-    def _fault(self, each: _Judged, first: str) -> Finding:
+    def _fault(self, each: _Judged, first: str, *, explain: bool) -> Finding:
         where = "the first to part" if each.name == first else f"while {first} parts first"
-        why = causes.explained(each.name, self._explains, self.ours.sizes["heads"])
+        why = causes.Explained()
+        if explain:
+            why = causes.explained(each.name, self._explains, self.ours.sizes["heads"])
         look = causes.likely(each.name, each.own, self.theirs[each.name], self.dtype)
         says = (
             f"{where}; made of the candidate's own inputs it is wrong, too (error "
@@ -275,7 +298,7 @@ class _Comparison:
         if [y.shape for y in made] != [got.shape] * 2:
             return False
         exact, single = made
-        return figure(got, exact, slack([exact], [single])[0], self.dtype).holds
+        return figure(got, exact, self.units(exact, single), self.dtype).holds
 
 
 def _place(name: str) -> str:
