@@ -35,7 +35,7 @@ def connected(address: str, workers: int, folder: Path) -> Iterator[Client]:
     """Connect to a scheduler; to one of our own, with worker processes, where none is named."""
     with tempfile.TemporaryDirectory() as scratch:
         if address:
-            with _elsewhere(address) as client:
+            with _elsewhere(address) as client, client.as_current():
                 _prepare(client, _zipped(scratch), folder)
                 yield client
             return
@@ -45,14 +45,16 @@ def connected(address: str, workers: int, folder: Path) -> Iterator[Client]:
                 n_workers=workers, threads_per_worker=1, memory_limit=MEMORY, preload=[_DEAF],
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ) as cluster,
-            Client(cluster) as client,
+            Client(cluster, set_as_default=False) as client,
+            client.as_current(),
         ):  # fmt: skip
             yield client
 
 
 def _elsewhere(address: str) -> Client:
     try:
-        return Client(address, timeout="10s")
+        # A default would stay behind where nobody answers.
+        return Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
         told = "no scheduler answers" if isinstance(error, OSError) else str(error)
         raise BadInputError(f"--cluster {address}: {told}") from None

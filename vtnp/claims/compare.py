@@ -39,9 +39,10 @@ def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str
         assert isinstance(actual, tuple), f"{what}: {type(actual).__name__} where a tuple is meant"
         assert len(actual) == len(expected), f"{what}: {len(actual)} results, not {len(expected)}"
         parts = enumerate(zip(actual, expected, strict=True))
-        return max(
+        found = [
             assert_close(a, b, within=within, what=f"{what} result {i}") for i, (a, b) in parts
-        )
+        ]
+        return max(found, default=0.0)
     assert np.shape(actual) == np.shape(expected), (
         f"{what}: shape {np.shape(actual)}, not {np.shape(expected)}"
     )
