@@ -2,11 +2,11 @@
 
 A pattern names the axes of an array as the candidate has them, with the formula's own letters.
 Letters that the formula does not know are its batch axes, the `*b` of its shapes, in the order in
-which they first occur.
+which they first occur. Where an array has an axis twice, as "*b t s t d_v", the second is t'.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from vtnp._usage import UsageError
 from vtnp.verify.errors import CandidateError
 
 Sizes = Mapping[str, int]
+_PRIME = "_prime"
 
 
 def read_patterns(text: str) -> dict[str, str]:
@@ -56,13 +57,14 @@ class Layout:
         if sorted(ours) != sorted(theirs):
             raise UsageError(
                 f"layout {name}={pattern}: the axes of {name} are "
-                f'"{self._shapes[name].text}", each of which is named once'
+                f'"{self._shapes[name].text}", each of which is named once (a second t as t\')'
             )
 
     def _ours(self, name: str) -> str:
         shape = self._shapes[name]
         row = [] if shape.row is None else list(self.batch or ())
-        return " ".join([*map(_letter, shape.before), *row, *map(_letter, shape.after)])
+        before, after = _told_apart(shape.before), _told_apart(shape.after)
+        return " ".join([*before, *row, *after])
 
     def there(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
         """Bring an array of the formula to how the candidate has it."""
@@ -76,7 +78,9 @@ class Layout:
             return y
         grouped = re.findall(r"\(([^)]*)\)", self._patterns[name])
         needed = {axis for group in grouped for axis in group.split()}
-        told = {axis: size for axis, size in sizes.items() if axis in needed}
+        told = {
+            axis: sizes[each] for axis in needed if (each := axis.removesuffix(_PRIME)) in sizes
+        }
         return _rearranged(y, f"{self._patterns[name]} -> {self._ours(name)}", told)
 
 
@@ -93,7 +97,13 @@ def _rearranged(x: NDArray[Any], pattern: str, sizes: Sizes) -> NDArray[Any]:
 
 
 def _axes(argument: Argument) -> Iterable[str]:
-    return map(_letter, (*argument.shape.before, *argument.shape.after))
+    return [*_told_apart(argument.shape.before), *_told_apart(argument.shape.after)]
+
+
+def _told_apart(axes: Sequence[str]) -> list[str]:
+    """Name axes as patterns do, a second one of the same letter by a prime."""
+    letters = list(map(_letter, axes))
+    return [x + _PRIME * letters[:i].count(x) for i, x in enumerate(letters)]
 
 
 def _letter(axis: str) -> str:
@@ -102,9 +112,8 @@ def _letter(axis: str) -> str:
 
 
 def _spelt(pattern: str) -> str:
-    return re.sub(
-        r"\b[2-9]\b|\b\d\d+\b", lambda found: f"axis{found[0]}", " ".join(pattern.split())
-    )
+    words = " ".join(pattern.split()).replace("'", _PRIME)
+    return re.sub(r"\b[2-9]\b|\b\d\d+\b", lambda found: f"axis{found[0]}", words)
 
 
 def _names(pattern: str) -> list[str]:

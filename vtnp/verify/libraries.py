@@ -3,6 +3,7 @@
 Arrays are exchanged by DLPack, without a copy, wherever both sides can.
 """
 
+import dis
 import inspect
 import warnings
 from abc import ABC, abstractmethod
@@ -238,10 +239,8 @@ def library_of(candidate: Callable[..., Any], name: str = "", device: str = "") 
 def _imported_by(candidate: Any) -> str:
     """Look for a library among what the candidate itself names, then in its module, and bases."""
     function = inspect.unwrap(candidate) if callable(candidate) else candidate
-    known = getattr(function, "__globals__", {})
-    code = getattr(function, "__code__", None)
-    named = {_root(known[name]) for name in (_names(code) if code else ()) if name in known}
-    if "numpy" in named:
+    named = _named(function, set())
+    if "numpy" in named and "autograd" not in named:
         return "numpy"
     module = inspect.getmodule(function) or inspect.getmodule(type(candidate))
     around = {_root(value) for value in vars(module).values()} if module else set()
@@ -251,10 +250,23 @@ def _imported_by(candidate: Any) -> str:
     return next(found, "numpy")
 
 
+def _named(function: Any, seen: set[Any]) -> set[str]:
+    """Return the packages that a function names, itself or in functions of its module."""
+    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    if code is None or code in seen:
+        return set()
+    seen.add(code)
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    held = {name: cell.cell_contents for name, cell in cells}
+    values = [x for name in _names(code) | {*held} if (x := held.get(name, known.get(name)))]
+    within = [x for x in values if getattr(x, "__globals__", None) is known]
+    return {_root(x) for x in values}.union(*(_named(x, seen) for x in within))
+
+
 def _names(code: Any) -> set[str]:
-    """Return the names that a function's text uses, functions within it included."""
-    within = [each for each in code.co_consts if inspect.iscode(each)]
-    return set(code.co_names).union(*map(_names, within))
+    """Return the global names that a function's text uses, functions within it included."""
+    own = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return own.union(*(_names(each) for each in code.co_consts if inspect.iscode(each)))
 
 
 def _root(value: Any) -> str:

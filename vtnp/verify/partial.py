@@ -11,7 +11,7 @@ from vtnp.verify.judge import EPS, agrees, results_of
 from vtnp.verify.report import Finding, Line
 from vtnp.verify.trials import Trial
 
-_LARGE = frozenset({"large", "huge", "uneven"})
+_LARGE = frozenset({"large", "huge", "uneven", "far"})
 
 
 def told(

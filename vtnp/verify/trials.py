@@ -67,7 +67,12 @@ VALUES: Mapping[str, Callable[[Array], Array]] = {
     "far": lambda x: x + 1e3,
 }
 # What such numbers round to in a lower precision is left to chance.
-_FAR = frozenset({"huge", "uneven", "far"})
+_FAR: Mapping[str, frozenset[str]] = {
+    "float64": frozenset(),
+    "float32": frozenset({"huge", "uneven", "far"}),
+    "float16": frozenset({"huge", "uneven", "far", "offset"}),
+    "bfloat16": frozenset({"huge", "uneven", "far", "offset"}),
+}
 
 # Usual numbers first, in sizes that tell axes apart; corners after that.
 _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
@@ -96,7 +101,7 @@ def trials(
             (sizing, values, batch, seed + len(batches) * k + i)
             for k, (sizing, values) in enumerate(_SCHEDULE)
             for i, batch in enumerate(batches)
-            if dtype == "float64" or values not in _FAR
+            if values not in _FAR[dtype]
         ]
         planned += [("distinct", "usual", batch, each) for batch, each in seeds]
         for sizing, values, batch, each in planned:

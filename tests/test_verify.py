@@ -1,0 +1,479 @@
+"""What a check finds, how it says it, and how it stands candidates that misbehave."""
+
+import json
+import math
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+import vtnp
+from tests.peers import installed, needs
+from vtnp._usage import UsageError
+from vtnp.cli import main
+from vtnp.verify import check, junit, limits, text
+from vtnp.verify import report as reports
+from vtnp.verify.target import load
+
+torch, jax = installed("torch"), installed("jax")
+FAST = {"dtypes": ("float64",), "gradients": False}
+WAVES = ("float64", "float32")
+
+
+def titles(report):
+    return [finding.title for finding in report.findings]
+
+
+def softmax(x):
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def weights(Q, K):
+    return softmax(Q @ np.swapaxes(K, -1, -2) / math.sqrt(Q.shape[-1]))
+
+
+# --- Layouts, names and places --------------------------------------------------------------------
+
+LAYOUT = "Q=b h (t s) d; K=b h (t s) d; V=b h (t s) d_v; result=b h t s d_v t'"
+
+
+def trajectory_tokens(q, k, v, *, t):
+    """In another layout, as a port may have it; the result's last axes are another way round."""
+    frames = [y.reshape(*y.shape[:2], t, -1, y.shape[-1]) for y in (q, k, v)]
+    alpha = softmax(np.einsum("bhtsd,bhuzd->bhtsuz", *frames[:2]) / math.sqrt(q.shape[-1]))
+    return np.einsum("bhtsuz,bhuzd->bhtsdu", alpha, frames[2])
+
+
+def test_layout_of_arguments_and_result():
+    report = check(trajectory_tokens, "eq2", layout=LAYOUT, sizes={"t": 3}, **FAST)
+    assert report.right, report.failures()[:2]
+    assert {line.case.split(", ")[2] for line in report.lines if line.kind == "value"} == {
+        "batch 2x3"
+    }
+
+
+def test_layout_that_is_not_the_candidates():
+    report = check(trajectory_tokens, "eq2", layout=LAYOUT.replace("d_v t'", "t' d_v"), **FAST)
+    assert not report.right
+    assert any("shape" in line.note or "layout" in line.note for line in report.failures())
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ("Q", "ARRAY=PATTERN"),
+        ("W=n d", "layout of W: the arrays are Q, K"),
+        ("Q=b n", "each of which is named once"),
+        ("Q=b n n d", "each of which is named once"),
+    ],
+)
+def test_layout_that_makes_no_sense(layout, said):
+    assert_one_line(said, lambda: check(weights, "attention-weights", layout=layout, **FAST))
+
+
+def assert_one_line(said, call):
+    with pytest.raises(UsageError) as refused:
+        call()
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_names_and_extra():
+    def attends(b, a, temperature):
+        return weights(a / temperature, b)
+
+    names = {"Q": "a", "K": "b"}
+    report = check(attends, "attention-weights", names=names, extra={"temperature": 1.0}, **FAST)
+    assert report.right
+    assert "mask" in report.notes[0]
+    assert not check(attends, "attention-weights", extra={"temperature": 1.0}, **FAST).right
+
+
+PLACES = {
+    "other names": lambda query, key, dropout=0.0: weights(query, key),
+    "in order": lambda left, right: weights(Q=left, K=right),
+    "by position only": lambda left, right, /: weights(left, right),
+    "star": lambda *both: weights(both[0], both[1]),
+    "double star": lambda **both: weights(both["Q"], both["K"]),
+    "one by name": lambda key, **rest: weights(rest["Q"], key),
+}
+
+
+@pytest.mark.parametrize("way", PLACES)
+def test_where_arguments_go(way):
+    assert check(PLACES[way], "attention-weights", **FAST).right
+
+
+def test_c_functions_tell_no_signature():
+    report = check(np.positive, "relu", **FAST)
+    assert not report.right
+    assert check(np.positive, "patch-tokens", **FAST).status == reports.WRONG
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"names": {"x": "y"}}, "attention-weights has no x: Q, K, mask, scale"),
+        ({"library": "fortran"}, "unknown library 'fortran'"),
+        ({"dtypes": ("float8",)}, "numpy is tried with float64, float32, float16"),
+    ],
+)
+def test_options_that_make_no_sense(options, said):
+    assert_one_line(said, lambda: check(weights, "attention-weights", **options))
+
+
+def test_an_argument_without_a_place():
+    assert_one_line("needs K", lambda: check(lambda Q: Q, "attention-weights"))
+
+
+def test_unknown_formula():
+    with pytest.raises(LookupError, match="softmax"):
+        check(softmax, "sofmax")
+
+
+@needs(torch, "vtnp[peers]")
+def test_library_of_what_it_names():
+    def relu(x):
+        return torch.relu(x)
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return x.clamp(min=0.0)
+
+    assert check(relu, "relu", **FAST).library == "torch"
+    assert check(Module(), "relu", **FAST).library == "torch"
+    assert check(softmax, "softmax", **FAST).library == "numpy"
+
+
+# --- What is told without a name ------------------------------------------------------------------
+
+
+def test_right_for_equal_sizes_only():
+    def square(Q, K):
+        alpha = weights(Q, K)
+        return alpha if alpha.shape[-1] == alpha.shape[-2] else 0.5 * alpha
+
+    found = titles(check(square, "attention-weights", **FAST))
+    assert any(title.startswith("right for sizes equal") for title in found), found
+
+
+def test_right_in_head_0_only():
+    def projection(x, W):
+        y = np.moveaxis(np.tensordot(x, W, axes=(-1, -2)), -2, -3)
+        y[..., 1:, :, :] *= 1.01
+        return y
+
+    found = titles(check(projection, "head-projection", **FAST))
+    assert "right in head 0 only" in found
+
+
+def test_computed_in_a_lower_precision():
+    def low(Q, K):
+        return weights(Q.astype(np.float16), K.astype(np.float16)).astype(Q.dtype)
+
+    found = titles(check(low, "attention-weights", dtypes=WAVES, gradients=False))
+    assert "computed in float16" in found
+
+
+def test_overflow():
+    def unshifted(x):
+        return np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
+
+    found = titles(check(unshifted, "softmax", **FAST))
+    assert found[0] == "no-shift (softmax)"
+    assert "exponentials overflow" in found
+
+
+def test_axes_swapped():
+    def turned(Q, K):
+        return np.swapaxes(weights(Q, K), -1, -2)
+
+    report = check(turned, "attention-weights", **FAST)
+    assert not report.right
+    assert any("shape" in line.note for line in report.failures())
+
+
+# --- Manners --------------------------------------------------------------------------------------
+
+
+def test_arguments_changed_in_place():
+    def careless(x):
+        np.maximum(x, 0.0, out=x)
+        return x
+
+    assert "changes its argument x in place" in titles(check(careless, "relu", **FAST))
+
+
+def test_dtype_changed():
+    def wide(x):
+        return np.maximum(x, 0.0).astype(np.float64)
+
+    report = check(wide, "relu", dtypes=("float32",))
+    assert "returns float64 for float32" in titles(report)
+
+
+def test_two_calls_differ():
+    def trembling(x, calls=[]):  # noqa: B006  (it remembers)
+        calls.append(x)
+        return np.maximum(x, 0.0) * (1.0 + 1e-16 * (len(calls) % 2) * 4.0)
+
+    failed = {(line.kind, line.what) for line in check(trembling, "relu", **FAST).failures()}
+    assert ("rule", "deterministic") in failed
+    assert not any(kind == "value" for kind, _ in failed)
+
+
+# --- Candidates that fail -------------------------------------------------------------------------
+
+
+def raises(x):
+    raise RuntimeError(f"out of luck\nwith {x.shape}")
+
+
+FAILING = {
+    "raises": (raises, "raised RuntimeError: out of luck"),
+    "nothing": (lambda x: None, "returned NoneType"),
+    "two": (lambda x: (x, x), "returned 2 results where 1 are meant"),
+    "no array": (lambda x: [1.0], "returned float"),
+    "another shape": (lambda x: x[..., :1], "shape"),
+}
+
+
+@pytest.mark.parametrize("way", FAILING)
+def test_no_result(way):
+    candidate, said = FAILING[way]
+    report = check(candidate, "relu", **FAST)
+    assert report.status == reports.WRONG
+    assert any(said in line.note for line in report.failures()), report.failures()[:1]
+
+
+def test_nan():
+    report = check(lambda x: np.maximum(x, 0.0) * math.nan, "relu", **FAST)
+    assert report.status == reports.WRONG
+    assert math.isinf(report.failures()[0].figure)
+
+
+def test_float32_alone_is_a_note():
+    def single(x):
+        if x.dtype != np.float32:
+            raise TypeError("float32 only")
+        return np.maximum(x, np.float32(0.0))
+
+    report = check(single, "relu")
+    assert report.right
+    assert "not taken: dtype float64 (raised TypeError: float32 only)" in report.notes
+    assert "laws were not put: the candidate does not take float64" in report.notes
+
+
+def test_same_seed_same_report():
+    first, again = (check(sigmoid, "softmax", seed=3, **FAST) for _ in range(2))
+    assert first == again
+    assert first != check(sigmoid, "softmax", seed=4, **FAST)
+
+
+def test_progress_is_told_before_each_call():
+    told = []
+    check(softmax, "softmax", progress=told.append, **FAST)
+    assert told[0] == "distinct sizes, usual values, float64, seed 0"
+    assert told[-1] == "laws"
+
+
+# --- Gradients ------------------------------------------------------------------------------------
+
+
+@needs(torch, "vtnp[peers]")
+def test_gradient_stopped():
+    def stopped(Q, K, V):
+        alpha = torch.softmax(Q @ K.mT / math.sqrt(Q.shape[-1]), dim=-1)
+        return alpha.detach() @ V
+
+    report = check(stopped, "attention", dtypes=WAVES)
+    assert {line.kind for line in report.failures()} == {"gradient"}
+    assert "gradient stopped at attention-weights" in titles(report)
+
+
+@needs(torch, "vtnp[peers]")
+def test_no_gradient_at_all():
+    def cut(x):
+        with torch.no_grad():
+            return torch.relu(x)
+
+    report = check(cut, "relu", dtypes=("float64",))
+    assert not report.right
+    assert "there is none" in report.failures()[0].note
+
+
+@needs(jax, "vtnp[jax]")
+def test_jax_and_its_gradients():
+    import jax.numpy as jnp
+
+    def attends(Q, K):
+        logits = Q @ jnp.swapaxes(K, -1, -2) / math.sqrt(Q.shape[-1])
+        return jax.nn.softmax(logits, axis=-1)
+
+    report = check(attends, "attention-weights", dtypes=("float64",))
+    assert (report.library, report.right) == ("jax", True)
+
+
+def test_autograd():
+    import autograd.numpy as anp
+
+    def relu(x):
+        return anp.maximum(x, 0.0)
+
+    report = check(relu, "relu", dtypes=("float64",))
+    assert (report.library, report.right) == ("autograd", True)
+    assert any(line.kind == "gradient" for line in report.lines)
+
+
+# --- What is written ------------------------------------------------------------------------------
+
+
+def test_json_is_as_its_schema_says():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(vtnp.__file__).parent / "verify/report.schema.json").read_text())
+    for candidate in (softmax, sigmoid, raises):
+        report = check(candidate, "softmax", **FAST)
+        jsonschema.validate(json.loads(json.dumps(report.as_dict())), schema)
+
+
+def test_junit_has_a_case_for_each_line():
+    report = check(sigmoid, "softmax", **FAST)
+    suite = ET.fromstring(junit.text(report))
+    counted = [line for line in report.lines if line.kind != "special"]
+    assert len(suite.findall("testcase")) == len(counted) == int(suite.get("tests"))
+    assert len(suite.findall("testcase/failure")) == int(suite.get("failures")) > 0
+    assert "sigmoid (softmax)" in suite.find("testcase/failure").text
+
+
+def test_text_without_a_terminal(capsys):
+    text.told(check(sigmoid, "softmax", **FAST))
+    out = capsys.readouterr().out
+    assert ": wrong" in out
+    assert "sigmoid (softmax)" in out
+    assert "\x1b" not in out
+
+
+def test_example_fails_as_given_and_is_the_smallest():
+    report = check(sigmoid, "softmax", **FAST)
+    code, _, expected = report.example.partition("# result should be\n")
+    space = {"candidate": sigmoid}
+    exec(code, space)
+    meant = eval(expected, {"np": np, "array": np.array})
+    assert space["result"].shape == meant.shape
+    assert not np.allclose(space["result"], meant)
+    assert np.allclose(meant, softmax(eval_argument(code)))
+    assert meant.size <= 3
+
+
+def eval_argument(code):
+    space = {"candidate": lambda x: x}
+    exec(code, space)
+    return space["result"]
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+MINE = """
+import os, time
+import numpy as np
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+def hangs(x):
+    time.sleep(60)
+
+def leaves(x):
+    os._exit(3)
+
+class Holder:
+    relu = staticmethod(lambda x: np.maximum(x, 0.0))
+
+number = 5
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return str(path)
+
+
+def run(*words):
+    return main(["verify", *words, "--dtype", "float64", "--no-gradients"])
+
+
+def test_exit_statuses(mine, capsys):
+    assert run(f"{mine}:softmax", "--formula", "softmax") == 0
+    assert run(f"{mine}:Holder.relu", "--formula", "relu") == 0
+    assert run(f"{mine}:sigmoid", "--formula", "softmax") == 1
+    capsys.readouterr()
+    assert run(f"{mine}:number", "--formula", "softmax") == 2
+    assert "number is no function" in capsys.readouterr().err
+
+
+def test_json_and_junit_of_the_command(mine, tmp_path, capsys):
+    out = tmp_path / "out.xml"
+    assert run(f"{mine}:sigmoid", "--formula", "softmax", "--json", "--junit", str(out)) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "wrong"
+    assert report["findings"][0]["mistakes"] == [["softmax", "sigmoid"]]
+    assert ET.parse(out).getroot().tag == "testsuite"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["softmax", "--formula", "softmax"], "package.module:function is meant"),
+        (["nowhere.py:softmax", "--formula", "softmax"], "there is no file nowhere.py"),
+        (["no_such_module:f", "--formula", "softmax"], "cannot import no_such_module"),
+        (["math:nothing", "--formula", "softmax"], "math has no nothing"),
+        (["math:exp", "--formula", "sofmax"], "near it: softmax"),
+        (["math:exp", "--formula", "softmax", "--name", "x"], "KEY=VALUE is meant"),
+        (["math:exp", "--formula", "softmax", "--size", "n=many"], "a whole number is meant"),
+        (["math:exp"], "--formula"),
+    ],
+)
+def test_refusals_are_one_line(words, said, capsys):
+    assert run(*words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_targets(mine):
+    assert load(f"{mine}:Holder.relu")(np.array(-1.0)) == 0.0
+    assert load("numpy:linalg.norm") is np.linalg.norm
+
+
+# --- A process of its own -------------------------------------------------------------------------
+
+
+def test_a_candidate_that_hangs_is_ended(mine):
+    report = limits.check(f"{mine}:hangs", "softmax", 0.5, dict(FAST))
+    assert report.status == reports.WRONG
+    assert report.lines[0].note == "took longer than 0.5 seconds"
+    assert report.lines[0].case == "distinct sizes, usual values, float64, seed 0"
+
+
+def test_a_candidate_that_ends_its_process(mine):
+    report = limits.check(f"{mine}:leaves", "softmax", 5.0, dict(FAST))
+    assert report.lines[0].note == "ended its process (3)"
+
+
+def test_the_same_report_from_a_process_of_its_own(mine):
+    report = limits.check(f"{mine}:sigmoid", "softmax", 5.0, dict(FAST))
+    assert titles(report)[0] == "sigmoid (softmax)"
+    with pytest.raises(UsageError, match="is no function"):
+        limits.check(f"{mine}:number", "softmax", 5.0, dict(FAST))
