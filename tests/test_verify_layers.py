@@ -5,6 +5,7 @@ compared runs in double precision unless a test says otherwise.
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from tests.official_timesformer import TimeSformer
 from tests.peers import installed, needs
 from vtnp._usage import UsageError
-from vtnp.checkpoints import FileError, save
+from vtnp.checkpoints import FileError, save, to_theirs
 from vtnp.cli import main
 from vtnp.models.nystromformer import NystromformerConfig
 from vtnp.models.timesformer import TimeSformerConfig
@@ -27,7 +29,7 @@ from vtnp.verify.activation_axes import arranged
 from vtnp.verify.activation_names import Names, read
 from vtnp.verify.activations import record
 from vtnp.verify.layers import compare
-from vtnp.verify.subjects import subject
+from vtnp.verify.subjects import subject, weights
 
 torch = installed("torch")
 transformers = installed("transformers")
@@ -56,9 +58,9 @@ def randomised(module):
     return module
 
 
-def timesformer(alone=False):
+def timesformer(alone=False, **options):
     config = transformers.TimesformerConfig(
-        image_size=8, patch_size=4, num_frames=3, num_attention_heads=2, **SIZES
+        image_size=8, patch_size=4, num_frames=3, num_attention_heads=2, **SIZES, **options
     )
     kind = "TimesformerModel" if alone else "TimesformerForVideoClassification"
     return randomised(getattr(transformers, kind)(config))
@@ -197,6 +199,45 @@ def test_eager_attention_exposes_weights_and_has_them_in_float32(files):
     assert "computed in float32" in report.findings[0].says
 
 
+def test_names_of_the_released_timesformer(tmp_path):
+    made = partial(TimeSformer, TIMESFORMER)
+    file = tmp_path / "weights.safetensors"
+    tensors = randomised(made()).state_dict().items()
+    save(file, {f"model.{key}": x.numpy() for key, x in tensors})
+    right = compare("timesformer", TIMESFORMER, file, layout="official", candidate=made)
+    assert right.status == 0
+    assert len(right.lines) == 2 * 75
+
+    def faulty():
+        module = made()
+        module.blocks[1].temporal_attn.scale = 1.0
+        return module
+
+    wrong = compare("timesformer", TIMESFORMER, file, layout="official", candidate=faulty)
+    assert [finding.title for finding in wrong.findings] == ["layers.1.time: weights"]
+
+
+def test_joint_attention(tmp_path):
+    config = replace(TIMESFORMER, scheme="joint")
+
+    def made():
+        return timesformer(attention_type="joint_space_time")
+
+    file = tmp_path / "weights.safetensors"
+    save(file, {key: x.detach().numpy() for key, x in made().state_dict().items()})
+    right = compare("timesformer", config, file, layout="huggingface", candidate=made)
+    assert right.status == 0
+    assert len(right.lines) == 2 * 53
+
+    def faulty():
+        module = made()
+        module.timesformer.encoder.layer[0].attention.attention.scale = 1.0
+        return module
+
+    wrong = compare("timesformer", config, file, layout="huggingface", candidate=faulty)
+    assert [finding.title for finding in wrong.findings] == ["layers.0: read"]
+
+
 TINY = sorted(name for name in names() if "tiny" in name and "nystrom" not in name)
 
 
@@ -326,6 +367,77 @@ def test_a_planted_fault_is_named_with_its_block_and_quantity(files, fault):
     assert at_fault == {first}
 
 
+# Where a param first shows, by the last words of its path.
+_SHOWS = {
+    "attention.W_q": "q", "attention.b_q": "q", "attention.W_k": "k", "attention.b_k": "k",
+    "attention.W_v": "v", "attention.b_v": "v", "attention.W_c": "merged",
+    "attention.b_c": "merged", "attention.kernel": "read", "fc.W": "fc", "fc.b": "fc",
+    "feed_forward.W_1": "widened", "feed_forward.b_1": "widened",
+    "feed_forward.W_2": "feed_forward", "feed_forward.b_2": "feed_forward",
+    "embedding.E": "embedding", "embedding.bias": "embedding", "head.W": "logits",
+    "head.b": "logits", "e_space": "tokens", "e_time": "tokens",
+    "e_cls": "layers.0.space.norm_1.input", "cls": "layers.0.space.norm_1.input",
+    "encoder.cls": "encoder.layers.0.norm_1.input",
+    "encoder.positions": "encoder.layers.0.norm_1.input",
+}  # fmt: skip
+
+
+def shown(path):
+    front, _, last = path.rpartition(".")
+    if last in ("gamma", "beta"):
+        return front
+    ending = next(each for each in sorted(_SHOWS, key=len)[::-1] if path.endswith(each))
+    block = path.removesuffix(ending)
+    return f"{block}{_SHOWS[ending]}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_weight_that_is_off_shows_where_it_is_used(files, tmp_path, model, monkeypatch):
+    """Each param of ours in turn is changed by a millionth before theirs are compared with it."""
+    monkeypatch.setattr("vtnp.verify.layers._EXPLAINED", 0)
+    made, config = MODELS[model]
+    params, _ = weights(model, config, "huggingface", files[model])
+    run = [path for path, _ in leaves(params) if model != "nystromformer" or "layers" in path]
+    changed = [path for path in run if "layers.0" not in path]
+    assert len(changed) >= 16
+    for path in changed:
+        other = moved(params, path)
+        file = tmp_path / "other.safetensors"
+        save(file, to_theirs(model, config, "huggingface", other))
+        report = compared_with(made, file, files[model], model, config)
+        assert parted(report, "value")[0].removesuffix(".cls") == shown(path), path
+        assert report.findings[0].title == titled(shown(path)), path
+
+
+def moved(tree, path, front=""):
+    """Return a tree with the numbers at one path, and no others, a millionth larger."""
+    if isinstance(tree, dict):
+        return {key: moved(x, path, f"{front}{key}.") for key, x in tree.items()}
+    if isinstance(tree, list):
+        return [moved(x, path, f"{front}{i}.") for i, x in enumerate(tree)]
+    return tree * np.float32(1.000001) if f"{path}." == front else tree
+
+
+def compared_with(made, ours, theirs, model, config):
+    """Compare our model of one file with theirs of another."""
+
+    def candidate(_):
+        from safetensors.torch import load_file
+
+        module = made()
+        module.load_state_dict(load_file(theirs))
+        return module
+
+    return compare(model, config, ours, layout="huggingface", candidate=candidate)
+
+
+def titled(name):
+    block, _, quantity = name.removesuffix(".input").rpartition(".")
+    cls = "the class token's " if name == "layers.0.space.norm_1.input" else ""
+    of_sum = "the input of " if name.endswith(".input") else ""
+    return f"{block or 'outside the blocks'}: {cls}{of_sum}{quantity}"
+
+
 def test_two_faults_are_both_named(files):
     """What follows from the first does not hide the second."""
 
@@ -387,7 +499,7 @@ def test_settings_that_differ_are_found(files):
     """The released start value of the pseudo-inverse where ours has the paper's."""
     report = compare(
         "nystromformer",
-        NystromformerConfig(**{**vars(NYSTROMFORMER), "start": "paper"}),
+        replace(NYSTROMFORMER, start="paper"),
         files["nystromformer"],
         layout="huggingface",
         candidate=nystromformer,

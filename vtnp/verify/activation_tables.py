@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from vtnp.verify.activation_names import Names, read
 
+# The steps in time and space are those of the divided scheme; norm_1 and attention that stand in
+# the layer itself are the joint one's, whose tokens theirs are in another order.
 _TIMESFORMER_BLOCK = """
 {temporal_norm}:in    = layers.{i}.time.norm_1.input : (b s) t d -> b t s d
 {temporal_norm}       = layers.{i}.time.norm_1       : (b s) t d -> b t s d
@@ -30,6 +32,20 @@ _TIMESFORMER_BLOCK = """
 {attn}{proj}:in = layers.{i}.space.read.cls : (b t[mean]) n[0] (heads d_h) -> b heads 1 d_h
 {attn}{proj}    = layers.{i}.space.merged : (b t) s[1:] d -> b (t s) d
 {attn}{proj}    = layers.{i}.space.merged.cls : (b t[mean]) n[0] d -> b 1 d
+{norm1}:in      = layers.{i}.norm_1.input : b (s t)[1:] d -> b t s d
+{norm1}         = layers.{i}.norm_1       : b (s t)[1:] d -> b t s d
+{norm1}:in      = layers.{i}.norm_1.input.cls : b n[0] d -> b 1 1 d
+{norm1}         = layers.{i}.norm_1.cls       : b n[0] d -> b 1 1 d
+{attn}{qkv}     = layers.{i}.q : b (s t)[1:] (three[0] heads d_h) -> b heads (t s) d_h
+{attn}{qkv}     = layers.{i}.k : b (s t)[1:] (three[1] heads d_h) -> b heads (t s) d_h
+{attn}{qkv}     = layers.{i}.v : b (s t)[1:] (three[2] heads d_h) -> b heads (t s) d_h
+{attn}{qkv}     = layers.{i}.q.cls : b n[0] (three[0] heads d_h) -> b heads 1 d_h
+{attn}{qkv}     = layers.{i}.k.cls : b n[0] (three[1] heads d_h) -> b heads 1 d_h
+{attn}{qkv}     = layers.{i}.v.cls : b n[0] (three[2] heads d_h) -> b heads 1 d_h
+{attn}{proj}:in = layers.{i}.read : b (s t)[1:] (heads d_h) -> b heads (t s) d_h
+{attn}{proj}:in = layers.{i}.read.cls : b n[0] (heads d_h) -> b heads 1 d_h
+{attn}{proj}    = layers.{i}.merged : b (s t)[1:] d -> b (t s) d
+{attn}{proj}    = layers.{i}.merged.cls : b n[0] d -> b 1 d
 {norm2}:in      = layers.{i}.norm_2.input : b (s t)[1:] d -> b t s d
 {norm2}         = layers.{i}.norm_2       : b (s t)[1:] d -> b t s d
 {norm2}:in      = layers.{i}.norm_2.input.cls : b n[0] d -> b 1 d
@@ -114,6 +130,7 @@ _TIMESFORMER_OFFICIAL = (
     """
 input = b t h w c -> b c t h w
 patch_embed.proj = embedding : (b t) d h w -> b t (h w) d
+time_drop = tokens : (b s) t d -> b t s d
 """
     + _filled(
         _TIMESFORMER_BLOCK,

@@ -253,20 +253,21 @@ class _Comparison:
 
     def _without_what_follows(self) -> list[_Judged]:
         """Leave out sums that are wrong as one before was, and a class token beside its tokens."""
-        kept: list[_Judged] = []
-        for each in self.judged:
-            bare = each.name.removesuffix(".cls")
-            is_sum = bare.endswith(".input")
-            earlier = {one.name.removesuffix(".cls") for one in kept}
-            follows = (
-                any(name.endswith(".input") for name in earlier) if is_sum else bare in earlier
-            )
-            if not (each.own.holds or follows):
-                kept.append(each)
-        return kept
+        at_fault = {each.name: each for each in self.judged if not each.own.holds}
+        kept: dict[str, _Judged] = {}
+        for name, each in at_fault.items():
+            bare = _bare(name)
+            carried = bare.endswith(".input") and any(one.endswith(".input") for one in kept)
+            if not carried and bare not in kept:
+                kept[bare] = at_fault.get(bare, each)
+        return list(kept.values())
 
     def _fault(self, each: _Judged, first: str, *, explain: bool) -> Finding:
-        where = "the first to part" if each.name == first else f"while {first} parts first"
+        where = (
+            "the first to part"
+            if _bare(each.name) == _bare(first)
+            else f"while {first} parts first"
+        )
         why = causes.Explained()
         if explain:
             why = causes.explained(each.name, self._explains, self.ours.sizes["heads"])
@@ -301,9 +302,14 @@ class _Comparison:
         return figure(got, exact, self.units(exact, single), self.dtype).holds
 
 
+def _bare(name: str) -> str:
+    """Return the name of the tokens' quantity, of that of the class token too."""
+    return name.removesuffix(".cls")
+
+
 def _place(name: str) -> str:
     """Say a name as a block and a quantity."""
-    bare = name.removesuffix(".cls")
+    bare = _bare(name)
     of_cls = "the class token's " if bare != name else ""
     block, _, quantity = bare.removesuffix(".input").rpartition(".")
     of_sum = "the input of " if bare.endswith(".input") else ""
