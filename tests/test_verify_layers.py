@@ -593,9 +593,17 @@ def test_axes_of_a_candidate(axes, expected):
     np.testing.assert_array_equal(arranged(x, axes, sizes), expected(x))
 
 
-@pytest.mark.parametrize("axes", ["b n -> b n", "b n[9] d -> b n d", "b n d -> b n e"])
-def test_axes_that_do_not_fit(axes):
-    with pytest.raises((ValueError, RuntimeError)):
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        ("b n -> b n", "3 axes, not those of"),
+        ("b n[9] d -> b n d", "is none of mean, 0"),
+        ("b n d -> b n e", "only on one side"),
+        ("b (x y z) d -> b x y z d", "Could not infer"),
+    ],
+)
+def test_axes_that_do_not_fit(axes, told):
+    with pytest.raises(ValueError, match=told):
         arranged(np.zeros((3, 7, 6)), axes, {})
 
 
@@ -637,6 +645,10 @@ def raising():
 
 def nothing():
     return 3
+
+
+def unmade():
+    raise OSError("no such device")
 """
 
 
@@ -702,6 +714,7 @@ def complaint(capsys, words):
         ("right", ["--activations", "a.npz"], {}, "either a candidate or a file"),
         (None, [], {}, "either a candidate or a file"),
         ("raising", [], {}, "the candidate raised TypeError"),
+        ("unmade", [], {}, "the candidate raised OSError: no such device"),
         ("nothing", [], {}, "the factory returned int, no torch.nn.Module"),
         ("absent", [], {}, "has no absent"),
     ],

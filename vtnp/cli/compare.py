@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             dtype=options.dtype,
             seed=options.seed,
         )
-    except (ValueError, TypeError, CandidateError) as error:
+    except (ValueError, CandidateError) as error:
         raise UsageError(" ".join(str(error).split())) from error
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))

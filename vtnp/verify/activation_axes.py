@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import einops
 import numpy as np
 from numpy.typing import NDArray
+
+from vtnp._usage import UsageError
 
 _AXIS = re.compile(r"(\([^)]*\)|\w+)(?:\[([^]]*)\])?")
 _INNER = re.compile(r"(\w+)(?:\[([^]]*)\])?")
@@ -36,12 +37,11 @@ def arranged(x: NDArray[Any], axes: str, sizes: Mapping[str, int]) -> NDArray[An
     apart = " ".join(name for name, _ in inner)
     picked = {name for name, pick in inner if pick}
     known = {n: size for n, size in sizes.items() if n in within and n not in picked}
-    x = einops.rearrange(x, f"{outer} -> {apart}", **known)
+    x = rearranged(x, f"{outer} -> {apart}", **known)
     for axis, (_, pick) in reversed(list(enumerate(inner))):
         x = _picked(x, pick, axis)
     left = " ".join(name for name, pick in inner if pick in ("", "1:"))
-    moved: NDArray[Any] = einops.rearrange(x, f"{left} -> {here.strip()}")
-    return moved
+    return rearranged(x, f"{left} -> {here.strip()}")
 
 
 def _picked(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
@@ -51,3 +51,16 @@ def _picked(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
         raise ValueError(f"[{pick}] is none of {', '.join(_PICKS)}")
     found: NDArray[Any] = _PICKS[pick](x, axis)
     return found
+
+
+def rearranged(x: NDArray[Any], pattern: str, **sizes: int) -> NDArray[Any]:
+    """Return einops.rearrange. Raises ValueError where the pattern does not fit."""
+    try:
+        import einops
+    except ImportError:
+        raise UsageError("einops not found: pip install 'vtnp[verify]'") from None
+    try:
+        moved: NDArray[Any] = einops.rearrange(x, pattern, **sizes)
+    except einops.EinopsError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].strip()) from None
+    return moved

@@ -1,8 +1,8 @@
 """A candidate of PyTorch: its weights out of a file, and what its modules make of a clip."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vtnp._usage import UsageError
 from vtnp.checkpoints.files import one_line
+from vtnp.verify.activation_axes import rearranged
 from vtnp.verify.activation_names import Name, Names
 from vtnp.verify.errors import CandidateError
 
@@ -39,7 +40,8 @@ class Module:
             raise UsageError("torch not found: pip install 'vtnp[peers]'") from None
         self.names = names
         takes_file = _required(factory) == 1
-        module = factory(str(file)) if takes_file else factory()
+        with _told():
+            module = factory(str(file)) if takes_file else factory()
         if not isinstance(module, self.torch.nn.Module):
             raise UsageError(f"the factory returned {type(module).__name__}, no torch.nn.Module")
         self.module = module.eval()
@@ -94,14 +96,8 @@ class Module:
                     if i is not None:
                         handle = module.register_forward_hook(self._hook(name.at(i), take))
                         stack.callback(handle.remove)
-            try:
-                dtype = getattr(self.torch, self.dtype)
-                called(self.torch.tensor(x).to(dtype))
-            except UsageError:
-                raise
-            except Exception as error:  # whatever other people's code raises
-                told = f"{type(error).__name__}: {one_line(error)}"
-                raise CandidateError(f"the candidate raised {told}") from error
+            with _told():
+                called(self.torch.tensor(x).to(getattr(self.torch, self.dtype)))
 
     def _hook(self, name: Name, take: Take) -> Callable[..., None]:
         def hook(_: Any, inputs: Any, output: Any) -> None:
@@ -111,6 +107,18 @@ class Module:
                 take(name, (x.float() if x.dtype == self.torch.bfloat16 else x).numpy())
 
         return hook
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn whatever other people's code raises into one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {one_line(error)}"
+        raise CandidateError(f"the candidate raised {told}") from error
 
 
 def _part(output: Any, port: str) -> Any:
@@ -141,10 +149,7 @@ def clip_for(x: NDArray[Any], names: Names) -> NDArray[Any]:
     """Bring a clip to how the candidate takes it."""
     if not names.input:
         return x
-    import einops
-
     try:
-        turned: NDArray[Any] = np.ascontiguousarray(einops.rearrange(x, names.input))
-    except einops.EinopsError as error:
-        raise UsageError(f"input = {names.input}: {one_line(error)}") from None
-    return turned
+        return np.ascontiguousarray(rearranged(x, names.input))
+    except ValueError as error:
+        raise UsageError(f"input = {names.input}: {error}") from None

@@ -207,9 +207,8 @@ class _Comparison:
         expected, sizes = self.shapes[name.ours], {"b": len(self.x), **self.ours.sizes}
         try:
             x = arranged(x, name.axes, sizes)
-        except (ValueError, IndexError, RuntimeError) as error:
-            told = str(error).strip().splitlines()[0]
-            raise UsageError(f"{name.theirs} as {name.ours} : {name.axes}: {told}") from None
+        except (ValueError, IndexError) as error:
+            raise UsageError(f"{name.theirs} as {name.ours} : {name.axes}: {error}") from None
         if x.shape != expected:
             raise UsageError(f"{name.theirs} as {name.ours}: {x.shape}, where ours is {expected}")
         return x.copy()  # and not a view of all that it was a part of
