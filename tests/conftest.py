@@ -83,6 +83,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if any("test_mistake_is_rejected" in report.nodeid for report in passed):
         terminalreporter.section("what was proven")
         terminalreporter.write_line(_counted(passed))
+    verified = [r for r in passed if any(name == "verified" for name, _ in r.user_properties)]
+    if verified:
+        terminalreporter.section("mistakes put to the check as candidates")
+        terminalreporter.write_line(_named(verified))
+    closest = [x for r in passed for name, x in r.user_properties if name == "closest"]
+    if closest:
+        terminalreporter.section("right candidates")
+        terminalreporter.write_line(
+            f"{len(closest)} found right, the closest at {max(closest):.2f} of its bound"
+        )
     rows: dict[str, float] = {}
     for report in passed:
         for name, value in report.user_properties:
@@ -92,6 +102,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("largest relative difference, values and gradients")
         for row, off in sorted(rows.items()):
             terminalreporter.write_line(f"{off:8.1e}  {row}")
+
+
+def _named(verified: list[Any]) -> str:
+    found = {x for r in verified for name, x in r.user_properties if name == "verified"}
+    equal = sorted(row for row in found if " = " in row)
+    count = f"{len(verified)} found and named; {len(equal)} sets of them make the same numbers"
+    return "\n  ".join([f"{count}:" if equal else count, *equal])
 
 
 def _counted(passed: list[Any]) -> str:

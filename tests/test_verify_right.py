@@ -11,7 +11,7 @@ from tests.peers import installed, needs
 from vtnp._spec import registry
 from vtnp.verify import check
 
-torch = installed("torch")
+torch, transformers = installed("torch"), installed("transformers")
 DEEP = os.environ.get("VTNP_HYPOTHESIS") == "deep"
 SEEDS = range(6 if DEEP else 1)
 BOTH = ("float64", "float32")
@@ -162,3 +162,48 @@ def test_transformer_encoder_layer(id):
         return torch.func.functional_call(layer, theirs, (rows,), hidden).reshape(x.shape)
 
     assert_right(through, id, library="torch", sizes=SIZES, dtypes=BOTH)
+
+
+# --- HuggingFace ----------------------------------------------------------------------------------
+
+
+@needs(torch, "vtnp[peers]")
+@needs(transformers, "vtnp[peers]")
+def test_timesformer_attention():
+    from transformers.models.timesformer import modeling_timesformer as modeling
+
+    options = {"hidden_size": D, "num_attention_heads": HEADS}
+    module = modeling.TimesformerSelfAttention(transformers.TimesformerConfig(**options)).eval()
+
+    def attend(x, W_q, W_k, W_v, W_c, b_q=None, b_k=None, b_v=None):
+        weights = {"W_q": W_q, "W_k": W_k, "W_v": W_v, "W_c": W_c}
+        weights |= {"b_q": b_q, "b_k": b_k, "b_v": b_v}
+        theirs = projections(weights)
+        fused = {"qkv.weight": theirs["in_proj_weight"], "qkv.bias": theirs["in_proj_bias"]}
+        rows = x.reshape((-1, *x.shape[-2:]))
+        y = torch.func.functional_call(module, fused, (rows,))[0]
+        return (y @ theirs["out_proj.weight"].T).reshape(x.shape)
+
+    report = assert_right(
+        attend, "multi-head-self-attention", library="torch", sizes=SIZES, dtypes=BOTH
+    )
+    assert report.notes == ("not checked: mask, b_c, for which the candidate has no place",)
+
+
+@needs(torch, "vtnp[peers]")
+@needs(transformers, "vtnp[peers]")
+def test_vivit_attention():
+    from transformers.models.vivit import modeling_vivit as modeling
+
+    still = torch.nn.Module().eval()
+
+    def attend(Q, K, V):
+        Q, K, V = (x.reshape((-1, 1, *x.shape[-2:])) for x in (Q, K, V))
+        y, _ = modeling.eager_attention_forward(still, Q, K, V, None, Q.shape[-1] ** -0.5)
+        return y[:, :, 0]
+
+    def in_batches(Q, K, V):
+        return attend(Q, K, V).reshape((*Q.shape[:-1], V.shape[-1]))
+
+    # It has the softmax in single precision, whatever its inputs are.
+    assert_right(in_batches, "attention", library="torch", dtypes=("float32",))

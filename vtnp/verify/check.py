@@ -144,6 +144,16 @@ class _Check:
         for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes):
             self.value(self.taken(trial))
         self.tell_what_raises()
+        judged = {each.trial.dtype for each in self.tried} | {
+            trial.dtype for trial, _ in self.raised
+        }
+        unfair = [dtype for dtype in self.dtypes if dtype not in judged]
+        told = " ".join(self.notes)
+        self.notes += [
+            f"not judged: dtype {dtype}, in which the formula itself errs too much"
+            for dtype in unfair
+            if f"dtype {dtype} " not in told
+        ]
         if self.left_out:
             names = ", ".join(self.left_out)
             self.notes.append(f"not checked: {names}, for which the candidate has no place")
