@@ -199,6 +199,17 @@ def test_eager_attention_exposes_weights_and_has_them_in_float32(files):
     assert "computed in float32" in report.findings[0].says
 
 
+def test_a_file_that_is_unpickled_is_told(tmp_path):
+    module = timesformer()
+    file = tmp_path / "weights.pth"
+    torch.save(module.state_dict(), file)
+    report = compare(
+        "timesformer", TIMESFORMER, file, layout="huggingface", candidate=lambda: module
+    )
+    assert report.right
+    assert f"{file} was unpickled, by torch.load with weights_only" in report.notes
+
+
 def test_names_of_the_released_timesformer(tmp_path):
     made = partial(TimeSformer, TIMESFORMER)
     file = tmp_path / "weights.safetensors"

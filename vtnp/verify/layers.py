@@ -29,7 +29,7 @@ from vtnp.verify.hooks import Module, clip_for
 from vtnp.verify.judge import EPS, Figure, figure, largest, rounded, slack
 from vtnp.verify.replaced import Instead
 from vtnp.verify.report import Finding, Line, Report
-from vtnp.verify.subjects import Subject, subject, weights
+from vtnp.verify.subjects import Subject, is_of_torch, subject, weights
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -84,6 +84,8 @@ def compare(
             comparison.take(name, value)
         notes, what = [], activations.name
     comparison.judge()
+    if is_of_torch(file):
+        notes = [*notes, f"{file} was unpickled, by torch.load with weights_only"]
     return Report(
         formula=model,
         candidate=what,

@@ -66,16 +66,19 @@ def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict
         raise UsageError(f"no weights of {model} are published; of {', '.join(layouts())} they are")
     if layout not in layouts()[model]:
         raise UsageError(f"{model} has the layouts {', '.join(layouts()[model])}, not {layout!r}")
-    torch = file.suffix in (".pt", ".pth", ".pyth", ".bin")
+    torch, beside = is_of_torch(file), _unread(model, config)
     try:
-        params = load_weights(
-            file, model, config, layout=layout, torch=torch, beside=_unread(model, config)
-        )
+        params = load_weights(file, model, config, layout=layout, torch=torch, beside=beside)
         return params, to_theirs(model, config, layout, params)
     except LayoutError as error:
         first, *more = error.problems
         others = f", and {len(more)} more such keys" if more else ""
         raise UsageError(f"{file} does not fit {model}, layout {layout}: {first}{others}") from None
+
+
+def is_of_torch(file: Path) -> bool:
+    """Tell whether a file is one that torch has written, which is unpickled."""
+    return file.suffix in (".pt", ".pth", ".pyth", ".bin")
 
 
 def _unread(model: str, config: Any) -> Any:
