@@ -51,8 +51,8 @@ def _near_ties(x: Array) -> Array:
 
 
 def _uneven(x: Array) -> Array:
-    """Every other row is a thousand times as large."""
-    return x * np.where(np.arange(x.shape[-2]) % 2, 1e3, 1.0)[:, None] if x.ndim > 1 else 1e3 * x
+    """Every other row is ten thousand times as large."""
+    return x * np.where(np.arange(x.shape[-2]) % 2, 1e4, 1.0)[:, None] if x.ndim > 1 else 1e4 * x
 
 
 VALUES: Mapping[str, Callable[[Array], Array]] = {
