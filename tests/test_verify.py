@@ -336,6 +336,7 @@ def test_autograd():
 
 def test_json_is_as_its_schema_says():
     import jsonschema
+
     schema = json.loads((Path(vtnp.__file__).parent / "verify/report.schema.json").read_text())
     for candidate in (softmax, sigmoid, raises):
         report = check(candidate, "softmax", **FAST)
