@@ -19,11 +19,14 @@ def told(
     tried: Sequence[Tried],
     raised: Sequence[tuple[Trial, str]],
     lines: Sequence[Line],
+    *,
+    named: bool,
 ) -> Iterator[Finding]:
-    """Yield what the wrong trials have in common."""
+    """Yield what the wrong trials have in common; named: whether their mistake has a name."""
     wrong, right = ([each for each in tried if each.right is truth] for truth in (False, True))
     yield from _overflow(entry, wrong)
-    yield from _precision(entry, wrong)
+    if not named:
+        yield from _precision(entry, wrong)
     yield from _heads(entry, wrong)
     trials = [each.trial for each in wrong] + [trial for trial, _ in raised]
     yield from _only_where(trials, [each.trial for each in right])
