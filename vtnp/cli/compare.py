@@ -18,19 +18,16 @@ Exit status: 0 the two agree, 1 they part, 2 they could not be compared.
 """
 
 import argparse
-import json
-import typing
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from vtnp._usage import UsageError
+from vtnp.cli.reports import shown
+from vtnp.cli.settings import changes
 from vtnp.prices import models
-from vtnp.prices.parsing import value_of
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.layers import compare
 from vtnp.verify.target import load
-from vtnp.verify.text import told
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +50,9 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Answer the command; return the exit status of the report."""
     try:
-        config = models.config(options.model, **_changes(options.model, options.settings))
-        module = models.names()[options.model].__name__.rpartition(".")[2]
+        name = _known(options.model)
+        config = models.config(name, **changes(name, options.settings))
+        module = models.names()[name].__name__.rpartition(".")[2]
         report = compare(
             module,
             config,
@@ -68,24 +66,12 @@ def run(options: argparse.Namespace) -> int:
         )
     except (ValueError, CandidateError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    if options.json:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        told(report, every=options.all)
-    return report.status
+    return shown(report, options)
 
 
-def _changes(name: str, settings: list[str]) -> dict[str, Any]:
-    """Read changes of a configuration's fields, each as the field's type."""
+def _known(name: str) -> str:
     if name not in models.names():
         near = get_close_matches(name, models.names(), n=3)
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise UsageError(f"no model is called {name!r}{hint}")
-    hints = typing.get_type_hints(type(models.config(name)))
-    changes = {}
-    for setting in settings:
-        key, _, text = setting.partition("=")
-        if key not in hints:
-            raise UsageError(f"{name} has no field {key!r}; it has {', '.join(hints)}")
-        changes[key] = value_of(name, key, hints[key], text)
-    return changes
+    return name

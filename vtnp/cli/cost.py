@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import json
 import textwrap
-import typing
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,12 +26,12 @@ from vtnp._pages import UnknownFormulaError, formula
 from vtnp._spec import registry
 from vtnp._usage import UsageError
 from vtnp.cli import units
+from vtnp.cli.settings import changes, pairs
 from vtnp.cost import Cost, counted, counted_gradient
 from vtnp.prices import sizes
 from vtnp.prices.forms import closed_form
 from vtnp.prices.measure import Measured, measured
-from vtnp.prices.models import config, model_cost, names
-from vtnp.prices.parsing import value_of
+from vtnp.prices.models import model_cost, names
 from vtnp.prices.sweep import Step, steps, sweep
 
 Lines = list[tuple[str, ...]]
@@ -86,7 +85,7 @@ def _plot(file: Path) -> int:
 
 def _of_formula(options: argparse.Namespace) -> str:
     id = _known(options.name)
-    given = {key: sizes.parsed(id, key, text) for key, text in _pairs(options.settings)}
+    given = {key: sizes.parsed(id, key, text) for key, text in pairs(options.settings)}
     given["dtype"] = options.dtype
     if options.measure and (options.gradient or options.sweep):
         raise UsageError("--measure runs one value: --gradient and --sweep do not go with it")
@@ -121,14 +120,6 @@ def _known(name: str) -> str:
         near = get_close_matches(name, [*registry, *names()], n=3, cutoff=0.4)
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise UsageError(f"no formula or model is called {name!r}{hint}") from None
-
-
-def _pairs(settings: list[str]) -> list[tuple[str, str]]:
-    pairs = [setting.partition("=") for setting in settings]
-    for key, equals, text in pairs:
-        if not (key and equals and text):
-            raise UsageError(f"{key + equals + text!r}: KEY=VALUE is meant")
-    return [(key, text) for key, _, text in pairs]
 
 
 def _of(options: argparse.Namespace) -> str:
@@ -235,21 +226,13 @@ def _of_model(options: argparse.Namespace) -> str:
     if options.sweep or options.measure:
         raise UsageError("--sweep and --measure are for formulas")
     name = options.name
-    changes = {key: _change(name, key, text) for key, text in _pairs(options.settings)}
-    found = model_cost(name, gradient=options.gradient, dtype=options.dtype, **changes)
+    changed = changes(name, options.settings)
+    found = model_cost(name, gradient=options.gradient, dtype=options.dtype, **changed)
     if options.json:
-        told = {"model": name, "changes": changes, "dtype": options.dtype, "of": _of(options)}
+        told = {"model": name, "changes": changed, "dtype": options.dtype, "of": _of(options)}
         told |= {"parameters": found.parameters, "cost": dataclasses.asdict(found.cost)}
         return json.dumps(told, indent=2)
-    changed = "".join(f", {key} = {value}" for key, value in changes.items())
-    head = f"{name}{changed}: one view; {options.dtype}; {_of(options)}\n"
+    told_changes = "".join(f", {key} = {value}" for key, value in changed.items())
+    head = f"{name}{told_changes}: one view; {options.dtype}; {_of(options)}\n"
     rows: Lines = [("parameters", units.rounded(found.parameters), units.whole(found.parameters))]
     return f"{head}\n{units.table(rows + _rows(found.cost))}"
-
-
-def _change(name: str, key: str, text: str) -> Any:
-    """Read a field of a model's configuration."""
-    hints = typing.get_type_hints(type(config(name)))
-    if key not in hints:
-        raise UsageError(f"{name} has no field {key!r}: one of {', '.join(hints)}")
-    return value_of(name, key, hints[key], text)

@@ -11,14 +11,13 @@ Exit status of check: 0 all results are right, 1 some are wrong or missing, 2 th
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from vtnp._usage import UsageError
 from vtnp.cli import units
-from vtnp.verify.text import told
+from vtnp.cli.reports import shown
 
 _NEEDED = ("jsonschema", "safetensors")
 
@@ -60,11 +59,7 @@ def run_check(options: argparse.Namespace) -> int:
     from vtnp.verify.vectors import check
 
     report = check(options.folder, options.results, options.formula)
-    if options.json:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        told(report, every=options.all)
-    return report.status
+    return shown(report, options)
 
 
 def _need(modules: Sequence[str]) -> None:

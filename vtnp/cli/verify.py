@@ -10,18 +10,17 @@ Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be run.
 
 import argparse
 import ast
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vtnp._usage import UsageError
 from vtnp.checkpoints.files import replacing
+from vtnp.cli.reports import shown
+from vtnp.cli.settings import pairs
 from vtnp.verify import junit, limits
 from vtnp.verify.check import check
 from vtnp.verify.report import Report
 from vtnp.verify.target import load
-from vtnp.verify.text import told
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
     """Answer the command; return the exit status of the report."""
     asked = {
         "layout": options.layout,
-        "names": dict(_pairs("--name", options.name)),
-        "extra": {key: _value(text) for key, text in _pairs("--extra", options.extra)},
-        "sizes": {axis: _whole(axis, text) for axis, text in _pairs("--size", options.size)},
+        "names": dict(pairs(options.name, "--name")),
+        "extra": {key: _value(text) for key, text in pairs(options.extra, "--extra")},
+        "sizes": {axis: _whole(axis, text) for axis, text in pairs(options.size, "--size")},
         "library": options.library,
         "device": options.device,
         "dtypes": tuple(options.dtype),
@@ -62,25 +61,13 @@ def run(options: argparse.Namespace) -> int:
     if options.junit:
         with replacing(options.junit) as temporary:
             temporary.write_text(junit.text(report), encoding="utf-8")
-    if options.json:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        told(report, every=options.all)
-    return report.status
+    return shown(report, options)
 
 
 def _report(options: argparse.Namespace, asked: dict[str, Any]) -> Report:
     if options.time_limit is not None:
         return limits.check(options.candidate, options.formula, options.time_limit, asked)
     return check(load(options.candidate), options.formula, **asked)
-
-
-def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = [text.partition("=") for text in texts]
-    for text, (key, _, value) in zip(texts, pairs, strict=True):
-        if not (key and value):
-            raise UsageError(f"{option} {text}: KEY=VALUE is meant")
-    return [(key, value) for key, _, value in pairs]
 
 
 def _whole(axis: str, text: str) -> int:

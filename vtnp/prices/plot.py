@@ -12,6 +12,7 @@ from vtnp._usage import UsageError
 from vtnp.checkpoints.files import replacing
 from vtnp.cost import counted
 from vtnp.prices.sizes import call, names
+from vtnp.prices.sweep import growth
 
 _GRID = (14, 14)
 _PLACES = 196
@@ -119,7 +120,8 @@ def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
             "linestyle": ("-", "--")[i % 2],
         }
         (line,) = axes.loglog(lengths, costs, markersize=4, **style)
-        label = f"{scheme.name}: {slope(lengths, costs):.2f}"
+        slope = growth(lengths[-2], costs[-2], lengths[-1], costs[-1])
+        label = f"{scheme.name}: {slope:.2f}"
         ends.append((math.log10(costs[-1]), label, line.get_color()))
     axes.set_title(
         "Multiply-adds of one head of width 64 over a video of 14 x 14 patches per frame\n"
@@ -138,11 +140,6 @@ def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
         )  # fmt: skip
     with replacing(file) as temporary:
         figure.savefig(temporary, format=kind, dpi=150)
-
-
-def slope(lengths: list[int], costs: list[int]) -> float:
-    """Return the power of the length with which the costs grow between the last two."""
-    return math.log(costs[-1] / costs[-2]) / math.log(lengths[-1] / lengths[-2])
 
 
 def apart(

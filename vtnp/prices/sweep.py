@@ -32,18 +32,24 @@ def sweep(
     for size in sizes:
         arguments = call(id, **{**given, letter: size}).arguments
         cost = count(registry[id].function, **arguments)
-        slope = None if before is None else growth(before.size, before.cost, size, cost)
+        slope = None
+        if before is not None:
+            low, high = before.cost.multiply_adds, cost.multiply_adds
+            slope = growth(before.size, low, size, high)
         before = Step(size, cost, slope)
         yield before
 
 
-def growth(first: int, low: Cost, second: int, high: Cost) -> float | None:
-    """Return the power of the size with which the multiply-adds grow between two sizes."""
-    if not (low.multiply_adds and high.multiply_adds) or first == second:
+def growth(first: int, low: int, second: int, high: int) -> float | None:
+    """Return the power of the size with which a number grows between two sizes.
+
+    low, high: the number at the first size and at the second. None where one of them is 0, or the
+    sizes are the same.
+    """
+    if not (low and high) or first == second:
         return None
     # Of the ratios, not the numbers: the whole numbers may be too large for a float.
-    ratio = high.multiply_adds / low.multiply_adds
-    return math.log(ratio) / math.log(second / first)
+    return math.log(high / low) / math.log(second / first)
 
 
 def steps(first: int, last: int, factor: int) -> list[int]:

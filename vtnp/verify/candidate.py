@@ -50,10 +50,7 @@ class Candidate:
 
     def __call__(self, arguments: Arguments, dtype: str = "float64") -> list[NDArray[Any]]:
         """Return its results as NumPy's arrays."""
-        sizes = self.sizes(arguments)
-        return [
-            self.back(i, y, sizes) for i, y in enumerate(self.raw(self.there(arguments, dtype)))
-        ]
+        return self.read(self.raw(self.there(arguments, dtype)), arguments)
 
     def sizes(self, arguments: Arguments) -> dict[str, int]:
         """Return the sizes of the axes, those of the batch by the layout's names."""
@@ -126,12 +123,12 @@ class Candidate:
             raise CandidateError(f"returned {len(returned)} results where {meant} are meant")
         return returned
 
-    def back(self, i: int, y: Any, sizes: Mapping[str, int]) -> NDArray[Any]:
-        """Bring its i-th result to NumPy and the formula's layout."""
-        returns = self.entry.signature.returns
-        if i >= len(returns):
-            return np.asarray(y)
-        return self.layout.back(returns[i].name, self.library.back(y), sizes)
+    def read(self, results: Sequence[Any], arguments: Arguments) -> list[NDArray[Any]]:
+        """Bring what it returned for arguments to NumPy and the formula's layout."""
+        returns, sizes = self.entry.signature.returns, self.sizes(arguments)
+        arrays = zip(returns, results, strict=False)
+        read = [self.layout.back(each.name, self.library.back(y), sizes) for each, y in arrays]
+        return read + [np.asarray(y) for y in results[len(returns) :]]
 
 
 def _letters(entry: Entry) -> set[str]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,10 +115,10 @@ class _Check:
             if self.gradients:
                 self.check_gradients()
             self.check_laws()
-            self.check_rules()
+            self.lines += rules.manners(self.candidate, self.tried[0].trial)
         elif self.tried:
             self.check_laws()
-        if any(not line.holds and line.kind != "special" for line in self.lines):
+        if any(line.counts and not line.holds for line in self.lines):
             self.find_mistakes()
         wrong = [each.trial for each in self.tried if not each.right]
         smallest = min(wrong, key=lambda trial: trial.numbers, default=None)
@@ -164,9 +164,7 @@ class _Check:
         kept = {k: v for k, v in trial.arguments.items() if k in self.candidate.places}
         likes = {k: v for k, v in trial.arguments.items() if k == "like"}
         self.left_out |= dict.fromkeys(k for k in trial.arguments if k not in {*kept, *likes})
-        return Trial(
-            {**kept, **likes}, trial.dtype, trial.sizing, trial.values, trial.batch, trial.seed
-        )
+        return replace(trial, arguments={**kept, **likes})
 
     def value(self, trial: Trial) -> None:
         function = self.entry.function
@@ -290,17 +288,11 @@ class _Check:
             self.notes.append("laws were not put: the candidate does not take float64")
             return
         self.progress("laws")
-        for line in rules.laws(self.candidate, self.seed, _LAWS, self.batches(), self.sizes):
-            self.lines.append(line)
+        self.lines += rules.laws(self.candidate, self.seed, _LAWS, self.batches(), self.sizes)
 
     def batches(self) -> tuple[tuple[int, ...], ...]:
         """Return the batch axes that the candidate takes."""
         return tuple(dict.fromkeys(each.trial.batch for each in self.tried))
-
-    def check_rules(self) -> None:
-        first = next((each.trial for each in self.tried), None)
-        if first is not None:
-            self.lines += rules.manners(self.candidate, first)
 
     # --- Diagnosis --------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ from vtnp.verify.trials import Trial
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 Results = list[NDArray[Any]]
 _SECONDS = 6.0  # for all pairs
+# What a mistake raises that the arguments do not let happen.
+_CANNOT_HAPPEN = (ValueError, TypeError, IndexError, ArithmeticError)
 
 
 class Tried(NamedTuple):
@@ -83,8 +85,8 @@ def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
 def _agrees(alternative: Callable[..., Any], tried: Tried) -> bool:
     try:
         return agrees(alternative, tried.trial.arguments, tried.got, tried.trial.dtype)
-    except (ValueError, TypeError, IndexError, ArithmeticError):
-        return False  # no mistake that these arguments let happen
+    except _CANNOT_HAPPEN:
+        return False
 
 
 @contextmanager
@@ -217,8 +219,8 @@ def named_by_gradients(
         with wrong(id, (key,)) as alternative:
             try:
                 other = gradients_of(alternative, trial.arguments, weights, "float64")
-            except (ValueError, TypeError, IndexError, ArithmeticError):
-                continue  # no mistake that these arguments let happen
+            except _CANNOT_HAPPEN:
+                continue
         if _same_gradients(got, other):
             found.append((key,))
     return [_finding(found)] if found else []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtnp._xp import is_boxed
 from vtnp.trees import leaves, mapped
+from vtnp.verify.judge import several
 
 Results = list[NDArray[Any]]
 Gradients = Mapping[str, NDArray[Any]]  # by the path of the argument
@@ -39,10 +40,9 @@ def gradients_of(
     def of_variables(variables: list[Any]) -> Any:
         values = iter(variables)
         placed = mapped(lambda x: next(values) if x.dtype.kind == "f" else x, rest)
-        found = function(**placed, **like)
-        several = found if isinstance(found, tuple | list) else (found,)
-        which[:] = [i for i, y in enumerate(several) if is_boxed(y)]
-        return boxed_tuple([several[i] for i in which])
+        found = several(function(**placed, **like))
+        which[:] = [i for i, y in enumerate(found) if is_boxed(y)]
+        return boxed_tuple([found[i] for i in which])
 
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Output seems independent of input")

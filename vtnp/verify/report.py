@@ -24,6 +24,11 @@ class Line:
     bound: float | None = None
     note: str = ""
 
+    @property
+    def counts(self) -> bool:
+        """Whether the verdict hangs on it: special cases, where libraries differ, are only told."""
+        return self.kind != "special"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -60,8 +65,8 @@ class Report:
 
     @property
     def right(self) -> bool:
-        """Whether everything holds; special cases, where libraries differ, are only told."""
-        counted = [line for line in self.lines if line.kind != "special"]
+        """Whether everything holds that counts."""
+        counted = [line for line in self.lines if line.counts]
         return bool(counted) and all(line.holds for line in counted)
 
     @property
@@ -72,7 +77,7 @@ class Report:
 
     def failures(self) -> tuple[Line, ...]:
         """Return the lines that do not hold and count."""
-        return tuple(line for line in self.lines if not line.holds and line.kind != "special")
+        return tuple(line for line in self.lines if line.counts and not line.holds)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as report.schema.json describes it."""

@@ -30,8 +30,7 @@ def watched(candidate: Candidate, trial: Trial) -> tuple[Results, list[str]]:
     before = [library.back(x).copy() for _, x in leaves(brought)]
     results = candidate.raw(brought)
     arrays = list(leaves(brought))
-    sizes = candidate.sizes(trial.arguments)
-    got = [candidate.back(i, y, sizes) for i, y in enumerate(results)]
+    got = candidate.read(results, trial.arguments)
     seen = [
         f"changes its argument {path} in place"
         for (path, x), old in zip(arrays, before, strict=True)
@@ -141,8 +140,7 @@ def manners(candidate: Candidate, trial: Trial) -> Iterator[Line]:
     try:
         brought = candidate.there(trial.arguments, trial.dtype)
         strided = candidate.raw(mapped(candidate.library.strided, brought))
-        sizes = candidate.sizes(trial.arguments)
-        got = [candidate.back(i, y, sizes) for i, y in enumerate(strided)]
+        got = candidate.read(strided, trial.arguments)
         holds = agrees(function, trial.arguments, got, trial.dtype)
         note = "" if holds else "wrong where there are gaps in memory"
         yield Line("rule", "strided input", trial.name, holds, note=note)

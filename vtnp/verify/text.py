@@ -52,7 +52,7 @@ def told(report: Report, *, every: bool = False, console: "Console | None" = Non
 
 
 def _told_only(report: Report) -> tuple[Line, ...]:
-    return tuple(line for line in report.lines if line.kind == "special" and not line.holds)
+    return tuple(line for line in report.lines if not (line.counts or line.holds))
 
 
 def _table(out: "Console", lines: tuple[Line, ...]) -> None:
