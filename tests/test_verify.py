@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,7 +18,7 @@ from vtnp.verify import report as reports
 from vtnp.verify.target import load
 
 torch, jax = installed("torch"), installed("jax")
-FAST = {"dtypes": ("float64",), "gradients": False}
+FAST = {"dtypes": ("float64",), "gradients": False, "examples": 0}
 WAVES = ("float64", "float32")
 
 
@@ -149,6 +150,174 @@ def test_library_of_what_it_names():
     assert check(relu, "relu", **FAST).library == "torch"
     assert check(Module(), "relu", **FAST).library == "torch"
     assert check(softmax, "softmax", **FAST).library == "numpy"
+
+
+# --- What a candidate has fixed -------------------------------------------------------------------
+
+
+def normalised(x, gamma, beta):
+    """With an eps of its own, and for one width alone."""
+    assert x.shape[-1] == 6, "for width 6"
+    centred = x - x.mean(axis=-1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-3)
+    return centred / spread * gamma + beta
+
+
+def test_options_and_sizes_that_a_candidate_has_fixed():
+    fixed = {"options": {"eps": 1e-3}, "sizes": {"d": 6}}
+    report = check(normalised, "layer-norm", **FAST, **fixed)
+    assert report.right, report.failures()[:2]
+    assert report.notes == ("judged with eps=0.001",)
+    assert {"law", "special"} <= {line.kind for line in report.lines}
+    other = check(normalised, "layer-norm", **FAST, **fixed | {"options": {"eps": 1e-5}})
+    assert not other.right
+    said = "tell by names={'eps': ...}, or options={'eps': ...} where it is fixed"
+    assert_one_line(said, lambda: check(normalised, "layer-norm", **FAST, sizes={"d": 6}))
+
+
+def test_laws_that_change_a_fixed_option_are_not_put():
+    """That of no iterations is put to a candidate that takes them, and not to one that has six."""
+
+    def six(A):
+        return vtnp.iterative_pinv(A, iterations=6, start="exact")
+
+    def any_number(A, iterations):
+        return vtnp.iterative_pinv(A, iterations=iterations, start="exact")
+
+    start = {"options": {"start": "exact"}}
+    open_to_all = check(any_number, "iterative-pinv", **FAST, **start)
+    both = {"options": {"start": "exact", "iterations": 6}}
+    fixed = check(six, "iterative-pinv", **FAST, **both)
+    assert open_to_all.right, open_to_all.failures()[:2]
+    assert fixed.right, fixed.failures()[:2]
+    put = [
+        {line.what for line in each.lines if line.kind != "value"} for each in (open_to_all, fixed)
+    ]
+    assert put[1] < put[0]
+
+
+def test_a_fixed_option_is_given_where_there_is_a_place_for_it():
+    seen = set()
+
+    def gelu(x, approximate="none"):
+        seen.add(approximate)
+        return vtnp.gelu(x, approximate=approximate)
+
+    assert check(gelu, "gelu", **FAST, options={"approximate": "tanh"}).right
+    assert seen == {"tanh"}
+
+
+def test_sizes_of_batch_axes_by_the_names_of_the_layout():
+    def attends(Q, K):
+        assert Q.shape[1] == 5, "for 5 heads"
+        return weights(Q, K)
+
+    layout = "Q=b h n d_k; K=b h m d_k; result=b h n m"
+    assert check(attends, "attention-weights", layout=layout, sizes={"h": 5}, **FAST).right
+    assert not check(attends, "attention-weights", layout=layout, **FAST).right
+
+
+def test_builders_keep_to_sizes_that_are_fixed():
+    seen = set()
+
+    def attends(z, cls, params):
+        seen.add(params["attention"]["W_q"].shape[0])
+        return vtnp.trajectory_self_attention(z, cls, params)
+
+    fixed = {"sizes": {"heads": 3}, "options": {"value_projection": False, "prototypes": None}}
+    report = check(attends, "trajectory-self-attention", **FAST, **fixed)
+    assert report.right, report.failures()[:2]
+    assert seen == {3}
+
+
+def test_what_a_candidate_needs_is_always_given():
+    def attends(Q, K, mask):
+        return vtnp.attention_weights(Q, K, mask=np.logical_and(mask, True))
+
+    report = check(attends, "attention-weights", **FAST)
+    assert report.right, report.failures()[:2]
+    assert "not tried without mask, which the candidate needs" in report.notes
+
+
+def test_a_default_of_the_formula_is_given_to_a_candidate_that_has_none():
+    def inverse(A, iterations, start):
+        assert iterations is not None
+        return vtnp.iterative_pinv(A, iterations=iterations, start=start)
+
+    assert check(inverse, "iterative-pinv", **FAST).right
+
+
+@pytest.mark.parametrize(
+    ("fixed", "said"),
+    [
+        ({"options": {"epsilon": 1e-5}}, "layer-norm has no epsilon; it has eps"),
+        ({"options": {"x": 1e-5}}, "layer-norm has no x; it has eps"),
+        (
+            {"options": {"eps": "small"}},
+            "no case of layer-norm has these sizes and options: layer-norm",
+        ),
+        ({"sizes": {"width": 6}}, "layer-norm has no axis width; it has d"),
+    ],
+)
+def test_what_cannot_be_fixed(fixed, said):
+    assert_one_line(said, lambda: check(normalised, "layer-norm", **FAST, **fixed))
+
+
+# --- Cases that hypothesis draws ------------------------------------------------------------------
+
+
+DRAWN = FAST | {"examples": 60}
+
+
+def test_a_failure_that_no_planned_case_shows():
+    """It halves rows in which some scores, but not all, are exactly the same."""
+
+    def halves_ties(x):
+        y = softmax(x)
+        steps = np.diff(np.sort(x, axis=-1), axis=-1)
+        tied = (steps == 0.0).any(axis=-1) & (steps != 0.0).any(axis=-1)
+        return np.where(tied[..., None], 0.5 * y, y)
+
+    assert check(halves_ties, "softmax", **FAST).right
+    report = check(halves_ties, "softmax", **DRAWN)
+    assert not report.right
+    (failed,) = (line for line in report.failures() if line.kind == "value")
+    assert failed.case.startswith("drawn sizes")
+    assert re.search(r"x=np.array\(\[(-?[01]\.0, ){2}-?[01]\.0\]\)", report.example)
+
+
+def test_the_example_is_shrunk():
+    def joint(Q, K, V):
+        """One softmax over the places of all frames."""
+        alpha = softmax(np.einsum("...tsd,...uzd->...tsuz", Q, K).reshape(*Q.shape[:-1], -1))
+        alpha = alpha.reshape(*Q.shape[:-1], *Q.shape[-3:-1])
+        return np.einsum("...tsuz,...uzd->...tsud", alpha, V)
+
+    report = check(joint, "trajectory-tokens", **DRAWN)
+    written = report.example.partition("# result should be")[0]
+    digits = re.findall(r"-?\d\.\d+", written)
+    assert len(digits) <= 9
+    assert set(digits) <= {"0.0", "1.0", "-1.0"}
+
+
+def test_drawn_cases_are_the_same_for_the_same_seed_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, again = (check(sigmoid, "softmax", seed=5, **DRAWN) for _ in range(2))
+    assert first == again
+    assert any(line.case.startswith("drawn sizes") for line in first.failures())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drawn_sizes_that_a_candidate_does_not_stand():
+    def for_two_or_more(x):
+        if x.shape[-1] == 4:
+            raise RuntimeError("not four")
+        return softmax(x)
+
+    report = check(for_two_or_more, "softmax", **DRAWN)
+    (failed,) = report.failures()
+    assert failed.note == "raised RuntimeError: not four"
+    assert failed.case.startswith("drawn sizes")
 
 
 # --- What is told without a name ------------------------------------------------------------------

@@ -32,6 +32,7 @@ def checked(id, name):
         library="autograd" if of_gradients else "numpy",
         dtypes=("float64",),
         gradients=of_gradients,
+        examples=0,
     )
 
 

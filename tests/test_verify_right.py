@@ -16,11 +16,12 @@ DEEP = os.environ.get("VTNP_HYPOTHESIS") == "deep"
 SEEDS = range(6 if DEEP else 1)
 BOTH = ("float64", "float32")
 DTYPES = () if DEEP else BOTH
+EXAMPLES = 60 if DEEP else 8
 WELL_WITHIN = 0.75
 
 
 def assert_right(candidate, id, *, record_property=None, **options):
-    report = check(candidate, id, **options)
+    report = check(candidate, id, examples=EXAMPLES, **options)
     assert report.right, [(line.what, line.case, line.note) for line in report.failures()[:3]]
     assert report.findings == ()
     ratios = [line.figure / line.bound for line in report.lines if line.bound]
@@ -88,7 +89,8 @@ def test_gelu_and_softmax():
 
 HEADS, D_H, D_F = 3, 4, 20
 D = HEADS * D_H
-SIZES = {"heads": HEADS, "d": D, "d_h": D_H, "d_v": D_H, "d_f": D_F}
+LANDMARKS = 3
+SIZES = {"heads": HEADS, "d": D, "d_h": D_H, "d_v": D_H}
 
 
 def in_rows(W):
@@ -161,7 +163,7 @@ def test_transformer_encoder_layer(id):
         hidden = {"src_mask": forbidden(mask, x)}
         return torch.func.functional_call(layer, theirs, (rows,), hidden).reshape(x.shape)
 
-    assert_right(through, id, library="torch", sizes=SIZES, dtypes=BOTH)
+    assert_right(through, id, library="torch", sizes=SIZES | {"d_f": D_F}, dtypes=BOTH)
 
 
 # --- HuggingFace ----------------------------------------------------------------------------------
@@ -207,3 +209,36 @@ def test_vivit_attention():
 
     # It has the softmax in single precision, whatever its inputs are.
     assert_right(in_batches, "attention", library="torch", dtypes=("float32",))
+
+
+@needs(torch, "vtnp[peers]")
+@needs(transformers, "vtnp[peers]")
+def test_nystromformer_attention():
+    from transformers.models.nystromformer import modeling_nystromformer as modeling
+
+    def attend(x, W_q, W_k, W_v, W_c, kernel, b_q=None, b_k=None, b_v=None):
+        config = transformers.NystromformerConfig(
+            hidden_size=D,
+            num_attention_heads=HEADS,
+            num_landmarks=LANDMARKS,
+            segment_means_seq_len=x.shape[-2],
+            conv_kernel_size=kernel.shape[-1],
+        )
+        module = modeling.NystromformerSelfAttention(config).eval()
+        theirs = {"conv.weight": kernel[:, None, :, None]}
+        for word, W, b in (("query", W_q, b_q), ("key", W_k, b_k), ("value", W_v, b_v)):
+            theirs[f"{word}.weight"] = in_rows(W)
+            theirs[f"{word}.bias"] = x.new_zeros(D) if b is None else b.reshape(-1)
+        rows = x.reshape((-1, *x.shape[-2:]))
+        y = torch.func.functional_call(module, theirs, (rows,))[0]
+        return (y @ W_c.reshape(-1, D)).reshape(x.shape)
+
+    fixed = {
+        "sizes": SIZES | {"n": 4 * LANDMARKS},
+        "options": {
+            "landmarks": LANDMARKS, "pinv": "iterative", "iterations": 6, "start": "original"
+        },
+    }  # fmt: skip
+    report = assert_right(attend, "nystrom-self-attention", library="torch", dtypes=BOTH, **fixed)
+    assert "not tried without kernel, which the candidate needs" in report.notes
+    assert any(line.kind == "gradient" for line in report.lines)

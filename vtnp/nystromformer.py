@@ -46,11 +46,11 @@ def nystrom_approximation(
     """
     require(A.shape[-1] >= 1, "nystrom-approximation", "A", "at least one row", tuple(A.shape))
     xp = namespace(A, B, F)
-    C = F @ _pseudo_inverse(A, "nystrom-approximation") @ B
+    C = F @ pseudo_inverse(A, "nystrom-approximation") @ B
     return xp.concat([xp.concat([A, B], axis=-1), xp.concat([F, C], axis=-1)], axis=-2)
 
 
-def _pseudo_inverse(A: Array, formula: str) -> Array:
+def pseudo_inverse(A: Array, formula: str) -> Array:
     """Invert by singular values; those within rounding of 0 stay 0."""
     library = namespace(constant(A))
     has_pinv = hasattr(library.linalg, "pinv")
@@ -202,7 +202,7 @@ def nystrom_attention(
     A = attention_weights(Q_tilde, K_tilde, scale=scale)
     B = attention_weights(Q_tilde, K, mask=_for_each(Q_tilde, mask), scale=scale)
     if pinv == "exact":
-        Z = _pseudo_inverse(A, "nystrom-attention")
+        Z = pseudo_inverse(A, "nystrom-attention")
     else:
         Z = iterative_pinv(A, iterations=iterations, start=start)
     return (F @ Z) @ (B @ V)

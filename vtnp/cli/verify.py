@@ -4,6 +4,7 @@
     vtnp verify attention.py:attend --formula attention --layout "Q=b h n d_k; K=b h m d_k"
     vtnp verify kernels:scan --formula softmax --library torch --device cuda --dtype float32
     vtnp verify mine:attend --formula attention --name Q=query --extra dropout=0.0 --junit out.xml
+    vtnp verify mine:norm --formula layer-norm --option eps=1e-5 --size d=768
 
 Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be run.
 """
@@ -18,7 +19,7 @@ from vtnp.checkpoints.files import replacing
 from vtnp.cli.reports import shown
 from vtnp.cli.settings import pairs
 from vtnp.verify import junit, limits
-from vtnp.verify.check import check
+from vtnp.verify.check import EXAMPLES, check
 from vtnp.verify.report import Report
 from vtnp.verify.target import load
 
@@ -32,10 +33,12 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--name", action="append", default=[], metavar="OURS=THEIRS", help="argument, or axis")
     add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
     add("--size", action="append", default=[], metavar="AXIS=N", help="that it has fixed")
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help="of the formula, alike")
     add("--library", default="", help="numpy, autograd, torch, jax, cupy (default: by its module)")
     add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")
     add("--dtype", action="append", default=[], help="try these alone (default: all it takes)")
     add("--seed", type=int, default=0, help="of the cases (default: 0)")
+    add("--examples", type=int, default=EXAMPLES, help="drawn cases (default: %(default)s)")
     add("--no-gradients", action="store_true", help="leave gradients out")
     add("--time-limit", type=float, metavar="SECONDS", help="run it in a process of its own")
     add("--json", action="store_true", help="the report for a program")
@@ -51,10 +54,12 @@ def run(options: argparse.Namespace) -> int:
         "names": dict(pairs(options.name, "--name")),
         "extra": {key: _value(text) for key, text in pairs(options.extra, "--extra")},
         "sizes": {axis: _whole(axis, text) for axis, text in pairs(options.size, "--size")},
+        "options": {key: _value(text) for key, text in pairs(options.option, "--option")},
         "library": options.library,
         "device": options.device,
         "dtypes": tuple(options.dtype),
         "seed": options.seed,
+        "examples": options.examples,
         "gradients": not options.no_gradients,
     }
     report = _report(options, asked)

@@ -8,12 +8,12 @@ from vtnp.mistakes._registry import mistake
 from vtnp.nystromformer import (
     _for_each,
     _largest_sum,
-    _pseudo_inverse,
     _real,
     iterative_pinv,
     nystrom_approximation,
     nystrom_attention,
     nystrom_self_attention,
+    pseudo_inverse,
     segment_means,
     sequence_convolution,
     softmax_blocks,
@@ -56,14 +56,14 @@ def approximation_inverse_dropped(A, B, F):
 
 @mistake("nystrom-approximation", "inverse-transposed")
 def approximation_inverse_transposed(A, B, F):
-    return _completed(A, B, F, F @ transposed(_pseudo_inverse(A, "nystrom-approximation")) @ B)
+    return _completed(A, B, F, F @ transposed(pseudo_inverse(A, "nystrom-approximation")) @ B)
 
 
 @mistake("nystrom-approximation", "product-form")
 def product_form(A, B, F):
     xp = namespace(A, B, F)
     left, right = xp.concat([A, F], axis=-2), xp.concat([A, B], axis=-1)
-    return left @ _pseudo_inverse(A, "nystrom-approximation") @ right
+    return left @ pseudo_inverse(A, "nystrom-approximation") @ right
 
 
 def _means_of(X, slices):
@@ -183,7 +183,7 @@ def _landmarks(Q, K, landmarks, Q_tilde, K_tilde, mask):
 
 def _inverted(A, pinv, iterations, start):
     if pinv == "exact":
-        return _pseudo_inverse(A, "nystrom-attention")
+        return pseudo_inverse(A, "nystrom-attention")
     return iterative_pinv(A, iterations=iterations, start=start)
 
 

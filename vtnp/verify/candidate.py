@@ -18,6 +18,7 @@ from vtnp.verify.layout import Layout
 from vtnp.verify.libraries import Library
 
 Arguments = Mapping[str, Any]
+_LIKE = "like"  # an argument that only says in which library to answer
 _ALIASES = {"q": "query", "k": "key", "v": "value", "x": "input", "z": "x"}
 
 
@@ -26,8 +27,8 @@ class Candidate:
 
     names: the formula's argument, or the letter of an axis, -> the candidate's parameter. A
     parameter called as a letter is given that axis' size, too. extra: further keyword arguments,
-    the same in every call.
-    Raises UsageError where an argument that the formula needs finds no place.
+    the same in every call. options: of the formula, that the candidate has fixed.
+    Raises UsageError where an argument that the formula needs finds no place, or an option is none.
     """
 
     def __init__(
@@ -39,18 +40,37 @@ class Candidate:
         *,
         names: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.function, self.entry, self.library, self.layout = function, entry, library, layout
-        self.extra = dict(extra or {})
+        self.extra, self.options = dict(extra or {}), dict(options or {})
+        _complain_of_options(entry, self.options)
         letters = {*_letters(entry), *(layout.batch or ())}
         self.sized = _sized(function, letters, dict(names or {}))
         of_arguments = {k: v for k, v in (names or {}).items() if k not in self.sized}
         taken = {*self.extra, *self.sized.values()}
-        self.places = _places(function, entry, of_arguments, taken)
+        self.places = _places(function, entry, of_arguments, taken, self.options)
+        self.needed = _needed(function, entry, self.places)
 
     def __call__(self, arguments: Arguments, dtype: str = "float64") -> list[NDArray[Any]]:
         """Return its results as NumPy's arrays."""
         return self.read(self.raw(self.there(arguments, dtype)), arguments)
+
+    def taken(self, arguments: Arguments) -> dict[str, Any]:
+        """Set what it has fixed, and leave out optional arguments that it has no place for.
+
+        Raises NotTakenError where one is missing that it cannot do without.
+        """
+        kept = {*self.places, *self.options, _LIKE}
+        every = {**self.needed, **arguments, **self.options}
+        taken = {name: value for name, value in every.items() if name in kept}
+        self._complain_of_none(taken)
+        return taken
+
+    def _complain_of_none(self, arguments: Arguments) -> None:
+        for name in self.needed:
+            if arguments.get(name, self.needed[name]) is None:
+                raise NotTakenError(name)
 
     def sizes(self, arguments: Arguments) -> dict[str, int]:
         """Return the sizes of the axes, those of the batch by the layout's names."""
@@ -66,13 +86,16 @@ class Candidate:
     def there(self, arguments: Arguments, dtype: str) -> dict[str, Any]:
         """Bring arguments to the candidate's library and layout.
 
-        Raises NotTakenError for one that it has no place for.
+        Raises NotTakenError for one that it has no place for, has fixed otherwise, or needs.
         """
-        for name, value in arguments.items():
-            if name not in self.places and not self._is_default(name, value):
+        for name in {**arguments, **self.options}:
+            is_open = name in self.places and name not in self.options
+            if not (is_open or self._is_meant(name, arguments)):
                 raise NotTakenError(name)
-            if any(is_boxed(x) for _, x in leaves(value)):
-                raise NotTakenError("autograd's boxes")
+        arguments = {**self.needed, **arguments}
+        self._complain_of_none(arguments)
+        if any(is_boxed(x) for _, x in leaves(dict(arguments))):
+            raise NotTakenError("autograd's boxes")
         brought = {
             name: self._brought(name, value, dtype)
             for name, value in arguments.items()
@@ -91,11 +114,13 @@ class Candidate:
 
         return mapped(there, value)
 
-    def _is_default(self, name: str, value: Any) -> bool:
-        if name == "like":  # says which library to answer in, which a candidate knows
+    def _is_meant(self, name: str, arguments: Arguments) -> bool:
+        """Tell whether an argument is what the candidate goes by anyway."""
+        if name == _LIKE:  # says which library to answer in, which a candidate knows
             return True
         default = inspect.signature(self.entry.function).parameters[name].default
-        return value is default or (not hasattr(value, "dtype") and bool(value == default))
+        value, fixed = arguments.get(name, default), self.options.get(name, default)
+        return value is fixed or (not hasattr(value, "dtype") and bool(value == fixed))
 
     def raw(self, brought: Arguments) -> Sequence[Any]:
         """Call it with arguments that have been brought to its library.
@@ -152,8 +177,22 @@ def _sized(
     return {name: name for name in free if name in letters and name not in told} | told
 
 
+def _complain_of_options(entry: Entry, options: Collection[str]) -> None:
+    """Raise UsageError for what is no option of the formula."""
+    arrays = {argument.name for argument in entry.signature.arguments}
+    known = [name for name in inspect.signature(entry.function).parameters if name not in arrays]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        there = ", ".join(known) or "no options"
+        raise UsageError(f"options: {entry.id} has no {', '.join(unknown)}; it has {there}")
+
+
 def _places(
-    function: Callable[..., Any], entry: Entry, names: dict[str, str], taken: Collection[str]
+    function: Callable[..., Any],
+    entry: Entry,
+    names: dict[str, str],
+    taken: Collection[str],
+    fixed: Collection[str],
 ) -> dict[str, str | None]:
     """Tell where each argument of the formula goes: a parameter's name, or None for the next."""
     formula = inspect.signature(entry.function).parameters
@@ -164,7 +203,8 @@ def _places(
         parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # written in C: it does not tell
         needed = [name for name, each in formula.items() if each.default is each.empty]
-        return {name: names.get(name) for name in needed} | dict(names)
+        free = [name for name in needed if name not in fixed]
+        return {name: names.get(name) for name in free} | dict(names)
     free = [
         name
         for name, each in parameters.items()
@@ -177,9 +217,27 @@ def _places(
             places[name] = place
             free = [each for each in free if each != place]
     for name, each in formula.items():
-        if name not in places and each.default is each.empty and name != "like":
+        is_needed = each.default is each.empty and name != _LIKE and name not in fixed
+        if name not in places and is_needed:
             places[name] = _next(entry, name, parameters, free)
     return _in_order(places, parameters)
+
+
+def _needed(
+    function: Callable[..., Any], entry: Entry, places: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return the formula's default of what the formula can do without, and the function cannot."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C: it does not tell
+        return {}
+    formula = inspect.signature(entry.function).parameters
+    needed = {name for name, each in parameters.items() if each.default is each.empty}
+    return {
+        name: formula[name].default
+        for name, place in places.items()
+        if place in needed and formula[name].default is not inspect.Parameter.empty
+    }
 
 
 def _next(
@@ -198,9 +256,11 @@ def _next(
         return name
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None
+    arrays = {argument.name for argument in entry.signature.arguments}
+    fixed = "" if name in arrays else f", or options={{{name!r}: ...}} where it is fixed"
     raise UsageError(
         f"{entry.id} needs {name}, and the candidate's parameters "
-        f"({', '.join(parameters)}) have no place for it: tell by names={{{name!r}: ...}}"
+        f"({', '.join(parameters)}) have no place for it: tell by names={{{name!r}: ...}}{fixed}"
     )
 
 

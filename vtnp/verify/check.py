@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from vtnp._pages import formula
 from vtnp._spec import Entry, registry
 from vtnp._usage import UsageError
-from vtnp.verify import diagnose, partial, rules
+from vtnp.claims.cases import axes
+from vtnp.verify import diagnose, partial, rules, search
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.example import reproduction
+from vtnp.verify.fairness import is_fair
 from vtnp.verify.gradients import Gradients, gradients_of, weights_for
 from vtnp.verify.judge import (
-    HALVES,
     MULTIPLE,
     Figure,
+    agrees,
     figures,
     largest,
     nudge,
@@ -33,13 +35,11 @@ from vtnp.verify.report import Finding, Line, Report
 from vtnp.verify.trials import Trial, trials
 
 Results = list[NDArray[Any]]
+EXAMPLES = 50
 _BATCHES = ((), (2,), (2, 3))
 _GRADIENTS = 2  # trials of each dtype
 _LAWS = 2  # seeds
-_NUDGED = 0.25  # of its bound, that an error in the last place may make
-_NUDGED_HALF = 0.1
 _NUDGES = 3
-_ROUGH = 0.25  # of the largest number, which no bound may exceed
 _RESIDUE = 2.0**10  # units in the last place of the largest gradient
 
 
@@ -51,10 +51,12 @@ def check(
     names: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
+    options: Mapping[str, Any] | None = None,
     library: str = "",
     device: str = "",
     dtypes: Sequence[str] = (),
     seed: int = 0,
+    examples: int = EXAMPLES,
     gradients: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -64,10 +66,11 @@ def check(
     layout: patterns such as "Q=b h (t s) d; result=b h t s t' d". names: the formula's argument ->
     the candidate's parameter; left out, they are matched by name, then in order. extra: further
     keyword arguments of every call. sizes: of axes that the candidate has fixed, by letter.
-    library: "numpy", "autograd", "torch", "jax" or "cupy"; left out, what the candidate's module
-    imports. device: as that library calls it. dtypes: left out, all that the candidate takes.
-    gradients: False for a candidate that has none. progress: is told each case before the
-    candidate is called with it.
+    options: of the formula, that the candidate has fixed, such as eps, by name. library: "numpy",
+    "autograd", "torch", "jax" or "cupy"; left out, what the candidate's module imports. device: as
+    that library calls it. dtypes: left out, all that the candidate takes. examples: how many
+    further cases hypothesis draws; with 0, no failure is shrunk either. gradients: False for a
+    candidate that has none. progress: is told each case before the candidate is called with it.
     Notes: an optional argument is put to the candidate where it has a parameter of that name;
     behind **kwargs, where names tell so.
     Raises UsageError, UnknownFormulaError: it could not be asked.
@@ -76,14 +79,19 @@ def check(
     where = library_of(candidate, library, device)
     patterns = read_patterns(layout) if isinstance(layout, str) else dict(layout)
     arranged = Layout(entry.signature, patterns)
+    fixed = dict(sizes or {})
+    known = {*axes(entry.id), *(arranged.batch or ())}
+    strange = [axis for axis in fixed if axis not in known]
+    if strange:
+        there = ", ".join(sorted(known))
+        raise UsageError(f"sizes: {entry.id} has no axis {', '.join(strange)}; it has {there}")
     unknown = [dtype for dtype in dtypes if dtype not in where.dtypes]
     if unknown:
         raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
-    asked = Candidate(candidate, entry, where, arranged, names=names, extra=extra)
+    asked = Candidate(candidate, entry, where, arranged, names=names, extra=extra, options=options)
+    every = tuple(dtypes) or where.dtypes
     with np.errstate(all="ignore"):
-        return _Check(
-            asked, tuple(dtypes) or where.dtypes, dict(sizes or {}), seed, gradients, progress
-        ).run()
+        return _Check(asked, every, fixed, seed, examples, gradients, progress).run()
 
 
 @dataclass
@@ -92,6 +100,7 @@ class _Check:
     dtypes: tuple[str, ...]
     sizes: Mapping[str, int]
     seed: int
+    examples: int
     gradients: bool
     progress: Callable[[str], None]
     lines: list[Line] = field(default_factory=list)
@@ -141,9 +150,13 @@ class _Check:
 
     def values(self) -> None:
         named = self.candidate.layout.batch
-        batches = _BATCHES if named is None else (tuple(range(2, 2 + len(named))),)
-        for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes):
-            self.value(self.taken(trial))
+        batches: tuple[tuple[int, ...], ...] = _BATCHES
+        if named is not None:
+            batches = (tuple(self.sizes.get(axis, 2 + i) for i, axis in enumerate(named)),)
+        for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes, self.taken):
+            self.value(trial)
+        if self.tried and self.examples:
+            self.search()
         self.tell_what_raises()
         judged = {each.trial.dtype for each in self.tried} | {
             trial.dtype for trial, _ in self.raised
@@ -158,19 +171,25 @@ class _Check:
         if self.left_out:
             names = ", ".join(self.left_out)
             self.notes.append(f"not checked: {names}, for which the candidate has no place")
+        always = [name for name, value in self.candidate.needed.items() if value is None]
+        if always:
+            self.notes.append(f"not tried without {', '.join(always)}, which the candidate needs")
+        fixed = self.candidate.options
+        if fixed:
+            told = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
+            self.notes.append(f"judged with {told}")
 
-    def taken(self, trial: Trial) -> Trial:
-        """Leave out optional arguments that the candidate has no place for."""
-        kept = {k: v for k, v in trial.arguments.items() if k in self.candidate.places}
-        likes = {k: v for k, v in trial.arguments.items() if k == "like"}
-        self.left_out |= dict.fromkeys(k for k in trial.arguments if k not in {*kept, *likes})
-        return replace(trial, arguments={**kept, **likes})
+    def taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is put to the candidate, and keep in mind what is not."""
+        taken = self.candidate.taken(arguments)
+        self.left_out |= dict.fromkeys(name for name in arguments if name not in taken)
+        return taken
 
     def value(self, trial: Trial) -> None:
         function = self.entry.function
         exact = results_of(function, trial.arguments)
         units = units_of(function, trial.arguments, exact, trial.dtype)
-        if not _is_fair(self.entry.id, trial, exact, units):
+        if not is_fair(self.entry.id, trial, exact, units):
             return
         self.progress(trial.name)
         try:
@@ -193,6 +212,47 @@ class _Check:
             self.lines += [self.line("value", i, trial.name, each) for i, each in enumerate(judged)]
         right = not shapes and all(each.holds for each in judged)
         self.tried.append(diagnose.Tried(trial, got, right))
+
+    def search(self) -> None:
+        """Let hypothesis look for a further failure, or for a smaller one than those there are."""
+        failed = [each.trial for each in self.tried if not each.right]
+        failed += [trial for trial, _ in self.raised if trial.batch in self.batches()]
+        dtypes = [trial.dtype for trial in failed] + [each.trial.dtype for each in self.tried]
+        found = search.smallest(
+            self.entry,
+            dtypes[0],
+            self.smaller_batches(),
+            self.seed,
+            self.sizes,
+            self.candidate.taken,
+            self.fails,
+            examples=self.examples,
+        )
+        if found is not None:
+            self.value(found)
+
+    def smaller_batches(self) -> tuple[tuple[int, ...], ...]:
+        """Return the batch axes that the candidate takes, and where a layout names them, less."""
+        named = self.candidate.layout.batch
+        if named is None:
+            return self.batches()
+        most = zip(named, self.batches()[0], strict=True)
+        sizes = ([n] if axis in self.sizes else range(1, n + 1) for axis, n in most)
+        return tuple(itertools.product(*sizes))
+
+    def fails(self, trial: Trial) -> bool:
+        """Tell whether the candidate is wrong where a right one would not be."""
+        function, dtype = self.entry.function, trial.dtype
+        self.progress(trial.name)
+        try:
+            got = self.candidate(trial.arguments, dtype)
+            if agrees(function, trial.arguments, got, dtype):
+                return False
+        except CandidateError:
+            pass
+        exact = results_of(function, trial.arguments)
+        units = units_of(function, trial.arguments, exact, dtype)
+        return is_fair(self.entry.id, trial, exact, units)
 
     def line(self, kind: str, what: int | str, case: str, found: Figure) -> Line:
         returns = self.entry.signature.returns
@@ -325,39 +385,6 @@ def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:
         of_kind.setdefault(kind, each)
     exact = [each for each in of_kind.values() if each.trial.dtype in ("float64", "float32")]
     return list(itertools.islice(exact, 12))
-
-
-def _is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
-    """Tell whether a right implementation errs well within the bounds, and a wrong one does not.
-
-    A right one is as if it erred in the last place of its inputs, and of what the formulas within
-    make of them: what that moves too far judges nobody, nor what overflows a lower precision in the
-    formula itself, or what is chosen of near ties, or what it gets wrong by a quarter itself.
-    """
-    arguments, dtype, function = trial.arguments, trial.dtype, registry[id].function
-    try:
-        lower = [results_of(function, arguments, "float32")]
-        lower += [results_of(function, arguments, "float16")] * (dtype in HALVES)
-    except (TypeError, np.linalg.LinAlgError):  # NumPy's linear algebra has no half precision
-        return False
-    if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
-        return False
-    most = _NUDGED_HALF if dtype in HALVES else _NUDGED
-    for k in range(_NUDGES):
-        with diagnose.noisy(id, dtype, trial.seed + k) as function:
-            moved = results_of(function, nudge(arguments, dtype, trial.seed + k))
-        judged = figures(moved, exact, units, dtype)
-        rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
-        if any(each.ratio > most for each in judged) or any(rough):
-            return False
-    return True
-
-
-def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
-    """Compare what no rounding may change: whole numbers, and what is finite."""
-    if exact.dtype.kind != "f":
-        return np.array_equal(lower, exact)
-    return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
 
 
 def _dtype(trial: Trial) -> str:

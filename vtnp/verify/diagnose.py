@@ -19,9 +19,8 @@ from vtnp._pages import formula, front_matter
 from vtnp._spec import registry
 from vtnp._xp import constant
 from vtnp.mistakes import mistakes
-from vtnp.trees import mapped
 from vtnp.verify.gradients import gradients_of
-from vtnp.verify.judge import agrees, nudged
+from vtnp.verify.judge import agrees
 from vtnp.verify.replaced import Function, held, once, places
 from vtnp.verify.report import Finding
 from vtnp.verify.trials import Trial
@@ -52,11 +51,11 @@ def named(id: str, tried: Sequence[Tried]) -> list[Finding]:
 @cache
 def suspects(id: str) -> tuple[Key, ...]:
     """Return the mistakes of a formula and of those it is made of, its own first."""
-    return tuple(key for each in (id, *_made_of(id)) for key in mistakes if key[0] == each)
+    return tuple(key for each in (id, *made_of(id)) for key in mistakes if key[0] == each)
 
 
 @cache
-def _made_of(id: str) -> tuple[str, ...]:
+def made_of(id: str) -> tuple[str, ...]:
     """Return the formulas that it is made of, and those that they are made of."""
     ids = [id]
     for each in ids:
@@ -99,37 +98,16 @@ def wrong(id: str, keys: tuple[Key, ...]) -> Iterator[Callable[..., Any]]:
     within = [key for key in keys if key[0] != id] + own[1:]
     with ExitStack() as stack:
         for key in within:
-            stack.enter_context(_replaced(registry[key[0]].function, mistakes[key]))
+            stack.enter_context(in_place_of(registry[key[0]].function, mistakes[key]))
         yield mistakes[own[0]] if own else registry[id].function
 
 
 _places = cache(places)
 
 
-def _replaced(right: Function, other: Function) -> AbstractContextManager[None]:
+def in_place_of(right: Function, other: Function) -> AbstractContextManager[None]:
     """Put another function wherever vtnp's modules, and tables in them, hold this one."""
     return held(_places(right), right, once(right, other))
-
-
-@contextmanager
-def noisy(id: str, dtype: str, seed: int) -> Iterator[Function]:
-    """Give the formula with an error in the last place in the results of all it is made of."""
-    with ExitStack() as stack:
-        for k, used in enumerate(_made_of(id)):
-            right = registry[used].function
-            stack.enter_context(_replaced(right, _nudging(right, dtype, seed + k)))
-        yield registry[id].function
-
-
-def _nudging(right: Function, dtype: str, seed: int) -> Function:
-    def nudging(*args: Any, **kwargs: Any) -> Any:
-        found = right(*args, **kwargs)
-        arrays = isinstance(found, tuple) and all(hasattr(y, "dtype") for y in found)
-        if arrays or hasattr(found, "dtype"):
-            return mapped(lambda y: nudged(y, dtype, seed), found)
-        return found
-
-    return nudging
 
 
 def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
@@ -202,7 +180,7 @@ def stopped(id: str, trial: Trial, weights: Results, got: Mapping[str, Any]) -> 
     found = []
     for used in dict.fromkeys(key[0] for key in suspects(id) if key[0] != id):
         right = registry[used].function
-        with _replaced(right, _cut(right)):
+        with in_place_of(right, _cut(right)):
             cut = gradients_of(registry[id].function, trial.arguments, weights, "float64")
         if _same_gradients(got, cut):
             says = f"the gradients are those with {used} taken for a constant."

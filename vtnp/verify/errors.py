@@ -6,4 +6,4 @@ class CandidateError(Exception):
 
 
 class NotTakenError(Exception):
-    """An argument that the candidate has no place for."""
+    """An argument that the candidate has no place for, or needs and is not given."""

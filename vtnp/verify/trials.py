@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._spec import Entry
+from vtnp._usage import UsageError
 from vtnp.claims.cases import Sizing, make
 from vtnp.cost import counted
 from vtnp.trees import leaves
+from vtnp.verify.errors import NotTakenError
 from vtnp.verify.judge import rounded
 
 Array = NDArray[Any]
+Taken = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -94,45 +97,67 @@ def trials(
     batches: tuple[tuple[int, ...], ...],
     seed: int,
     sizes: Mapping[str, int] | None = None,
+    taken: Taken = dict,
 ) -> Iterator[Trial]:
     """Yield the trials of a formula, the same for the same seed; float64 first.
 
-    sizes: of axes that have the same in all trials.
+    sizes: of axes that have the same in all trials. taken: what is put to the candidate of the
+    arguments of a case; it raises NotTakenError for a case that is none for it.
+    Raises UsageError where no trial can be made of such sizes and of what is taken.
     """
-    seeds = _scouted(entry, batches, seed)
-    chooses = any(argument.kind == "int" for argument in entry.signature.returns)
+    seeds = _scouted(entry, batches, seed, taken)
+    refused: list[ValueError] = []
+    made = 0
     for dtype in dtypes:
-        left_out = _FAR[dtype] | (_TIED if chooses and dtype != "float64" else frozenset())
+        fair = values_for(entry, dtype)
         planned = [
             (sizing, values, batch, seed + len(batches) * k + i)
             for k, (sizing, values) in enumerate(_SCHEDULE)
             for i, batch in enumerate(batches)
-            if values not in left_out
+            if values in fair
         ]
         planned += [("distinct", "usual", batch, each) for batch, each in seeds]
         for sizing, values, batch, each in planned:
             try:
-                made = trial(entry, dtype, sizing, values, batch, each, sizes=sizes)
-            except ValueError:  # sizes that this formula cannot have
+                case = make(entry.id, each, batch, sizing=sizing, sizes=sizes)
+                found = trial(entry, taken(case.args), dtype, sizing, values, batch, each)
+            except NotTakenError:
                 continue
-            if dtype == "float64" or not _cuts_off(entry, made.arguments):
-                yield made
+            except ValueError as error:  # sizes that this formula cannot have
+                refused.append(error)
+                continue
+            made += 1
+            if dtype == "float64" or not cuts_off(entry, found.arguments):
+                yield found
+    if refused and not made:
+        why = " ".join(str(refused[0]).split())
+        raise UsageError(f"no case of {entry.id} has these sizes and options: {why}")
 
 
-def _cuts_off(entry: Entry, arguments: Mapping[str, Any]) -> bool:
+def values_for(entry: Entry, dtype: str) -> tuple[str, ...]:
+    """Return the names of the VALUES on which a formula is no game of chance in a precision."""
+    chooses = any(argument.kind == "int" for argument in entry.signature.returns)
+    left_out = _FAR[dtype] | (_TIED if chooses and dtype != "float64" else frozenset())
+    return tuple(name for name in VALUES if name not in left_out)
+
+
+def cuts_off(entry: Entry, arguments: Mapping[str, Any]) -> bool:
     """Tell whether a pseudo-inverse is taken: what it cuts off depends on the precision."""
     return "pinv" in counted(entry.function, **arguments).operations
 
 
 def _scouted(
-    entry: Entry, batches: tuple[tuple[int, ...], ...], seed: int
+    entry: Entry, batches: tuple[tuple[int, ...], ...], seed: int, taken: Taken
 ) -> list[tuple[tuple[int, ...], int]]:
     """Choose batch axes and seeds such that any two options meet, whatever their values."""
     seen: set[Any] = set()
     chosen = []
     for k in range(_SCOUTED):
         batch, each = batches[k % len(batches)], seed + len(batches) * len(_SCHEDULE) + k
-        options = sorted(_options(entry, make(entry.id, each, batch).args))
+        try:
+            options = sorted(_options(entry, taken(make(entry.id, each, batch).args)))
+        except NotTakenError:
+            continue
         pairs = {*combinations_with_replacement(options, 2)}
         if pairs - seen:
             chosen.append((batch, each))
@@ -157,21 +182,23 @@ def _options(entry: Entry, arguments: Mapping[str, Any]) -> set[str]:
 
 def trial(
     entry: Entry,
+    arguments: Mapping[str, Any],
     dtype: str,
-    sizing: Sizing,
+    sizing: str,
     values: str,
     batch: tuple[int, ...],
     seed: int,
-    *,
-    sizes: Mapping[str, int] | None = None,
 ) -> Trial:
-    """Make one trial. Raises ValueError for sizes that the formula cannot have."""
-    arguments = dict(make(entry.id, seed, batch, sizing=sizing, sizes=sizes).args)
+    """Make one trial of the arguments of a case; the rest is as in Trial.
+
+    Raises ValueError for sizes that the formula cannot have.
+    """
+    given = dict(arguments)
     for argument in entry.signature.arguments:
-        x = arguments.get(argument.name)
+        x = given.get(argument.name)
         if x is not None and argument.kind == "float" and argument.shape.row is not None:
-            arguments[argument.name] = VALUES[values](x)
-    arguments = rounded(arguments, dtype)
+            given[argument.name] = VALUES[values](x)
+    given = rounded(given, dtype)
     with np.errstate(all="ignore"):
-        entry.function(**arguments)
-    return Trial(arguments, dtype, sizing, values, batch, seed)
+        entry.function(**given)
+    return Trial(given, dtype, sizing, values, batch, seed)

@@ -16,13 +16,15 @@ from vtnp.claims.cases import (
     tokens,
     vivit,
 )
-from vtnp.claims.cases._case import Case, make
+from vtnp.claims.cases._case import Case, axes, build, make
 from vtnp.claims.cases._draw import Draw, Sizing, builds
 
 __all__ = [
     "Case",
     "Draw",
     "Sizing",
+    "axes",
+    "build",
     "builds",
     "deformable",
     "encoder",

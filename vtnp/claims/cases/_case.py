@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
 
 from vtnp._spec import registry
 from vtnp.claims.cases._draw import Builder, Draw, Sizing, builders
+
+_SEEDS = 16  # enough to meet every optional argument
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,21 @@ def make(
     sizes: Mapping[str, int] | None = None,
 ) -> Case:
     """Build one case of a formula. sizes: of axes that are not drawn."""
-    draw = Draw(np.random.default_rng(seed), batch, dict(sizes or {}), sizing=sizing)
+    return build(id, Draw(np.random.default_rng(seed), batch, dict(sizes or {}), sizing=sizing))
+
+
+def build(id: str, draw: Draw) -> Case:
+    """Build one case of a formula out of what is drawn."""
     args = builders.get(id, _from_signature(id))(draw)
     return Case(id, args, draw.rng, registry[id].function)
+
+
+@cache
+def axes(id: str) -> frozenset[str]:
+    """Return the letters of the axes that cases of a formula have."""
+    found: set[str] = set()
+    for seed in range(_SEEDS):
+        draw = Draw(np.random.default_rng(seed))
+        build(id, draw)
+        found |= draw.sizes.keys()
+    return frozenset(found)

@@ -1,9 +1,9 @@
 """Sizes and arrays drawn from a generator, and the register of what draws a formula's arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, Self, assert_never
 
 import numpy as np
 
@@ -13,19 +13,38 @@ PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 Sizing = Literal["distinct", "equal", "one", "odd"]
 
 
+class _Sizes(dict[str, int]):
+    """Sizes by letter; those that it is made with stay what they are."""
+
+    def __init__(self, fixed: Mapping[str, int]) -> None:
+        super().__init__(fixed)
+        self._fixed = dict(fixed)
+
+    def __setitem__(self, axis: str, size: int) -> None:
+        super().__setitem__(axis, self._fixed.get(axis, size))
+
+    def __ior__(self, sizes: Mapping[str, int]) -> Self:  # type: ignore[override, misc]
+        for axis, size in sizes.items():
+            self[axis] = size
+        return self
+
+
 @dataclass
 class Draw:
     """Sizes for axis letters, and arrays of them.
 
-    With equal sizes a transposed result passes, so that they are distinct unless asked otherwise:
-    "equal" or "one" for all axes, or distinct and "odd". A builder that sets sizes of its own keeps
-    them, and may find that it cannot make a case of the others.
+    sizes: those given are not drawn, whatever a builder sets; it may find that it cannot make a
+    case of them. With equal sizes a transposed result passes, so that they are distinct unless
+    asked otherwise: "equal" or "one" for all axes, or distinct and "odd".
     """
 
     rng: np.random.Generator
     batch: tuple[int, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     sizing: Sizing = "distinct"
+
+    def __post_init__(self) -> None:
+        self.sizes = _Sizes(self.sizes)
 
     def size(self, axis: str) -> int:
         """Return the size of an axis, drawn at first use."""

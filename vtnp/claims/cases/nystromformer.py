@@ -17,6 +17,8 @@ WELL_CONDITIONED = 30.0
 def segments(draw: Draw) -> int:
     """Draw a number of segments, and one of tokens that it divides or leaves a rest of."""
     count = draw.size("l")
+    if "n" in draw.sizes:
+        return count
     lengths = (2, 3) if count < 5 else (2,)
     tokens = count * int(draw.rng.choice(lengths))
     if draw.chance():

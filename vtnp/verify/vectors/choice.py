@@ -8,6 +8,7 @@ import numpy as np
 
 from vtnp._spec import Entry
 from vtnp._usage import UsageError
+from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
 from vtnp.verify.trials import trial
 from vtnp.verify.vectors.case import Case
@@ -63,7 +64,8 @@ def _drawn(
 ) -> Iterator[Case]:
     """Yield cases of float32's numbers, so that both precisions start alike; small ones first."""
     seeds = np.random.SeedSequence(seed).generate_state(_DRAWN)
-    drawn = [trial(entry, "float32", "distinct", values, batch, int(each)) for each in seeds]
+    made = ((int(each), make(entry.id, int(each), batch).args) for each in seeds)
+    drawn = [trial(entry, args, "float32", "distinct", values, batch, k) for k, args in made]
     cases = [Case(entry, each.arguments, seed[0]) for each in drawn]
     yield from sorted(cases, key=lambda case: (_is_narrow(case), _numbers(case)))
 

@@ -1,0 +1,124 @@
+"""Which trials are fair: where a right implementation is found right, and a wrong one is not.
+
+A right one is as if it erred in the last place of its inputs, and of what the formulas within make
+of them. What that moves too far judges nobody, nor what overflows a lower precision in the formula
+itself, what is chosen of near ties, what a pseudo-inverse cuts off by chance, or what the formula
+gets wrong by a quarter itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._spec import registry
+from vtnp.nystromformer import pseudo_inverse
+from vtnp.trees import mapped
+from vtnp.verify.diagnose import in_place_of, made_of
+from vtnp.verify.judge import EPS, HALVES, figures, largest, nudge, nudged, results_of
+from vtnp.verify.replaced import Function
+from vtnp.verify.trials import Trial
+
+Results = list[NDArray[Any]]
+_NUDGES = 3
+_NUDGED = 0.25  # of its bound, that an error in the last place may make
+_NUDGED_HALF = 0.1
+_ROUGH = 0.25  # of the largest number, which no bound may exceed
+_CUT = 4.0  # times the largest size and its rounding: libraries cut off singular values near there
+_DOUBT = 16.0  # times what rounding moves a matrix by, singular values are in doubt
+
+
+def is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
+    """Tell whether a trial is; exact, units: the formula's results and errors on it."""
+    arguments, dtype, function = trial.arguments, trial.dtype, registry[id].function
+    try:
+        lower = [results_of(function, arguments, "float32")]
+        lower += [results_of(function, arguments, "float16")] * (dtype in HALVES)
+    except (TypeError, np.linalg.LinAlgError):  # NumPy's linear algebra has no half precision
+        return False
+    if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
+        return False
+    most = _NUDGED_HALF if dtype in HALVES else _NUDGED
+    inverted = _inverted(function, trial)
+    for k in range(_NUDGES):
+        moved = Trial(**{**vars(trial), "arguments": nudge(arguments, dtype, trial.seed + k)})
+        with _noisy(id, dtype, trial.seed + k) as noisy:
+            matrices = _inverted(noisy, moved) if inverted else []
+            with in_place_of(pseudo_inverse, _blurring(trial.seed + k)):
+                results = results_of(noisy, moved.arguments)
+        judged = figures(results, exact, units, dtype)
+        rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
+        if any(each.ratio > most for each in judged) or any(rough):
+            return False
+        if any(_rank_is_chance(A, B) for A, B in zip(inverted, matrices, strict=True)):
+            return False
+    return True
+
+
+def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
+    """Compare what no rounding may change: whole numbers, and what is finite."""
+    if exact.dtype.kind != "f":
+        return np.array_equal(lower, exact)
+    return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
+
+
+# --- Noise ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _noisy(id: str, dtype: str, seed: int) -> Iterator[Function]:
+    """Give the formula with an error in the last place in the results of all it is made of."""
+    with ExitStack() as stack:
+        for k, used in enumerate(made_of(id)):
+            right = registry[used].function
+            stack.enter_context(in_place_of(right, _nudging(right, dtype, seed + k)))
+        yield registry[id].function
+
+
+def _nudging(right: Function, dtype: str, seed: int) -> Function:
+    def nudging(*args: Any, **kwargs: Any) -> Any:
+        found = right(*args, **kwargs)
+        arrays = isinstance(found, tuple) and all(hasattr(y, "dtype") for y in found)
+        if arrays or hasattr(found, "dtype"):
+            return mapped(lambda y: nudged(y, dtype, seed), found)
+        return found
+
+    return nudging
+
+
+# --- Pseudo-inverses ------------------------------------------------------------------------------
+
+
+def _inverted(function: Function, trial: Trial) -> Results:
+    """Return the matrices that a formula takes the pseudo-inverse of."""
+    found: Results = []
+
+    def noting(A: NDArray[Any], formula: str) -> Any:
+        found.append(A)
+        return pseudo_inverse(A, formula)
+
+    with in_place_of(pseudo_inverse, noting):
+        results_of(function, trial.arguments)
+    return found
+
+
+def _blurring(seed: int) -> Function:
+    """Return a pseudo-inverse that errs as one by singular values may: by the largest of them."""
+
+    def blurring(A: NDArray[Any], formula: str) -> Any:
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], A.shape)
+        step = EPS["float64"] * np.max(np.abs(A), axis=(-2, -1), keepdims=True, initial=0.0)
+        return pseudo_inverse((A + step * signs).astype(A.dtype), formula)
+
+    return blurring
+
+
+def _rank_is_chance(A: NDArray[Any], moved: NDArray[Any]) -> bool:
+    """Tell whether rounding decides which singular values count as 0."""
+    sigma = np.linalg.svd(A, compute_uv=False)
+    cut = _CUT * max(A.shape[-2:]) * EPS["float64"] * sigma[..., :1]
+    doubt = _DOUBT * np.linalg.norm(moved - A, axis=(-2, -1))[..., None]
+    is_clear = (sigma > cut + doubt) | (sigma + doubt < cut / _CUT**2)
+    return not bool(np.all(is_clear))
