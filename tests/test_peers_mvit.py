@@ -203,19 +203,21 @@ def test_our_model_on_their_tensors():
 torchvision = installed("torchvision")
 
 
-@needs(torchvision, "torchvision")
-def test_torchvisions_whole_model():
+CONFIG_OF_TORCHVISION = replace(
+    CONFIG,
+    frames=6,
+    image=(16, 16),
+    stem=(3, 7, 7),
+    stem_stride=(2, 4, 4),
+    stem_padding=(1, 3, 3),
+    widening=4,
+)
+
+
+def whole_of_torchvision():
     from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-    config = replace(
-        CONFIG,
-        frames=6,
-        image=(16, 16),
-        stem=(3, 7, 7),
-        stem_stride=(2, 4, 4),
-        stem_padding=(1, 3, 3),
-        widening=4,
-    )
+    config = CONFIG_OF_TORCHVISION
     blocks = [
         MSBlockConfig(
             num_heads=block.heads,
@@ -238,7 +240,12 @@ def test_torchvisions_whole_model():
         proj_after_attn=False,
         num_classes=config.classes,
     )
-    peer = randomised(peer)
+    return randomised(peer)
+
+
+@needs(torchvision, "torchvision")
+def test_torchvisions_whole_model():
+    config, peer = CONFIG_OF_TORCHVISION, whole_of_torchvision()
     weights = {name: x.numpy() for name, x in peer.state_dict().items()}
     video = np.random.default_rng(1).standard_normal((2, config.frames, *config.image, 3))
     theirs = peer(torch.tensor(np.moveaxis(video, -1, 1).copy())).detach().numpy()

@@ -16,7 +16,7 @@ from vtnp.encoder import head_merge, head_projection
 from vtnp.longnet import dilated_attention
 from vtnp.models import sequence
 from vtnp.models.parts import Params
-from vtnp.models.sequence import SequenceConfig
+from vtnp.models.sequence import Read, SequenceConfig
 from vtnp.typing import Array
 
 
@@ -55,7 +55,15 @@ def apply(params: Mapping[str, Any], video: Array, config: LongNetConfig) -> Arr
 
     Raises ShapeError where the video has other sizes than the config.
     """
+    return sequence.apply(params, video, config, _reading(config))
 
+
+def through_layers(params: Mapping[str, Any], z: Array, config: LongNetConfig) -> Array:
+    """Pass tokens `*b n d` through all layers, which are what is published of a LongNet."""
+    return sequence.through_layers(params, z, config, _reading(config))
+
+
+def _reading(config: LongNetConfig) -> Read:
     def read(x: Array, attention: Mapping[str, Any]) -> Array:
         Q, K, V = (head_projection(x, attention[f"W_{c}"], bias=attention[f"b_{c}"]) for c in "qkv")
         y = dilated_attention(
@@ -63,4 +71,4 @@ def apply(params: Mapping[str, Any], video: Array, config: LongNetConfig) -> Arr
         )
         return head_merge(y, attention["W_c"], bias=attention["b_c"])
 
-    return sequence.apply(params, video, config, read)
+    return read

@@ -71,22 +71,31 @@ def init(rng: np.random.Generator, config: SequenceConfig, dtype: DTypeLike) -> 
     }
 
 
-def apply(
-    params: Mapping[str, Any],
-    video: Array,
-    config: SequenceConfig,
-    read: Callable[[Array, Mapping[str, Any]], Array],
+Read = Callable[[Array, Mapping[str, Any]], Array]
+
+
+def through_layers(
+    params: Mapping[str, Any], z: Array, config: SequenceConfig, read: Read
 ) -> Array:
+    """Pass tokens `*b n d` through all layers.
+
+    read: takes normalised tokens and a layer's attention params to what the tokens read.
+    """
+    for layer in params["layers"]:
+        update = read(layer_norm(z, **layer["norm_1"], eps=config.eps), layer["attention"])
+        z = feed_forward_step(z + update, layer, eps=config.eps, activation=config.activation)
+    return z
+
+
+def apply(params: Mapping[str, Any], video: Array, config: SequenceConfig, read: Read) -> Array:
     """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
 
-    read: takes normalised tokens `*b n d` and a layer's attention params to what the tokens read.
+    read: as in through_layers.
     Raises ShapeError where the video has other sizes than the config.
     """
     x = linear_embedding(patch_tokens(video, size=config.patch), **params["embedding"])
     z = separable_positions(x, params["e_space"], params["e_time"])
     *batch, t, s, d = z.shape
     z = namespace(z).reshape(z, (*batch, t * s, d))
-    for layer in params["layers"]:
-        update = read(layer_norm(z, **layer["norm_1"], eps=config.eps), layer["attention"])
-        z = feed_forward_step(z + update, layer, eps=config.eps, activation=config.activation)
+    z = through_layers(params, z, config, read)
     return parts.logits(namespace(z).mean(z, axis=-2), params, config.eps)

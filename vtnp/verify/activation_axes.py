@@ -35,8 +35,7 @@ def arranged(x: NDArray[Any], axes: str, sizes: Mapping[str, int]) -> NDArray[An
     within = {name for group in groups if "(" in group for name, _ in _INNER.findall(group)}
     outer = " ".join(re.sub(r"\[[^]]*\]", "", group) for group in groups)
     apart = " ".join(name for name, _ in inner)
-    picked = {name for name, pick in inner if pick}
-    known = {n: size for n, size in sizes.items() if n in within and n not in picked}
+    known = {name: size for name, size in sizes.items() if name in within}
     x = rearranged(x, f"{outer} -> {apart}", **known)
     for axis, (_, pick) in reversed(list(enumerate(inner))):
         x = _picked(x, pick, axis)

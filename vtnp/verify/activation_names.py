@@ -9,7 +9,8 @@ After a module's name, ":in" is its first argument, ":1" the second of its resul
 result. Axes are written as in einops; "n[1:]" are the entries behind the first, "n[0]" the first
 alone, "n[mean]" their mean, and the same of an axis in brackets, "(s t)[1:]". Without axes theirs
 lie as ours. Two lines are not about modules: "input = b t h w c -> b t c h w" says how the
-candidate takes the clip, and "call = encoder" which of its modules is called.
+candidate takes the clip, the same in brackets that it takes a list of it, "input = [b t ... ]", and
+"call = encoder" which of its modules is called.
 """
 
 import re
@@ -42,12 +43,16 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True)
 class Names:
-    """A table. input, call: as the module says; "" for the clip as it is, and the whole model."""
+    """A table. input, call: as the module says; "" for the clip as it is, and the whole model.
+
+    in_list: whether the candidate takes a list of the clip.
+    """
 
     lines: tuple[Name, ...]
     input: str = ""
     call: str = ""
     prefixes: tuple[str, ...] = ()
+    in_list: bool = False
 
     def short(self, name: str) -> str:
         """Take off a name what only some of the candidates have before theirs."""
@@ -76,4 +81,13 @@ def read(text: str, where: str, usual: Names) -> Names:
         lines.append(Name(usual.short(module), port, ours, axes))
     if not lines:
         raise UsageError(f"{where}: it has no line THEIRS = OURS")
-    return Names(tuple(lines), others["input"], others["call"], usual.prefixes)
+    pattern = others["input"]
+    in_list = pattern.startswith("[") and pattern.endswith("]")
+    bare = pattern[1:-1].strip() if in_list else pattern
+    return Names(
+        tuple(lines),
+        bare,
+        others["call"],
+        usual.prefixes,
+        in_list or (usual.in_list and bare == usual.input),
+    )

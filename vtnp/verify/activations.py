@@ -74,8 +74,9 @@ class _Recorder:
                 (encoder, "feed_forward", self.feed_forward),
                 (encoder, "gelu", self.activation),
                 (encoder, "relu", self.activation),
-                (tokens, "linear_embedding", self.embedding),
-                (vivit, "tubelet_embedding", self.embedding),
+                (tokens, "linear_embedding", self.linear_embedding),
+                (tokens, "spatio_temporal_embedding", self.convolution),
+                (vivit, "tubelet_embedding", self.tubelets),
                 (positions, "learned_positions", self.positions),
                 (_xp, "biased", self.biased),
             ):
@@ -149,9 +150,27 @@ class _Recorder:
 
         return watched
 
-    def embedding(self, right: Function) -> Function:
+    def linear_embedding(self, right: Function) -> Function:
         def watched(x: Any, E: Any, *args: Any, **options: Any) -> Any:
-            return self.seen(self.path(E, ".E"), right(x, E, *args, **options))
+            # A step that widens makes its network of these.
+            if network := self.path(E, ".W_1"):
+                self.network = network
+            y = right(x, E, *args, **options)
+            if network := self.path(E, ".W_2"):
+                self.network = ""
+            return self.seen(network or self.path(E, ".E"), y)
+
+        return watched
+
+    def convolution(self, right: Function) -> Function:
+        def watched(video: Any, kernel: Any, *args: Any, **options: Any) -> Any:
+            return self.seen(self.path(kernel, ".kernel"), right(video, kernel, *args, **options))
+
+        return watched
+
+    def tubelets(self, right: Function) -> Function:
+        def watched(video: Any, E: Any, *args: Any, **options: Any) -> Any:
+            return self.seen(self.path(E, ".E"), right(video, E, *args, **options))
 
         return watched
 

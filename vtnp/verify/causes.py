@@ -15,6 +15,7 @@ from vtnp.verify.replaced import Function, Instead
 
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 _SECONDS = 30.0  # for all changes of one quantity
+_POOLED = [["attention", f"norm_{letter}"] for letter in "qkv"]
 _OF_FLOAT32 = (EPS["float32"] / 64, 64 * EPS["float32"])
 
 _LIKELY: Mapping[str, str] = {
@@ -27,6 +28,9 @@ _LIKELY: Mapping[str, str] = {
     "merged": "look for heads merged in another order, a weight transposed, a bias left out",
     "fc": "look for a weight transposed, a bias left out",
     "widened": "look for a weight transposed, a bias left out",
+    "pooled": "look at the pooling: its kernel, stride, padding, and the class token's row",
+    "widening": "look for a weight transposed, a bias left out, what is normalised before",
+    "pre_logits": "look for a weight transposed, a bias left out",
     "hidden": "look at the activation: GELU by erf or by tanh, ReLU",
     "feed_forward": "look for a weight transposed, a bias left out",
     "embedding": "look at the order of a patch's pixels, frames and channels, and at the bias",
@@ -40,8 +44,11 @@ _FORMULAS: Mapping[str, tuple[str, ...]] = {
     "read": (
         "attention-weights", "softmax", "attention", "nystrom-attention", "segment-means",
         "iterative-pinv", "sequence-convolution", "nystrom-self-attention", "class-attention",
-        "factorised-dot-product-attention",
+        "factorised-dot-product-attention", "trajectory-tokens", "trajectory-attention",
+        "trajectory-self-attention", "pooling-attention", "multi-head-pooling-attention",
+        "dilated-attention", "dilated-branch", "mix-branches", "head-offsets",
     ),
+    "pooled": ("pool", "pooled-tokens"),
     "merged": ("head-merge",),
     "hidden": ("gelu", "relu"),
     "feed_forward": ("feed-forward",),
@@ -64,6 +71,8 @@ def kind_of(name: str) -> str:
     words = [word for word in name.split(".") if word != "cls"]
     words = words[:-1] if words[-1].isdigit() else words
     last = words[-1]
+    if last == "input" and words[-3:-1] in _POOLED:
+        return "pooled"
     if last.startswith("norm"):
         return "norm"
     return "projection" if last in ("q", "k", "v") else last

@@ -97,7 +97,8 @@ class Module:
                         handle = module.register_forward_hook(self._hook(name.at(i), take))
                         stack.callback(handle.remove)
             with _told():
-                called(self.torch.tensor(x).to(getattr(self.torch, self.dtype)))
+                clip = self.torch.tensor(x).to(getattr(self.torch, self.dtype))
+                called([clip] if self.names.in_list else clip)
 
     def _hook(self, name: Name, take: Take) -> Callable[..., None]:
         def hook(_: Any, inputs: Any, output: Any) -> None:

@@ -62,7 +62,7 @@ def compare(
         raise UsageError("either a candidate or a file of its activations is compared")
     if dtype not in EPS:
         raise UsageError(f"dtype {dtype!r} is none of {', '.join(EPS)}")
-    table = _table(model, layout, names)
+    table = _table(activation_tables.usual(model, config, layout), names)
     params, tensors = weights(model, config, layout, file)
     ours = subject(model, config)
     params = mapped(lambda array: rounded({"x": array}, dtype)["x"].astype(np.float64), params)
@@ -78,7 +78,7 @@ def compare(
         notes, what = module.notes, getattr(candidate, "__name__", "candidate")
     else:
         assert activations is not None
-        x, seen = _from_file(activations, table if names else Names(()), ours)
+        x, seen = _from_file(activations, table, ours)
         comparison = _Comparison(ours, params, x, dtype, strict=True)
         for name, value in seen:
             comparison.take(name, value)
@@ -97,8 +97,7 @@ def compare(
     )
 
 
-def _table(model: str, layout: str, names: Path | None) -> Names:
-    usual = activation_tables.usual(model, layout)
+def _table(usual: Names, names: Path | None) -> Names:
     if names is None:
         return usual
     try:
@@ -271,7 +270,8 @@ class _Comparison:
         )
         why = causes.Explained()
         if explain:
-            why = causes.explained(each.name, self._explains, self.ours.sizes["heads"])
+            heads = self.theirs[each.name].shape[1]  # where these are of heads
+            why = causes.explained(each.name, self._explains, heads)
         look = causes.likely(each.name, each.own, self.theirs[each.name], self.dtype)
         says = (
             f"{where}; made of the candidate's own inputs it is wrong, too (error "

@@ -27,21 +27,31 @@ class Subject(NamedTuple):
 def subject(model: str, config: Any) -> Subject:
     """Return what is compared of a model.
 
-    Notes: of Nyströmformer the layers as released, which normalise sums, on tokens: the video
-    encoder of vtnp.models shares their params, and nothing else is published.
+    Notes: of Nyströmformer and LongNet the layers alone, on tokens: the video encoders of
+    vtnp.models share their params, and nothing else is published. Nyströmformer's are as released,
+    which normalise sums.
     """
-    sizes = {"heads": config.heads, "d_h": config.d // config.heads}
-    if model == "nystromformer":
+    sizes = {"d_h": config.d // config.heads, "three": 3, "two": 2}
+    if model != "mvit":  # whose heads grow in number
+        sizes["heads"] = config.heads
+    if model in _LAYERS:
         t, s = config.grid
-        return Subject(_released(config), (t * s, config.d), sizes)
+        return Subject(_LAYERS[model](config), (t * s, config.d), sizes)
     module = getattr(models, model)
-    t, *places = (config.frames, *config.grid) if model == "timesformer" else config.grid
     shape = (config.frames, *config.image, config.channels)
+    t, *places = _frames(model, config) + tuple(config.grid)
     sizes |= {"t": t, "s": math.prod(places)}
     return Subject(lambda params, x: module.apply(params, x, config), shape, sizes)
 
 
-def _released(config: Any) -> Run:
+def _frames(model: str, config: Any) -> tuple[int, ...]:
+    """Return how many frames of tokens there are, where the grid does not begin with them."""
+    if model == "timesformer":
+        return (config.frames,)
+    return (config.frames // config.tubelet,) if model == "motionformer" else ()
+
+
+def _nystromformer(config: Any) -> Run:
     def run(params: Any, x: Any) -> Any:
         known = {name: getattr(config, name) for name in _OPTIONS}
         for layer in params["layers"]:
@@ -54,7 +64,12 @@ def _released(config: Any) -> Run:
     return run
 
 
+def _longnet(config: Any) -> Run:
+    return lambda params, x: models.longnet.through_layers(params, x, config)
+
+
 _OPTIONS = ("landmarks", "pinv", "iterations", "start")
+_LAYERS = {"nystromformer": _nystromformer, "longnet": _longnet}
 
 
 def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict[str, Any]]:
@@ -83,7 +98,7 @@ def is_of_torch(file: Path) -> bool:
 
 def _unread(model: str, config: Any) -> Any:
     """Return params that are not run, and that no released file has."""
-    if model != "nystromformer":
+    if model not in _LAYERS:
         return None
-    drawn = models.nystromformer.init(np.random.default_rng(0), config)
+    drawn = getattr(models, model).init(np.random.default_rng(0), config)
     return {name: x for name, x in drawn.items() if name != "layers"}

@@ -1,12 +1,14 @@
-"""Where published implementations have our quantities: the tables that vtnp brings along."""
+"""TimeSformer: HuggingFace's port and the released code.
+
+The steps in time and space are those of the divided scheme; norm_1 and attention that stand in the
+layer itself are the joint one's, whose tokens theirs are in another order.
+"""
 
 from collections.abc import Mapping
 
-from vtnp.verify.activation_names import Names, read
+from vtnp.verify.activation_tables.filled import filled
 
-# The steps in time and space are those of the divided scheme; norm_1 and attention that stand in
-# the layer itself are the joint one's, whose tokens theirs are in another order.
-_TIMESFORMER_BLOCK = """
+_BLOCK = """
 {temporal_norm}:in    = layers.{i}.time.norm_1.input : (b s) t d -> b t s d
 {temporal_norm}       = layers.{i}.time.norm_1       : (b s) t d -> b t s d
 {temporal_attn}{qkv}  = layers.{i}.time.q : (b s) t (three[0] heads d_h) -> b heads (t s) d_h
@@ -58,52 +60,14 @@ _TIMESFORMER_BLOCK = """
 {fc2}           = layers.{i}.feed_forward.cls : b n[0] d -> b 1 d
 """
 
-_VIVIT_BLOCK = """
-{norm1}:in = {here}.norm_1.input
-{norm1}    = {here}.norm_1
-{attn}{q}  = {here}.q : b n (heads d_h) -> b heads n d_h
-{attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
-{attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
-{attn}:1   = {here}.weights
-{proj}:in  = {here}.read : b n (heads d_h) -> b heads n d_h
-{proj}     = {here}.merged
-{norm2}:in = {here}.norm_2.input
-{norm2}    = {here}.norm_2
-{fc1}      = {here}.widened
-{fc2}:in   = {here}.hidden
-{fc2}      = {here}.feed_forward
-"""
-
-_NYSTROMFORMER_BLOCK = """
-{attn}{q}  = {here}.q : b n (heads d_h) -> b heads n d_h
-{attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
-{attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
-{proj}:in  = {here}.read : b n (heads d_h) -> b heads n d_h
-{proj}     = {here}.merged
-{norm1}:in = {here}.norm_1.input
-{norm1}    = {here}.norm_1
-{fc1}      = {here}.widened
-{fc2}:in   = {here}.hidden
-{fc2}      = {here}.feed_forward
-{norm2}:in = {here}.norm_2.input
-{norm2}    = {here}.norm_2
-"""
-
-
-def _filled(text: str, words: Mapping[str, str]) -> str:
-    for word, name in words.items():
-        text = text.replace(f"{{{word}}}", name)
-    return text
-
-
-_TIMESFORMER = (
+_HUGGINGFACE = (
     """
 input = b t h w c -> b t c h w
 timesformer.embeddings.patch_embeddings.projection = embedding : (b t) d h w -> b t (h w) d
 timesformer.embeddings = tokens : b (s t)[1:] d -> b t s d
 """
-    + _filled(
-        _TIMESFORMER_BLOCK,
+    + filled(
+        _BLOCK,
         {
             "temporal_norm": "{layer}.temporal_layernorm",
             "temporal_attn": "{layer}.temporal_attention.",
@@ -126,14 +90,14 @@ classifier = logits
 """
 )
 
-_TIMESFORMER_OFFICIAL = (
+_OFFICIAL = (
     """
 input = b t h w c -> b c t h w
 patch_embed.proj = embedding : (b t) d h w -> b t (h w) d
 time_drop = tokens : (b s) t d -> b t s d
 """
-    + _filled(
-        _TIMESFORMER_BLOCK,
+    + filled(
+        _BLOCK,
         {
             "temporal_norm": "{layer}.temporal_norm1",
             "temporal_attn": "{layer}.temporal_attn.",
@@ -156,65 +120,7 @@ head = logits
 """
 )
 
-
-def _vivit(layer: str, words: Mapping[str, str]) -> str:
-    words = {word: f"{{layer}}.{name}" for word, name in words.items()}
-    letters = {letter: f".{words.pop(letter).removeprefix('{layer}.')}" for letter in "qkv"}
-    known = {**words, **letters, "layer": layer, "here": "encoder.layers.{i}"}
-    return f"""
-input = b t h w c -> b t c h w
-vivit.embeddings.patch_embeddings.projection = embedding : b d t h w -> b t (h w) d
-{_filled(_VIVIT_BLOCK, known)}
-vivit.layernorm:in = encoder.norm.input
-vivit.layernorm = encoder.norm
-classifier = logits
-"""
-
-
-_NORMS = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
-_VIVIT = _vivit(
-    "vivit.layers.{i}",
-    _NORMS
-    | {f"{letter}": f"{letter}_proj" for letter in "qkv"}
-    | {"attn": "attention", "proj": "attention.o_proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"},
-)
-_VIVIT_4 = _vivit(
-    "vivit.encoder.layer.{i}",
-    _NORMS
-    | {"q": "query", "k": "key", "v": "value"}
-    | {"attn": "attention.attention", "proj": "attention.output.dense"}
-    | {"fc1": "intermediate.dense", "fc2": "output.dense"},
-)
-
-_NYSTROMFORMER = "call = encoder" + _filled(
-    _NYSTROMFORMER_BLOCK,
-    {
-        "attn": "{layer}.attention.self.",
-        "q": "query",
-        "k": "key",
-        "v": "value",
-        "proj": "{layer}.attention.output.dense",
-        "norm1": "{layer}.attention.output.LayerNorm",
-        "fc1": "{layer}.intermediate.dense",
-        "fc2": "{layer}.output.dense",
-        "norm2": "{layer}.output.LayerNorm",
-        "layer": "encoder.layer.{i}",
-        "here": "layers.{i}",
-    },
-)
-
-_TABLES = {
-    ("timesformer", "huggingface"): (_TIMESFORMER, "timesformer."),
-    ("timesformer", "official"): (_TIMESFORMER_OFFICIAL, "model."),
-    ("vivit", "huggingface"): (_VIVIT, "vivit."),
-    ("vivit", "huggingface-4"): (_VIVIT_4, "vivit."),
-    ("nystromformer", "huggingface"): (_NYSTROMFORMER, "nystromformer."),
+TABLES: Mapping[str, tuple[str, str]] = {
+    "huggingface": (_HUGGINGFACE, "timesformer."),
+    "official": (_OFFICIAL, "model."),
 }
-
-
-def usual(model: str, layout: str) -> Names:
-    """Return the table of a layout; without lines where vtnp brings none along."""
-    if (model, layout) not in _TABLES:
-        return Names(())
-    text, prefix = _TABLES[model, layout]
-    return read(text, f"{model}, {layout}", Names((), prefixes=(prefix,)))

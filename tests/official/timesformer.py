@@ -1,17 +1,9 @@
-"""A TimeSformer in torch whose modules have the released code's names, written from the pages.
+"""TimeSformer, with divided attention."""
 
-It stands in for somebody's model whose checkpoints are those of the released code.
-"""
-
-from typing import Any
-
-from tests.peers import installed
-
-torch = installed("torch")
-_Module: Any = torch.nn.Module if torch else object
+from tests.official.parts import Module, Network, torch
 
 
-class Attention(_Module):
+class Attention(Module):
     def __init__(self, d, heads):
         super().__init__()
         self.heads, self.scale = heads, (d // heads) ** -0.5
@@ -26,16 +18,7 @@ class Attention(_Module):
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
 
-class Network(_Module):
-    def __init__(self, d, d_f):
-        super().__init__()
-        self.fc1, self.fc2 = torch.nn.Linear(d, d_f), torch.nn.Linear(d_f, d)
-
-    def forward(self, x):
-        return self.fc2(torch.nn.functional.gelu(self.fc1(x)))
-
-
-class Block(_Module):
+class Block(Module):
     """Tokens stand behind the class token, place by place, time fastest."""
 
     def __init__(self, config):
@@ -65,7 +48,7 @@ class Block(_Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Patches(_Module):
+class Patches(Module):
     def __init__(self, config):
         super().__init__()
         self.proj = torch.nn.Conv2d(config.channels, config.d, config.patch, config.patch)
@@ -74,7 +57,7 @@ class Patches(_Module):
         return self.proj(frames).flatten(2).transpose(1, 2)
 
 
-class TimeSformer(_Module):
+class TimeSformer(Module):
     def __init__(self, config):
         super().__init__()
         d, (h, w) = config.d, config.grid
