@@ -320,6 +320,40 @@ def test_drawn_sizes_that_a_candidate_does_not_stand():
     assert failed.case.startswith("drawn sizes")
 
 
+def test_what_differs_from_call_to_call_is_no_trouble_for_the_search():
+    def lucky(x, calls=[]):  # noqa: B006  (it remembers)
+        calls.append(x)
+        return softmax(x) if len(calls) % 3 else sigmoid(x)
+
+    report = check(lucky, "softmax", **DRAWN)
+    assert not report.right
+
+
+# --- Half precision -------------------------------------------------------------------------------
+
+
+def attention_in(dtype, scaled):
+    def attends(Q, K, V):
+        if str(Q.dtype) != f"torch.{dtype}":
+            raise TypeError(f"{dtype} only")
+        scale = Q.shape[-1] ** -0.5 if scaled else 1.0
+        weights = torch.softmax(Q.float() @ K.float().mT * scale, dim=-1)
+        return weights.to(Q.dtype) @ V
+
+    return attends
+
+
+@needs(torch, "vtnp[peers]")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_candidate_of_half_precision_alone(dtype):
+    right = check(attention_in(dtype, scaled=True), "attention", library="torch")
+    assert right.right, right.failures()[:2]
+    assert sum(line.kind == "value" for line in right.lines) >= 25
+    wrong = check(attention_in(dtype, scaled=False), "attention", library="torch")
+    assert wrong.findings[0].title == "no-scale (attention-weights)"
+    assert wrong.findings[0].same == ()
+
+
 # --- What is told without a name ------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from vtnp.verify.example import reproduction
 from vtnp.verify.fairness import is_fair
 from vtnp.verify.gradients import Gradients, gradients_of, weights_for
 from vtnp.verify.judge import (
+    HALVES,
     MULTIPLE,
     Figure,
     agrees,
@@ -383,8 +384,9 @@ def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:
         trial = each.trial
         kind = (trial.dtype, trial.values, trial.sizing, str(len(trial.batch) > 0))
         of_kind.setdefault(kind, each)
-    exact = [each for each in of_kind.values() if each.trial.dtype in ("float64", "float32")]
-    return list(itertools.islice(exact, 12))
+    every = list(of_kind.values())
+    exact = [each for each in every if each.trial.dtype not in HALVES]
+    return (exact or every)[:12]
 
 
 def _dtype(trial: Trial) -> str:

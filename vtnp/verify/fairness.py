@@ -24,7 +24,7 @@ from vtnp.verify.trials import Trial
 Results = list[NDArray[Any]]
 _NUDGES = 3
 _NUDGED = 0.25  # of its bound, that an error in the last place may make
-_NUDGED_HALF = 0.1
+_NUDGED_HALF = 0.5
 _ROUGH = 0.25  # of the largest number, which no bound may exceed
 _CUT = 4.0  # times the largest size and its rounding: libraries cut off singular values near there
 _DOUBT = 16.0  # times what rounding moves a matrix by, singular values are in doubt

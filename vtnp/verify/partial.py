@@ -9,7 +9,7 @@ from vtnp._spec import Entry
 from vtnp.verify.diagnose import Tried
 from vtnp.verify.judge import EPS, agrees, results_of
 from vtnp.verify.report import Finding, Line
-from vtnp.verify.trials import Trial
+from vtnp.verify.trials import DRAWN, Trial
 
 _LARGE = frozenset({"large", "huge", "uneven", "far"})
 
@@ -97,6 +97,8 @@ _TRAITS: dict[str, Callable[[Trial], Any]] = {
 
 def _only_where(wrong: Sequence[Trial], right: Sequence[Trial]) -> Iterator[Finding]:
     """Tell by which trait the wrong trials differ from the right ones, if one alone does."""
+    # Of what hypothesis has drawn the sizes are of all kinds.
+    wrong, right = ([each for each in some if each.sizing != DRAWN] for some in (wrong, right))
     if not (wrong and right):
         return
     for name, of in _TRAITS.items():

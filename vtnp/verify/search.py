@@ -1,5 +1,6 @@
 """Cases that nobody planned: drawn by hypothesis, which shrinks one that fails to the smallest."""
 
+import pickle  # makes keys, and is read nowhere
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from vtnp._spec import Entry
 from vtnp._usage import UsageError
 from vtnp.claims.cases import Draw, build
 from vtnp.verify.errors import NotTakenError
-from vtnp.verify.trials import Taken, Trial, cuts_off, trial, values_for
+from vtnp.verify.trials import DRAWN, Taken, Trial, cuts_off, trial, values_for
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
@@ -41,7 +42,7 @@ def smallest(
     Raises UsageError without hypothesis.
     """
     try:
-        from hypothesis import HealthCheck, assume, find, settings
+        from hypothesis import HealthCheck, Phase, assume, find, settings
         from hypothesis import strategies as st
         from hypothesis.errors import NoSuchExample
     except ImportError:
@@ -54,7 +55,7 @@ def smallest(
         rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         try:
             case = build(entry.id, _Drawn(rng, batch, dict(sizes), draw=draw))
-            found = trial(entry, taken(case.args), dtype, "drawn", values, batch, seed)
+            found = trial(entry, taken(case.args), dtype, DRAWN, values, batch, seed)
         except (
             ValueError,
             NotTakenError,
@@ -64,17 +65,21 @@ def smallest(
         assume(dtype == "float64" or not cuts_off(entry, found.arguments))
         return found
 
-    calls = 0
+    # What has been tried stays as it was, whatever a candidate does when it is called again: of a
+    # test whose outcome changes, hypothesis would make nothing.
+    seen: dict[bytes, bool] = {}
 
     def is_wrong(found: Trial) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls <= examples + _SHRINKS and fails(found)
+        key = pickle.dumps((found.arguments, found.batch))
+        if key not in seen:
+            seen[key] = len(seen) < examples + _SHRINKS and fails(found)
+        return seen[key]
 
     options = settings(
         database=None,
         deadline=None,
         max_examples=examples,
+        phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
     with _leaving_nothing():

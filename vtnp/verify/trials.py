@@ -88,6 +88,7 @@ _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
     ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
     ("distinct", "uneven"), ("distinct", "far"),
 )  # fmt: skip
+DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SCOUTED = 60  # seeds that are looked through for options that the schedule left out
 
 
