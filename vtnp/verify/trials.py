@@ -100,10 +100,11 @@ def trials(
     sizes: Mapping[str, int] | None = None,
     taken: Taken = dict,
 ) -> Iterator[Trial]:
-    """Yield the trials of a formula, the same for the same seed; float64 first.
+    """Yield the trials of a formula, the same for the same seed.
 
-    sizes: of axes that have the same in all trials. taken: what is put to the candidate of the
-    arguments of a case; it raises NotTakenError for a case that is none for it.
+    dtypes: the first of them with all batches, the others with one of them in turn. sizes: of axes
+    that have the same in all trials. taken: what is put to the candidate of the arguments of a
+    case; it raises NotTakenError for a case that is none for it.
     Raises UsageError where no trial can be made of such sizes and of what is taken.
     """
     seeds = _scouted(entry, batches, seed, taken)
@@ -115,7 +116,7 @@ def trials(
             (sizing, values, batch, seed + len(batches) * k + i)
             for k, (sizing, values) in enumerate(_SCHEDULE)
             for i, batch in enumerate(batches)
-            if values in fair
+            if values in fair and (dtype == dtypes[0] or i == k % len(batches))
         ]
         planned += [("distinct", "usual", batch, each) for batch, each in seeds]
         for sizing, values, batch, each in planned:
