@@ -384,6 +384,36 @@ def test_computed_in_a_lower_precision():
     assert "computed in float16" in found
 
 
+def test_nearly_right_is_not_taken_for_a_lower_precision():
+    def bent(Q, K):
+        return 1.0005 * weights(Q, K)
+
+    found = titles(check(bent, "attention-weights", dtypes=WAVES, gradients=False))
+    assert "off by little" in found
+    assert not any("computed in" in title for title in found)
+
+
+def test_a_mistake_and_a_lower_precision():
+    def unscaled(Q, K):
+        return softmax(Q.astype(np.float32) @ np.swapaxes(K, -1, -2).astype(np.float32))
+
+    def back(Q, K):
+        return unscaled(Q, K).astype(Q.dtype)
+
+    found = check(back, "attention-weights", dtypes=WAVES, gradients=False, examples=0).findings
+    assert found[0].title == "no-scale (attention-weights), computed in float32"
+    assert found[0].mistakes == (("attention-weights", "no-scale"),)
+
+
+def test_a_mistake_and_swapped_axes():
+    def turned(Q, K):
+        return np.swapaxes(softmax(Q @ np.swapaxes(K, -1, -2)), -1, -2)
+
+    found = check(turned, "attention-weights", **FAST).findings
+    assert found[0].title == "no-scale (attention-weights), axes -2 and -1 of result 0 swapped"
+    assert found[0].same == ()
+
+
 def test_overflow():
     def unshifted(x):
         return np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
@@ -398,8 +428,8 @@ def test_axes_swapped():
         return np.swapaxes(weights(Q, K), -1, -2)
 
     report = check(turned, "attention-weights", **FAST)
-    assert not report.right
     assert any("shape" in line.note for line in report.failures())
+    assert titles(report)[0] == "axes -2 and -1 of result 0 swapped"
 
 
 # --- Manners --------------------------------------------------------------------------------------
@@ -438,8 +468,19 @@ def raises(x):
     raise RuntimeError(f"out of luck\nwith {x.shape}")
 
 
+def leaves_python(x):
+    raise SystemExit(3)
+
+
 FAILING = {
     "raises": (raises, "raised RuntimeError: out of luck"),
+    "exits": (leaves_python, "raised SystemExit: 3"),
+    "complex": (lambda x: x + 0j, "returned complex128, where real numbers are meant"),
+    "objects": (lambda x: x.astype(object), "returned object, where real numbers are meant"),
+    "words": (lambda x: x.astype(str), "where real numbers are meant"),
+    "masked": (lambda x: np.ma.masked_less(x, 0.0), "returned MaskedArray, where an array"),
+    "whole numbers": (lambda x: np.zeros(x.shape, int), "returns int64 for float64"),
+    "empty": (lambda x: x[..., :0], "shape"),
     "nothing": (lambda x: None, "returned NoneType"),
     "two": (lambda x: (x, x), "returned 2 results where 1 are meant"),
     "no array": (lambda x: [1.0], "returned float"),
@@ -450,9 +491,33 @@ FAILING = {
 @pytest.mark.parametrize("way", FAILING)
 def test_no_result(way):
     candidate, said = FAILING[way]
-    report = check(candidate, "relu", **FAST)
+    report = check(candidate, "relu", library="numpy", **FAST)
     assert report.status == reports.WRONG
     assert any(said in line.note for line in report.failures()), report.failures()[:1]
+
+
+@needs(torch, "vtnp[peers]")
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda x: x.to("meta"), "on the device meta, which has no numbers"),
+        (lambda x: x.to_sparse(), "returned what cannot be read: TypeError"),
+        (lambda x: x + 0j, "returned complex128, where real numbers are meant"),
+        (lambda x: x.bfloat16(), "returns bfloat16 for float64"),
+    ],
+)
+def test_tensors_that_are_no_result(returned, said):
+    report = check(lambda x: returned(torch.relu(x)), "relu", library="torch", **FAST)
+    assert report.status == reports.WRONG
+    assert any(said in line.note for line in report.failures()), report.failures()[:1]
+
+
+@needs(torch, "vtnp[peers]")
+def test_views_that_numpy_has_not():
+    def relu(x):
+        return torch._neg_view(-torch.relu(x))
+
+    assert check(relu, "relu", library="torch", **FAST).right
 
 
 def test_nan():

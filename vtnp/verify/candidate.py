@@ -12,13 +12,14 @@ from vtnp._spec import Entry
 from vtnp._usage import UsageError
 from vtnp._xp import is_boxed
 from vtnp.trees import leaves, mapped
-from vtnp.verify.errors import CandidateError, NotTakenError
+from vtnp.verify.errors import CandidateError, NotTakenError, RaisedError, told
 from vtnp.verify.judge import is_sizes, several
 from vtnp.verify.layout import Layout
 from vtnp.verify.libraries import Library
 
 Arguments = Mapping[str, Any]
 _LIKE = "like"  # an argument that only says in which library to answer
+_REAL = "biuf"  # kinds of dtype
 _ALIASES = {"q": "query", "k": "key", "v": "value", "x": "input", "z": "x"}
 
 
@@ -125,7 +126,7 @@ class Candidate:
     def raw(self, brought: Arguments) -> Sequence[Any]:
         """Call it with arguments that have been brought to its library.
 
-        Raises CandidateError where it raises, or returns another number of arrays.
+        Raises RaisedError where it raises, CandidateError for another number of arrays.
         """
         positional, named = [], dict(self.extra)
         for name, place in (self.places | self.sized).items():
@@ -137,9 +138,8 @@ class Candidate:
                 named[place] = brought[name]
         try:
             results = self.function(*positional, **named)
-        except Exception as error:
-            line = str(error).splitlines()[0] if str(error) else ""
-            raise CandidateError(f"raised {type(error).__name__}: {line}") from error
+        except (Exception, SystemExit) as error:
+            raise RaisedError(f"raised {told(error)}") from error
         returned = several(results)
         meant = len(self.entry.signature.returns)
         # Sizes may follow the arrays, as in the formula, or may be left out.
@@ -149,11 +149,25 @@ class Candidate:
         return returned
 
     def read(self, results: Sequence[Any], arguments: Arguments) -> list[NDArray[Any]]:
-        """Bring what it returned for arguments to NumPy and the formula's layout."""
+        """Bring what it returned for arguments to NumPy and the formula's layout.
+
+        Raises CandidateError for what are no real numbers, or cannot be read.
+        """
         returns, sizes = self.entry.signature.returns, self.sizes(arguments)
-        arrays = zip(returns, results, strict=False)
-        read = [self.layout.back(each.name, self.library.back(y), sizes) for each, y in arrays]
+        arrays = zip(returns, map(self._numbers, results), strict=False)
+        read = [self.layout.back(each.name, y, sizes) for each, y in arrays]
         return read + [np.asarray(y) for y in results[len(returns) :]]
+
+    def _numbers(self, y: Any) -> NDArray[Any]:
+        try:
+            numbers = self.library.back(y)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise CandidateError(f"returned what cannot be read: {told(error)}") from error
+        if numbers.dtype.kind not in _REAL:
+            raise CandidateError(
+                f"returned {self.library.dtype_of(y)}, where real numbers are meant"
+            )
+        return numbers
 
 
 def _letters(entry: Entry) -> set[str]:

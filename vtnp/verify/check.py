@@ -14,7 +14,7 @@ from vtnp._usage import UsageError
 from vtnp.claims.cases import axes
 from vtnp.verify import diagnose, partial, rules, search
 from vtnp.verify.candidate import Candidate
-from vtnp.verify.errors import CandidateError
+from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.example import reproduction
 from vtnp.verify.fairness import is_fair
 from vtnp.verify.gradients import Gradients, gradients_of, weights_for
@@ -108,7 +108,7 @@ class _Check:
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     tried: list[diagnose.Tried] = field(default_factory=list)
-    raised: list[tuple[Trial, str]] = field(default_factory=list)
+    failed: list[tuple[Trial, CandidateError]] = field(default_factory=list)
     left_out: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -160,7 +160,7 @@ class _Check:
             self.search()
         self.tell_what_raises()
         judged = {each.trial.dtype for each in self.tried} | {
-            trial.dtype for trial, _ in self.raised
+            trial.dtype for trial, _ in self.failed
         }
         unfair = [dtype for dtype in self.dtypes if dtype not in judged]
         told = " ".join(self.notes)
@@ -196,7 +196,7 @@ class _Check:
         try:
             got, notes = rules.watched(self.candidate, trial)
         except CandidateError as error:
-            self.raised.append((trial, str(error)))
+            self.failed.append((trial, error))
             return
         told = {line.note for line in self.lines}
         for note in dict.fromkeys(notes):
@@ -216,9 +216,8 @@ class _Check:
 
     def search(self) -> None:
         """Let hypothesis look for a further failure, or for a smaller one than those there are."""
-        failed = [each.trial for each in self.tried if not each.right]
-        failed += [trial for trial, _ in self.raised if trial.batch in self.batches()]
-        dtypes = [trial.dtype for trial in failed] + [each.trial.dtype for each in self.tried]
+        wrong = [each.trial for each in self.tried if not each.right]
+        dtypes = [trial.dtype for trial in wrong] + [each.trial.dtype for each in self.tried]
         found = search.smallest(
             self.entry,
             dtypes[0],
@@ -269,13 +268,15 @@ class _Check:
         """What raises in every trial of one dtype or number of batch axes is not taken at all."""
         for word, of in (("dtype", _dtype), ("batch axes", _batch)):
             worked = {of(each.trial) for each in self.tried}
-            for value in dict.fromkeys(of(trial) for trial, _ in self.raised):
+            for value in dict.fromkeys(of(trial) for trial, _ in self.failed):
+                errors = [error for trial, error in self.failed if of(trial) == value]
+                if not all(isinstance(error, RaisedError) for error in errors):
+                    continue
                 if worked and value not in worked:
-                    why = next(text for trial, text in self.raised if of(trial) == value)
-                    self.notes.append(f"not taken: {word} {value} ({why})")
-                    self.raised = [each for each in self.raised if of(each[0]) != value]
-        for trial, text in self.raised:
-            self.lines.append(Line("value", "call", trial.name, holds=False, note=text))
+                    self.notes.append(f"not taken: {word} {value} ({errors[0]})")
+                    self.failed = [each for each in self.failed if of(each[0]) != value]
+        for trial, error in self.failed:
+            self.lines.append(Line("value", "call", trial.name, holds=False, note=str(error)))
 
     # --- Gradients --------------------------------------------------------------------------------
 
@@ -358,23 +359,17 @@ class _Check:
     # --- Diagnosis --------------------------------------------------------------------------------
 
     def find_mistakes(self) -> None:
+        id, function = self.entry.id, self.entry.function
         wrong = [each for each in self.tried if not each.right]
         if wrong:
             chosen = _telling(wrong) + _telling([each for each in self.tried if each.right])
-            self.findings += diagnose.named(self.entry.id, chosen)
-            if not self.findings:
-                self.findings += self.swapped_axes(wrong)
+            self.findings += diagnose.named(id, chosen) or diagnose.swapped(function, wrong)
+            if not (self.findings or any(partial.precision(self.candidate, wrong))):
+                self.findings += diagnose.mixed(id, chosen, wrong, partial.LOWER)
+        failed = [trial for trial, _ in self.failed]
         named = bool(self.findings)
-        found = partial.told(self.entry, self.tried, self.raised, self.lines, named=named)
+        found = partial.told(self.candidate, self.tried, failed, self.lines, named=named)
         self.findings += dict.fromkeys(found)
-
-    def swapped_axes(self, wrong: Sequence[diagnose.Tried]) -> list[Finding]:
-        def expected(arguments: Mapping[str, Any]) -> Results:
-            return results_of(self.entry.function, arguments)
-
-        found = [diagnose.transposed(expected, each) for each in wrong[:4]]
-        every = [each for each in found if each]
-        return [each for each in (every[0] if every else []) if all(each in f for f in every)]
 
 
 def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:

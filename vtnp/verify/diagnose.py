@@ -8,6 +8,7 @@ candidate is right, is named.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from vtnp._spec import registry
 from vtnp._xp import constant
 from vtnp.mistakes import mistakes
 from vtnp.verify.gradients import gradients_of
-from vtnp.verify.judge import agrees
+from vtnp.verify.judge import EPS, agrees, results_of
 from vtnp.verify.replaced import Function, held, once, places
 from vtnp.verify.report import Finding
 from vtnp.verify.trials import Trial
@@ -28,6 +29,7 @@ from vtnp.verify.trials import Trial
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 Results = list[NDArray[Any]]
 _SECONDS = 6.0  # for all pairs
+_SWAPPED = 4  # trials that swaps are looked for in
 # What a mistake raises that the arguments do not let happen.
 _CANNOT_HAPPEN = (ValueError, TypeError, IndexError, ArithmeticError)
 
@@ -81,9 +83,10 @@ def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
         return all(_agrees(alternative, each) for each in tried)
 
 
-def _agrees(alternative: Callable[..., Any], tried: Tried) -> bool:
+def _agrees(alternative: Callable[..., Any], tried: Tried, dtype: str = "") -> bool:
+    trial = tried.trial
     try:
-        return agrees(alternative, tried.trial.arguments, tried.got, tried.trial.dtype)
+        return agrees(alternative, trial.arguments, tried.got, dtype or trial.dtype)
     except _CANNOT_HAPPEN:
         return False
 
@@ -134,18 +137,57 @@ def told(id: str, name: str) -> str:
     return ""
 
 
-def transposed(expected: Callable[[Mapping[str, Any]], Results], tried: Tried) -> list[Finding]:
-    """Look for two axes of an argument or a result that the candidate has swapped."""
+def mixed(
+    id: str, chosen: Sequence[Tried], wrong_ones: Sequence[Tried], lower: Sequence[str]
+) -> list[Finding]:
+    """Return mistakes together with what any code can get wrong: two axes, or the precision."""
     found = []
-    for name, x in tried.trial.arguments.items():
+    for key in suspects(id):
+        with wrong(id, (key,)) as alternative:
+            too = [(each.title, each.says) for each in swapped(alternative, wrong_ones)]
+            too += [
+                (f"computed in {dtype}", f"so computed in {dtype}, it makes the numbers.")
+                for dtype in lower
+                if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
+            ][:1]
+        found += [(key, f"{_title([key])}, {title}", says) for title, says in too]
+    if not found:
+        return []
+    (key, title, says), *others = found
+    named = _finding([(key,)])
+    same = tuple(title for _, title, _ in others)
+    return [replace(named, title=title, says=f"{named.says} {says}", same=same)]
+
+
+def _coarser(dtype: str, tried: Tried) -> str:
+    return max(dtype, tried.trial.dtype, key=EPS.__getitem__)
+
+
+def swapped(function: Function, wrong: Sequence[Tried]) -> list[Finding]:
+    """Return the swaps of two axes that explain the wrong trials, the first few of them."""
+    first, *others = (_transposed(function, each) for each in wrong[:_SWAPPED])
+    return [each for each in first if all(each in found for found in others)]
+
+
+def _transposed(function: Function, tried: Tried) -> list[Finding]:
+    """Look for two axes of an argument or a result that the candidate has swapped."""
+    arguments, found = tried.trial.arguments, []
+
+    def expected(**changed: Any) -> Results:
+        return results_of(function, {**arguments, **changed})[: len(tried.got)]
+
+    for name, x in arguments.items():
         for swap in _swaps(x):
             try:
-                other = expected({**tried.trial.arguments, name: np.swapaxes(x, *swap)})
-            except (ValueError, TypeError):
+                other = expected(**{name: np.swapaxes(x, *swap)})
+            except _CANNOT_HAPPEN:
                 continue
-            if _same(other[: len(tried.got)], tried.got):
+            if _same(other, tried.got):
                 found.append(_swapped(f"argument {name}", swap))
-    exact = expected(tried.trial.arguments)[: len(tried.got)]
+    try:
+        exact = expected()
+    except _CANNOT_HAPPEN:
+        return found
     for i, y in enumerate(exact):
         for swap in _swaps(y):
             other = [np.swapaxes(z, *swap) if j == i else z for j, z in enumerate(exact)]

@@ -6,7 +6,7 @@ itself, what is chosen of near ties, what a pseudo-inverse cuts off by chance, o
 gets wrong by a quarter itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ _NUDGES = 3
 _NUDGED = 0.25  # of its bound, that an error in the last place may make
 _NUDGED_HALF = 0.5
 _ROUGH = 0.25  # of the largest number, which no bound may exceed
-_CUT = 4.0  # times the largest size and its rounding: libraries cut off singular values near there
+_CUT = (0.5, 4.0)  # between these, times size and rounding, libraries cut off singular values
 _DOUBT = 16.0  # times what rounding moves a matrix by, singular values are in doubt
 
 
@@ -41,13 +41,12 @@ def is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bo
     if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
         return False
     most = _NUDGED_HALF if dtype in HALVES else _NUDGED
-    inverted = _inverted(function, trial)
+    inverted = _inverted(function, arguments)
     for k in range(_NUDGES):
-        moved = Trial(**{**vars(trial), "arguments": nudge(arguments, dtype, trial.seed + k)})
         with _noisy(id, dtype, trial.seed + k) as noisy:
-            matrices = _inverted(noisy, moved) if inverted else []
+            matrices = _inverted(noisy, arguments) if inverted else []
             with in_place_of(pseudo_inverse, _blurring(trial.seed + k)):
-                results = results_of(noisy, moved.arguments)
+                results = results_of(noisy, nudge(arguments, dtype, trial.seed + k))
         judged = figures(results, exact, units, dtype)
         rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
         if any(each.ratio > most for each in judged) or any(rough):
@@ -91,7 +90,7 @@ def _nudging(right: Function, dtype: str, seed: int) -> Function:
 # --- Pseudo-inverses ------------------------------------------------------------------------------
 
 
-def _inverted(function: Function, trial: Trial) -> Results:
+def _inverted(function: Function, arguments: Mapping[str, Any]) -> Results:
     """Return the matrices that a formula takes the pseudo-inverse of."""
     found: Results = []
 
@@ -100,7 +99,7 @@ def _inverted(function: Function, trial: Trial) -> Results:
         return pseudo_inverse(A, formula)
 
     with in_place_of(pseudo_inverse, noting):
-        results_of(function, trial.arguments)
+        results_of(function, arguments)
     return found
 
 
@@ -118,7 +117,7 @@ def _blurring(seed: int) -> Function:
 def _rank_is_chance(A: NDArray[Any], moved: NDArray[Any]) -> bool:
     """Tell whether rounding decides which singular values count as 0."""
     sigma = np.linalg.svd(A, compute_uv=False)
-    cut = _CUT * max(A.shape[-2:]) * EPS["float64"] * sigma[..., :1]
+    least, most = (k * max(A.shape[-2:]) * EPS["float64"] * sigma[..., :1] for k in _CUT)
     doubt = _DOUBT * np.linalg.norm(moved - A, axis=(-2, -1))[..., None]
-    is_clear = (sigma > cut + doubt) | (sigma + doubt < cut / _CUT**2)
+    is_clear = (sigma > most + doubt) | (sigma + doubt < least)
     return not bool(np.all(is_clear))

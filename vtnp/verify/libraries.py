@@ -22,6 +22,7 @@ from vtnp._xp import is_boxed
 from vtnp.verify.errors import CandidateError
 
 Results = list[Any]
+_HALF = 2  # bytes
 
 
 class Library(ABC):
@@ -76,12 +77,13 @@ class NumPy(Library):
         return np.array(x, dtype=dtype if x.dtype.kind == "f" else x.dtype)
 
     def back(self, y: Any) -> NDArray[Any]:
-        if not isinstance(y, np.ndarray | np.generic):
+        plain = not isinstance(y, np.matrix | np.ma.MaskedArray)
+        if not (plain and isinstance(y, np.ndarray | np.generic)):
             raise CandidateError(f"returned {_type(y)}, where an array of NumPy is meant")
         return np.asarray(y)
 
     def dtype_of(self, y: Any) -> str:
-        return str(y.dtype)
+        return str(y.dtype.newbyteorder("="))
 
     def device_of(self, y: Any) -> str:  # noqa: ARG002  (there is but one)
         return "cpu"
@@ -131,9 +133,11 @@ class Torch(Differentiating):
     def back(self, y: Any) -> NDArray[Any]:
         if not isinstance(y, self._torch.Tensor):
             raise CandidateError(f"returned {_type(y)}, where a tensor is meant")
-        y = y.detach().cpu()
-        y = y.float() if y.dtype == self._torch.bfloat16 else y
-        numbers: NDArray[Any] = y.resolve_conj().numpy()
+        if y.is_meta:
+            raise CandidateError("returned a tensor on the device meta, which has no numbers")
+        y = y.detach().cpu().resolve_conj().resolve_neg()
+        narrow = y.is_floating_point() and y.dtype.itemsize <= _HALF and y.dtype != self._torch.half
+        numbers: NDArray[Any] = (y.float() if narrow else y).numpy()
         return numbers
 
     def dtype_of(self, y: Any) -> str:

@@ -1,34 +1,42 @@
 """What can be told of a wrong candidate without a name for its mistake."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from vtnp._spec import Entry
+from vtnp.trees import mapped
+from vtnp.verify.candidate import Candidate
 from vtnp.verify.diagnose import Tried
-from vtnp.verify.judge import EPS, agrees, results_of
+from vtnp.verify.errors import CandidateError
+from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
 from vtnp.verify.report import Finding, Line
 from vtnp.verify.trials import DRAWN, Trial
 
+LOWER = ("float32", "float16", "bfloat16")
+_JUMP = 0.5  # of what the formula's results move by
 _LARGE = frozenset({"large", "huge", "uneven", "far"})
 
 
 def told(
-    entry: Entry,
+    candidate: Candidate,
     tried: Sequence[Tried],
-    raised: Sequence[tuple[Trial, str]],
+    failed: Sequence[Trial],
     lines: Sequence[Line],
     *,
     named: bool,
 ) -> Iterator[Finding]:
     """Yield what the wrong trials have in common; named: whether their mistake has a name."""
+    entry = candidate.entry
     wrong, right = ([each for each in tried if each.right is truth] for truth in (False, True))
     yield from _overflow(entry, wrong)
     if not named:
-        yield from _precision(entry, wrong)
+        yield from precision(candidate, wrong)
     yield from _heads(entry, wrong)
-    trials = [each.trial for each in wrong] + [trial for trial, _ in raised]
+    trials = [*(each.trial for each in wrong), *failed]
     yield from _only_where(trials, [each.trial for each in right])
     yield from _manners(lines)
     yield from _laws(lines)
@@ -50,17 +58,51 @@ def _overflow(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
         yield Finding("exponentials overflow", says, "subtract the largest score of each row first")
 
 
-def _precision(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
-    """See whether all would be right if a lower precision were meant."""
+def precision(candidate: Candidate, wrong: Sequence[Tried]) -> Iterator[Finding]:
+    """See whether all would be right if a lower precision were meant, and whether it shows."""
     usual = [each for each in wrong if each.trial.values not in _LARGE]
-    for lower in ("float32", "float16", "bfloat16"):
-        dtypes = dict.fromkeys(each.trial.dtype for each in usual)
+    dtypes = dict.fromkeys(each.trial.dtype for each in usual)
+    for lower in LOWER:
         coarser = all(EPS[dtype] < EPS[lower] for dtype in dtypes)
-        if usual and coarser and all(_agrees(entry, each, lower) for each in usual):
-            says = f"the errors in {', '.join(dtypes)} are those of {lower}."
-            mend = f"look for a conversion, a table or a sum in {lower}"
-            yield Finding(f"computed in {lower}", says, mend)
+        if usual and coarser and all(_agrees(candidate.entry, each, lower) for each in usual):
+            told = ", ".join(dtypes)
+            if rounds(candidate, usual[0].trial, lower):
+                says = f"the errors in {told} are those of {lower}."
+                mend = f"look for a conversion, a table or a sum in {lower}"
+                yield Finding(f"computed in {lower}", says, mend)
+            else:
+                says = (
+                    f"the errors in {told} are no larger than those of {lower}, yet results follow "
+                    "their arguments smoothly: nothing is rounded."
+                )
+                yield Finding("off by little", says, "look for a constant that is slightly off")
             return
+
+
+def rounds(candidate: Candidate, trial: Trial, lower: str) -> bool:
+    """Tell whether a candidate rounds to a lower precision on the way.
+
+    Its arguments are moved by less than that precision tells apart: then what it rounds stays where
+    it is, or jumps.
+    """
+    step = math.sqrt(EPS[trial.dtype] * EPS[lower])
+    seeds = count(trial.seed)
+
+    def stepped(x: Any) -> Any:
+        signs = np.random.default_rng(next(seeds)).choice([-1.0, 1.0], np.shape(x))
+        return x * (1.0 + step * signs) if x.dtype.kind == "f" else x
+
+    moved = rounded(mapped(stepped, dict(trial.arguments)), trial.dtype)
+    try:
+        theirs = [candidate(arguments, trial.dtype) for arguments in (trial.arguments, moved)]
+    except CandidateError:
+        return False
+    ours = [results_of(candidate.entry.function, each) for each in (trial.arguments, moved)]
+    return any(
+        float(np.max(np.abs((b - a) - (y - x)), initial=0.0)) > _JUMP * largest(y - x)
+        for a, b, x, y in zip(*theirs, *ours, strict=False)
+        if x.dtype.kind == "f"
+    )
 
 
 def _agrees(entry: Entry, each: Tried, dtype: str) -> bool:
