@@ -606,9 +606,10 @@ def test_json_is_as_its_schema_says():
     import jsonschema
 
     schema = json.loads((Path(vtnp.__file__).parent / "verify/report.schema.json").read_text())
-    for candidate in (softmax, sigmoid, raises):
-        report = check(candidate, "softmax", **FAST)
-        jsonschema.validate(json.loads(json.dumps(report.as_dict())), schema)
+    for candidate in (softmax, sigmoid, raises, lambda x: x * math.nan):
+        report = check(candidate, "softmax", library="numpy", **FAST)
+        strict = json.dumps(report.as_dict(), allow_nan=False)
+        jsonschema.validate(json.loads(strict), schema)
 
 
 def test_junit_has_a_case_for_each_line():
@@ -618,6 +619,19 @@ def test_junit_has_a_case_for_each_line():
     assert len(suite.findall("testcase")) == len(counted) == int(suite.get("tests"))
     assert len(suite.findall("testcase/failure")) == int(suite.get("failures")) > 0
     assert "sigmoid (softmax)" in suite.find("testcase/failure").text
+
+
+def test_junit_stands_what_xml_has_not():
+    def red(x):
+        raise RuntimeError("\x1b[31mred\x00")
+
+    suite = ET.fromstring(junit.text(check(red, "relu", **FAST)))
+    assert "red" in suite.find("testcase/failure").get("message")
+
+
+def test_junit_says_figure_and_bound():
+    suite = ET.fromstring(junit.text(check(softmax, "softmax", **FAST)))
+    assert "bound" in suite.find("testcase/system-out").text
 
 
 def test_text_without_a_terminal(capsys):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -691,10 +692,12 @@ def test_command_of_a_wrong_candidate(command, capsys):
     assert "eps-of-torch (layer-norm)" in told
 
 
-def test_command_for_a_program(command, capsys):
+def test_command_for_a_program(command, capsys, tmp_path):
     import jsonschema
 
-    assert main(command("wrong", "--json")) == 1
+    out = tmp_path / "out.xml"
+    assert main(command("wrong", "--json", "--junit", str(out))) == 1
+    assert ET.parse(out).getroot().get("name") == "vtnp vivit"
     told = json.loads(capsys.readouterr().out)
     schema = Path(__file__).parents[1] / "vtnp" / "verify" / "report.schema.json"
     jsonschema.validate(told, json.loads(schema.read_text()))

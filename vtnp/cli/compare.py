@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vtnp._usage import UsageError
-from vtnp.cli.reports import shown
+from vtnp.cli import reports
 from vtnp.cli.settings import changes
 from vtnp.prices import models
 from vtnp.verify.errors import CandidateError
@@ -42,8 +42,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--names", type=Path, metavar="FILE", help="its names of our quantities")
     add("--dtype", default="float64", help="which it computes in (default: float64)")
     add("--seed", type=int, default=0, help="of the clip (default: 0)")
-    add("--json", action="store_true", help="the report for a program")
-    add("--all", action="store_true", help="print every line, not only what parts")
+    reports.prepare(parser)
     parser.set_defaults(run=run)
 
 
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except (ValueError, CandidateError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    return shown(report, options)
+    return reports.shown(report, options)
 
 
 def _known(name: str) -> str:

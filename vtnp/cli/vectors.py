@@ -16,8 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtnp._usage import UsageError
-from vtnp.cli import units
-from vtnp.cli.reports import shown
+from vtnp.cli import reports, units
 
 _NEEDED = ("jsonschema", "safetensors")
 
@@ -32,8 +31,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     check = does.add_parser("check", help="judge results of a program", allow_abbrev=False)
     check.add_argument("folder", type=Path, metavar="DIR", help="what was exported")
     check.add_argument("results", type=Path, metavar="RESULTS", help="files of the same names")
-    check.add_argument("--json", action="store_true", help="the report for a program")
-    check.add_argument("--all", action="store_true", help="print every line")
+    reports.prepare(check)
     check.set_defaults(run=run_check)
     for each in (export, check):
         each.add_argument(
@@ -59,7 +57,7 @@ def run_check(options: argparse.Namespace) -> int:
     from vtnp.verify.vectors import check
 
     report = check(options.folder, options.results, options.formula)
-    return shown(report, options)
+    return reports.shown(report, options)
 
 
 def _need(modules: Sequence[str]) -> None:

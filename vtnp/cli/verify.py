@@ -11,14 +11,12 @@ Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be run.
 
 import argparse
 import ast
-from pathlib import Path
 from typing import Any
 
 from vtnp._usage import UsageError
-from vtnp.checkpoints.files import replacing
-from vtnp.cli.reports import shown
+from vtnp.cli import reports
 from vtnp.cli.settings import pairs
-from vtnp.verify import junit, limits
+from vtnp.verify import limits
 from vtnp.verify.check import EXAMPLES, check
 from vtnp.verify.report import Report
 from vtnp.verify.target import load
@@ -41,9 +39,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--examples", type=int, default=EXAMPLES, help="drawn cases (default: %(default)s)")
     add("--no-gradients", action="store_true", help="leave gradients out")
     add("--time-limit", type=float, metavar="SECONDS", help="run it in a process of its own")
-    add("--json", action="store_true", help="the report for a program")
-    add("--junit", type=Path, metavar="FILE", help="write the report for a CI server, too")
-    add("--all", action="store_true", help="print every line, not only what is wrong")
+    reports.prepare(parser)
     parser.set_defaults(run=run)
 
 
@@ -62,11 +58,7 @@ def run(options: argparse.Namespace) -> int:
         "examples": options.examples,
         "gradients": not options.no_gradients,
     }
-    report = _report(options, asked)
-    if options.junit:
-        with replacing(options.junit) as temporary:
-            temporary.write_text(junit.text(report), encoding="utf-8")
-    return shown(report, options)
+    return reports.shown(_report(options, asked), options)
 
 
 def _report(options: argparse.Namespace, asked: dict[str, Any]) -> Report:

@@ -1,6 +1,6 @@
 """What a check has found: lines with a figure and a bound each, and what they add up to."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,5 +82,12 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return it as report.schema.json describes it."""
         words = {RIGHT: "right", WRONG: "wrong", NOT_RUN: "not run"}
-        told: Mapping[str, Any] = asdict(self)
+        told: dict[str, Any] = asdict(self)
+        for line in told["lines"]:
+            line |= {name: _in_json(line[name]) for name in ("figure", "bound")}
         return {"verdict": words[self.status], **told}
+
+
+def _in_json(x: float | None) -> float | str | None:
+    """Return a number as JSON has it, which knows none beyond all bounds."""
+    return x if x is None or math.isfinite(x) else str(x)
