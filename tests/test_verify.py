@@ -679,10 +679,32 @@ def hangs(x):
 def leaves(x):
     os._exit(3)
 
+def hangs_backwards(x):
+    from autograd.extend import defvjp, primitive
+    slow = primitive(lambda x: np.maximum(x, 0.0))
+    defvjp(slow, lambda ans, x: lambda g: time.sleep(60))
+    return slow(x)
+
 class Holder:
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
 
 number = 5
+"""
+
+
+# Brings it about that vtnp looks at each trial for a while.
+SLOW = """
+import time
+from importlib import import_module
+
+def slowly(judge):
+    units_of = judge.units_of
+    def slow(*args):
+        time.sleep(0.3)
+        return units_of(*args)
+    judge.units_of = slow
+
+slowly(import_module("vtnp.verify.judge"))
 """
 
 
@@ -748,6 +770,22 @@ def test_a_candidate_that_hangs_is_ended(mine):
     assert report.status == reports.WRONG
     assert report.lines[0].note == "took longer than 0.5 seconds"
     assert report.lines[0].case == "distinct sizes, usual values, float64, seed 0"
+
+
+def test_the_time_that_vtnp_takes_is_not_the_candidates(mine, monkeypatch):
+    """Each trial takes longer than the limit here, and its call of the candidate does not."""
+    asked = dict(FAST) | {"sizes": {"n": 3}}
+    monkeypatch.setenv("PYTHONPATH", str(Path(mine).parent))
+    (Path(mine).parent / "sitecustomize.py").write_text(SLOW)
+    report = limits.check(f"{mine}:softmax", "softmax", 0.2, asked)
+    assert report.right, report.lines[:1]
+
+
+def test_a_gradient_that_hangs_is_ended(mine):
+    asked = {"dtypes": ("float64",), "examples": 0, "library": "autograd"}
+    report = limits.check(f"{mine}:hangs_backwards", "relu", 2.0, asked)
+    assert report.lines[0].note == "took longer than 2 seconds"
+    assert report.lines[0].case.startswith("gradients, ")
 
 
 def test_a_candidate_that_ends_its_process(mine):

@@ -1,7 +1,8 @@
 """A candidate, called as the formula is: with NumPy's arrays, in the formula's layout."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Candidate:
 
     names: the formula's argument, or the letter of an axis, -> the candidate's parameter. A
     parameter called as a letter is given that axis' size, too. extra: further keyword arguments,
-    the same in every call. options: of the formula, that the candidate has fixed.
+    the same in every call. options: of the formula, that the candidate has fixed. calls: is told
+    True when it begins to work, and False when it has ended.
     Raises UsageError where an argument that the formula needs finds no place, or an option is none.
     """
 
@@ -42,7 +44,9 @@ class Candidate:
         names: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        calls: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        self._calls, self._depth = calls, 0
         self.function, self.entry, self.library, self.layout = function, entry, library, layout
         self.extra, self.options = dict(extra or {}), dict(options or {})
         _complain_of_options(entry, self.options)
@@ -52,6 +56,19 @@ class Candidate:
         taken = {*self.extra, *self.sized.values()}
         self.places = _places(function, entry, of_arguments, taken, self.options)
         self.needed = _needed(function, entry, self.places)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mark what the candidate does, whose results some libraries wait for only when read."""
+        self._depth += 1
+        if self._depth == 1:
+            self._calls(True)  # noqa: FBT003
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._calls(False)  # noqa: FBT003
 
     def __call__(self, arguments: Arguments, dtype: str = "float64") -> list[NDArray[Any]]:
         """Return its results as NumPy's arrays."""
@@ -137,7 +154,8 @@ class Candidate:
             else:
                 named[place] = brought[name]
         try:
-            results = self.function(*positional, **named)
+            with self.at_work():
+                results = self.function(*positional, **named)
         except (Exception, SystemExit) as error:
             raise RaisedError(f"raised {told(error)}") from error
         returned = several(results)
@@ -160,7 +178,8 @@ class Candidate:
 
     def _numbers(self, y: Any) -> NDArray[Any]:
         try:
-            numbers = self.library.back(y)
+            with self.at_work():
+                numbers = self.library.back(y)
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise CandidateError(f"returned what cannot be read: {told(error)}") from error
         if numbers.dtype.kind not in _REAL:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vtnp._spec import registry
 from vtnp.mistakes import mistakes
-from vtnp.verify.diagnose import told
+from vtnp.verify.diagnose import mend, told
 from vtnp.verify.judge import EPS, Figure, largest
 from vtnp.verify.replaced import Function, Instead
 
@@ -103,13 +103,10 @@ def explained(name: str, explains: Callable[[str, Instead], bool], heads: int) -
     if not found:
         return Explained()
     (first, key), *others = found
-    mend = ""
-    if key:
-        page = f"spec/{registry[key[0]].module}/{key[0]}.md"
-        mend = f"see {page}, Usual mistakes: {told(*key)}"
+    of_page = f": {told(*key)}" if key else "."
     return Explained(
-        f"With {first} our model makes exactly its numbers.",
-        mend,
+        f"With {first} our model makes exactly its numbers{of_page}",
+        mend(key[0]) if key else "",
         (key,) if key else (),
         tuple(says for says, _ in others),
     )

@@ -60,6 +60,7 @@ def check(
     examples: int = EXAMPLES,
     gradients: bool = True,
     progress: Callable[[str], None] = lambda _: None,
+    calls: Callable[[bool], None] = lambda _: None,
 ) -> Report:
     """Check somebody's implementation of a formula, and name its mistake.
 
@@ -72,6 +73,7 @@ def check(
     that library calls it. dtypes: left out, all that the candidate takes. examples: how many
     further cases hypothesis draws; with 0, no failure is shrunk either. gradients: False for a
     candidate that has none. progress: is told each case before the candidate is called with it.
+    calls: is told True when the candidate begins to work, False when it has ended.
     Notes: an optional argument is put to the candidate where it has a parameter of that name;
     behind **kwargs, where names tell so.
     Raises UsageError, UnknownFormulaError: it could not be asked.
@@ -89,7 +91,9 @@ def check(
     unknown = [dtype for dtype in dtypes if dtype not in where.dtypes]
     if unknown:
         raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
-    asked = Candidate(candidate, entry, where, arranged, names=names, extra=extra, options=options)
+    asked = Candidate(
+        candidate, entry, where, arranged, names=names, extra=extra, options=options, calls=calls
+    )
     every = tuple(dtypes) or where.dtypes
     with np.errstate(all="ignore"):
         return _Check(asked, every, fixed, seed, examples, gradients, progress).run()

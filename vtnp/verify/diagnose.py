@@ -117,9 +117,14 @@ def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
     """Name the first match, and those that make the same numbers."""
     keys, *others = matches
     says = " ".join(told(*key) for key in keys)
-    pages = ", ".join(dict.fromkeys(f"spec/{registry[id].module}/{id}.md" for id, _ in keys))
-    mend = f"see {pages}, Formula and Usual mistakes"
-    return Finding(_title(keys), says, mend, tuple(keys), tuple(map(_title, others)))
+    meant = "; ".join(dict.fromkeys(mend(id) for id, _ in keys))
+    return Finding(_title(keys), says, meant, tuple(keys), tuple(map(_title, others)))
+
+
+def mend(id: str) -> str:
+    """Return what a formula is, and where more is said of it."""
+    plain, page = formula(id).plain, f"spec/{registry[id].module}/{id}.md"
+    return f"{plain} ({page}, Formula and Usual mistakes)"
 
 
 def _title(keys: Sequence[Key]) -> str:

@@ -73,15 +73,17 @@ def gradients(
         return [results[i] for i in real]
 
     try:
-        found = library.gradients(of_chosen, [x for _, x in chosen], given)
+        with candidate.at_work():
+            found = library.gradients(of_chosen, [x for _, x in chosen], given)
+            back = [None if g is None else library.back(g) for g in found]
     except CandidateError:
         raise
     except Exception as error:
         raise CandidateError(f"no gradient: {told(error)}") from error
     sizes = candidate.sizes(trial.arguments)
     result = {}
-    for (path, _), g in zip(chosen, found, strict=True):
-        result[path] = None if g is None else layout.back(path, library.back(g), sizes)
+    for (path, _), g in zip(chosen, back, strict=True):
+        result[path] = None if g is None else layout.back(path, g, sizes)
     return result
 
 
