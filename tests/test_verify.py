@@ -121,6 +121,7 @@ def test_c_functions_tell_no_signature():
     ("options", "said"),
     [
         ({"names": {"x": "y"}}, "attention-weights has no x: Q, K, mask, scale"),
+        ({"examples": -1}, "examples -1: a number >= 0 is meant"),
         ({"library": "fortran"}, "unknown library 'fortran'"),
         ({"dtypes": ("float8",)}, "numpy is tried with float64, float32, float16"),
     ],

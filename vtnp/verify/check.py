@@ -12,26 +12,21 @@ from vtnp._pages import formula
 from vtnp._spec import Entry, registry
 from vtnp._usage import UsageError
 from vtnp.claims.cases import axes
-from vtnp.verify import diagnose, partial, rules, search
+from vtnp.verify import derivatives, diagnose, partial, rules, search
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.example import reproduction
 from vtnp.verify.fairness import is_fair
-from vtnp.verify.gradients import Gradients, gradients_of, weights_for
 from vtnp.verify.judge import (
     HALVES,
-    MULTIPLE,
     Figure,
     agrees,
     figures,
-    largest,
-    nudge,
     results_of,
-    slack,
     units_of,
 )
 from vtnp.verify.layout import Layout, read_patterns
-from vtnp.verify.libraries import Differentiating, Library, library_of
+from vtnp.verify.libraries import Library, library_of
 from vtnp.verify.report import Finding, Line, Report
 from vtnp.verify.trials import Trial, trials
 
@@ -40,8 +35,6 @@ EXAMPLES = 50
 _BATCHES = ((), (2,), (2, 3))
 _GRADIENTS = 2  # trials of each dtype
 _LAWS = 2  # seeds
-_NUDGES = 3
-_RESIDUE = 2.0**10  # units in the last place of the largest gradient
 
 
 def check(
@@ -88,6 +81,8 @@ def check(
     if strange:
         there = ", ".join(sorted(known))
         raise UsageError(f"sizes: {entry.id} has no axis {', '.join(strange)}; it has {there}")
+    if examples < 0:
+        raise UsageError(f"examples {examples}: a number >= 0 is meant")
     unknown = [dtype for dtype in dtypes if dtype not in where.dtypes]
     if unknown:
         raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
@@ -214,7 +209,7 @@ class _Check:
         judged: list[Figure] = []
         if not shapes:
             judged = figures(got, exact, units, trial.dtype)
-            self.lines += [self.line("value", i, trial.name, each) for i, each in enumerate(judged)]
+            self.lines += [self.line(i, trial.name, each) for i, each in enumerate(judged)]
         right = not shapes and all(each.holds for each in judged)
         self.tried.append(diagnose.Tried(trial, got, right))
 
@@ -258,15 +253,10 @@ class _Check:
         units = units_of(function, trial.arguments, exact, dtype)
         return is_fair(self.entry.id, trial, exact, units)
 
-    def line(self, kind: str, what: int | str, case: str, found: Figure) -> Line:
+    def line(self, what: int, case: str, found: Figure) -> Line:
         returns = self.entry.signature.returns
-        name = str(what)
-        if isinstance(what, int):
-            name = returns[what].name if what < len(returns) else "sizes"
-        note = ""
-        if not found.holds:
-            note = f"first at {list(found.index or ())}: {found.got:.9g}, not {found.expected:.9g}"
-        return Line(kind, name, case, found.holds, found.error, found.bound, note)
+        name = returns[what].name if what < len(returns) else "sizes"
+        return Line("value", name, case, found.holds, found.error, found.bound, found.note)
 
     def tell_what_raises(self) -> None:
         """What raises in every trial of one dtype or number of batch axes is not taken at all."""
@@ -293,59 +283,12 @@ class _Check:
 
     def gradient(self, trial: Trial) -> None:
         self.progress(f"gradients, {trial.name}")
-        weights = weights_for(results_of(self.entry.function, trial.arguments), trial.seed)
-        exact = gradients_of(self.entry.function, trial.arguments, weights, "float64")
-        if not isinstance(self.library, Differentiating):
-            if trial.dtype == "float64":
-                self.compare_slopes(trial, weights, exact)
-            return
-        try:
-            got = rules.gradients(self.candidate, self.library, trial, weights, list(exact))
-        except CandidateError as error:
-            self.lines.append(Line("gradient", "all", trial.name, holds=False, note=str(error)))
-            return
-        self.compare_gradients(trial, got, exact, self.gradient_units(trial, weights, exact))
-        if not (self.right or self.findings):
-            self.findings += diagnose.named_by_gradients(self.entry.id, trial, weights, got)
-            self.findings += diagnose.stopped(self.entry.id, trial, weights, got)
-
-    def compare_slopes(self, trial: Trial, weights: Results, exact: Gradients) -> None:
-        try:
-            for path, slope, meant, bound in rules.slopes(self.candidate, trial, weights, exact):
-                error = abs(slope - meant)
-                holds = error <= bound
-                note = "" if holds else f"slope {slope:.9g}, not {meant:.9g}"
-                self.lines.append(Line("gradient", path, trial.name, holds, error, bound, note))
-        except CandidateError as error:
-            self.lines.append(Line("gradient", "all", trial.name, holds=False, note=str(error)))
-
-    def gradient_units(self, trial: Trial, weights: Results, exact: Gradients) -> dict[str, float]:
-        """Return what the formula's gradients err by, as judge.units_of has it of its results."""
-        function, dtype = self.entry.function, trial.dtype
-        single = gradients_of(function, trial.arguments, weights, "float32")
-        units = {path: slack([g], [single[path]])[0] for path, g in exact.items()}
-        if dtype == "float64":
-            for seed in range(_NUDGES):
-                moved = gradients_of(function, nudge(trial.arguments, dtype, seed), weights, dtype)
-                for path, g in exact.items():
-                    units[path] = max(units[path], MULTIPLE * slack([g], [moved[path]], dtype)[0])
-            # A gradient that cancels to nothing beside the others is the rounding of its parts.
-            residue = _RESIDUE * max(map(largest, exact.values()), default=0.0)
-            units = {path: max(unit, residue) for path, unit in units.items()}
-        return units
-
-    def compare_gradients(
-        self, trial: Trial, got: Mapping[str, Any], exact: Gradients, units: Mapping[str, float]
-    ) -> None:
-        for path, g in got.items():
-            meant = exact[path]
-            if g is None:
-                if np.any(meant):
-                    note = "there is none: the result does not depend on it"
-                    self.lines.append(Line("gradient", path, trial.name, holds=False, note=note))
-                continue
-            found = figures([g], [meant], [units[path]], trial.dtype)[0]
-            self.lines.append(self.line("gradient", path, trial.name, found))
+        found = derivatives.compared(self.candidate, trial)
+        self.lines += found.lines
+        if found.got and not (self.right or self.findings):
+            told = self.entry.id, trial, found.weights, found.got
+            self.findings += diagnose.named_by_gradients(*told)
+            self.findings += diagnose.stopped(*told)
 
     # --- Laws and manners -------------------------------------------------------------------------
 

@@ -48,6 +48,13 @@ class Figure:
         return self.index is None
 
     @property
+    def note(self) -> str:
+        """Say where it parts, if it does."""
+        if self.index is None:
+            return ""
+        return f"first at {list(self.index)}: {self.got:.9g}, not {self.expected:.9g}"
+
+    @property
     def ratio(self) -> float:
         """The error over its bound."""
         return self.error / self.bound if self.bound else (0.0 if self.holds else float("inf"))

@@ -227,7 +227,7 @@ class _Comparison:
                 told.append(
                     Line(
                         kind, each.name, f"{case}, {self.dtype}", found.holds, found.error,
-                        found.bound, _at(found),
+                        found.bound, found.note,
                     )
                 )  # fmt: skip
         return told
@@ -315,9 +315,3 @@ def _place(name: str) -> str:
     block, _, quantity = bare.removesuffix(".input").rpartition(".")
     of_sum = "the input of " if bare.endswith(".input") else ""
     return f"{block or 'outside the blocks'}: {of_cls}{of_sum}{quantity}"
-
-
-def _at(found: Figure) -> str:
-    if found.index is None:
-        return ""
-    return f"at {list(found.index)}: {found.got:.6g}, not {found.expected:.6g}"
