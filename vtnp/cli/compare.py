@@ -12,8 +12,8 @@ modules makes which quantity of ours, and how its axes lie:
     blocks.{i}.attn.proj:in = layers.{i}.space.read : b n[1:] (heads d_h) -> b heads n d_h
 
 A file of --activations has the clip under "clip", as our model takes it, and what was made of it
-by our names or those of the lines. Of nystromformer and longnet the layers alone are published: what
-is compared takes tokens, b n d.
+by our names or those of the lines. Of nystromformer and longnet the layers alone are published:
+what is compared takes tokens, b n d.
 
 Exit status: 0 the two agree, 1 they part, 2 they could not be compared.
 """
