@@ -385,6 +385,14 @@ def test_computed_in_a_lower_precision():
     assert "computed in float16" in found
 
 
+def test_a_part_computed_in_a_lower_precision():
+    def low(Q, K, V):
+        return weights(Q, K).astype(np.float16).astype(V.dtype) @ V
+
+    found = titles(check(low, "attention", dtypes=WAVES, gradients=False))
+    assert "computed in float16" in found
+
+
 def test_nearly_right_is_not_taken_for_a_lower_precision():
     def bent(Q, K):
         return 1.0005 * weights(Q, K)

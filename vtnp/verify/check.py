@@ -164,7 +164,7 @@ class _Check:
         unfair = [dtype for dtype in self.dtypes if dtype not in judged]
         told = " ".join(self.notes)
         self.notes += [
-            f"not judged: dtype {dtype}, in which the formula itself errs too much"
+            f"not judged: dtype {dtype}, in which rounding decides as much as the formula"
             for dtype in unfair
             if f"dtype {dtype} " not in told
         ]

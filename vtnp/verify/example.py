@@ -57,7 +57,7 @@ def _written(arguments: Mapping[str, Any], digits: int, dtype: str) -> dict[str,
 
     def short(x: Any) -> Any:
         x = np.asarray(x)
-        return np.round(x, digits) if x.dtype.kind == "f" else x
+        return np.round(x, digits) + 0.0 if x.dtype.kind == "f" else x  # and no -0.0
 
     return rounded({name: mapped(short, x) for name, x in arguments.items()}, dtype)
 

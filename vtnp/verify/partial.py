@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
 
 from vtnp._spec import Entry
-from vtnp.trees import mapped
+from vtnp.trees import leaves, mapped
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.diagnose import Tried
 from vtnp.verify.errors import CandidateError
@@ -82,24 +81,31 @@ def precision(candidate: Candidate, wrong: Sequence[Tried]) -> Iterator[Finding]
 def rounds(candidate: Candidate, trial: Trial, lower: str) -> bool:
     """Tell whether a candidate rounds to a lower precision on the way.
 
-    Its arguments are moved by less than that precision tells apart: then what it rounds stays where
-    it is, or jumps.
+    Each of its arguments in turn is moved by less than that precision tells apart: what is rounded
+    then stays where it is, or jumps.
     """
-    step = math.sqrt(EPS[trial.dtype] * EPS[lower])
-    seeds = count(trial.seed)
-
-    def stepped(x: Any) -> Any:
-        signs = np.random.default_rng(next(seeds)).choice([-1.0, 1.0], np.shape(x))
-        return x * (1.0 + step * signs) if x.dtype.kind == "f" else x
-
-    moved = rounded(mapped(stepped, dict(trial.arguments)), trial.dtype)
+    real = [path for path, x in leaves(dict(trial.arguments)) if x.dtype.kind == "f"]
     try:
-        theirs = [candidate(arguments, trial.dtype) for arguments in (trial.arguments, moved)]
+        return any(_jumps(candidate, trial, lower, path) for path in real)
     except CandidateError:
         return False
-    ours = [results_of(candidate.entry.function, each) for each in (trial.arguments, moved)]
+
+
+def _jumps(candidate: Candidate, trial: Trial, lower: str, path: str) -> bool:
+    rng = np.random.default_rng(trial.seed)
+    step = math.sqrt(EPS[trial.dtype] * EPS[lower])
+    arrays = iter(
+        [
+            x * (1.0 + step * rng.choice([-1.0, 1.0], x.shape)) if name == path else x
+            for name, x in leaves(dict(trial.arguments))
+        ]
+    )
+    moved = rounded(mapped(lambda _: next(arrays), dict(trial.arguments)), trial.dtype)
+    both = trial.arguments, moved
+    theirs = (candidate(arguments, trial.dtype) for arguments in both)
+    ours = (results_of(candidate.entry.function, arguments) for arguments in both)
     return any(
-        float(np.max(np.abs((b - a) - (y - x)), initial=0.0)) > _JUMP * largest(y - x)
+        float(np.max(np.abs((b - a) - (y - x)), initial=0.0)) > _JUMP * largest(y - x) > 0.0
         for a, b, x, y in zip(*theirs, *ours, strict=False)
         if x.dtype.kind == "f"
     )

@@ -56,10 +56,7 @@ def smallest(
         try:
             case = build(entry.id, _Drawn(rng, batch, dict(sizes), draw=draw))
             found = trial(entry, taken(case.args), dtype, DRAWN, values, batch, seed)
-        except (
-            ValueError,
-            NotTakenError,
-        ):  # sizes that this formula cannot have, or no case for it
+        except (ValueError, NotTakenError):  # sizes that cannot be, or no case for the candidate
             assume(condition=False)
             raise
         assume(dtype == "float64" or not cuts_off(entry, found.arguments))
