@@ -414,6 +414,14 @@ def test_a_mistake_and_a_lower_precision():
     assert found[0].mistakes == (("attention-weights", "no-scale"),)
 
 
+def test_nearly_a_mistake_is_no_mistake_in_a_lower_precision():
+    def bent(Q, K):
+        return 1.0005 * softmax(Q @ np.swapaxes(K, -1, -2))
+
+    found = check(bent, "attention-weights", dtypes=WAVES, gradients=False, examples=0).findings
+    assert not any(finding.mistakes for finding in found)
+
+
 def test_a_mistake_and_swapped_axes():
     def turned(Q, K):
         return np.swapaxes(softmax(Q @ np.swapaxes(K, -1, -2)), -1, -2)

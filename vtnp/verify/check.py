@@ -18,6 +18,7 @@ from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.example import reproduction
 from vtnp.verify.fairness import is_fair
 from vtnp.verify.judge import (
+    EPS,
     HALVES,
     Figure,
     agrees,
@@ -312,7 +313,13 @@ class _Check:
             chosen = _telling(wrong) + _telling([each for each in self.tried if each.right])
             self.findings += diagnose.named(id, chosen) or diagnose.swapped(function, wrong)
             if not (self.findings or any(partial.precision(self.candidate, wrong))):
-                self.findings += diagnose.mixed(id, chosen, wrong, partial.LOWER)
+                first = wrong[0].trial
+                lower = [dtype for dtype in partial.LOWER if EPS[first.dtype] < EPS[dtype]]
+
+                def rounds(alternative: Callable[..., Any], dtype: str) -> bool:
+                    return partial.rounds(self.candidate, alternative, first, dtype)
+
+                self.findings += diagnose.mixed(id, chosen, wrong, lower, rounds)
         failed = [trial for trial, _ in self.failed]
         named = bool(self.findings)
         found = partial.told(self.candidate, self.tried, failed, self.lines, named=named)

@@ -143,9 +143,16 @@ def told(id: str, name: str) -> str:
 
 
 def mixed(
-    id: str, chosen: Sequence[Tried], wrong_ones: Sequence[Tried], lower: Sequence[str]
+    id: str,
+    chosen: Sequence[Tried],
+    wrong_ones: Sequence[Tried],
+    lower: Sequence[str],
+    rounds: Callable[[Function, str], bool],
 ) -> list[Finding]:
-    """Return mistakes together with what any code can get wrong: two axes, or the precision."""
+    """Return mistakes together with what any code can get wrong: two axes, or the precision.
+
+    rounds: tells whether the candidate is a function, but for rounding to one of those precisions.
+    """
     found = []
     for key in suspects(id):
         with wrong(id, (key,)) as alternative:
@@ -154,6 +161,7 @@ def mixed(
                 (f"computed in {dtype}", f"so computed in {dtype}, it makes the numbers.")
                 for dtype in lower
                 if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
+                and rounds(alternative, dtype)
             ][:1]
         found += [(key, f"{_title([key])}, {title}", says) for title, says in too]
     if not found:

@@ -12,6 +12,7 @@ from vtnp.verify.candidate import Candidate
 from vtnp.verify.diagnose import Tried
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
+from vtnp.verify.replaced import Function
 from vtnp.verify.report import Finding, Line
 from vtnp.verify.trials import DRAWN, Trial
 
@@ -65,7 +66,7 @@ def precision(candidate: Candidate, wrong: Sequence[Tried]) -> Iterator[Finding]
         coarser = all(EPS[dtype] < EPS[lower] for dtype in dtypes)
         if usual and coarser and all(_agrees(candidate.entry, each, lower) for each in usual):
             told = ", ".join(dtypes)
-            if rounds(candidate, usual[0].trial, lower):
+            if rounds(candidate, candidate.entry.function, usual[0].trial, lower):
                 says = f"the errors in {told} are those of {lower}."
                 mend = f"look for a conversion, a table or a sum in {lower}"
                 yield Finding(f"computed in {lower}", says, mend)
@@ -78,20 +79,20 @@ def precision(candidate: Candidate, wrong: Sequence[Tried]) -> Iterator[Finding]
             return
 
 
-def rounds(candidate: Candidate, trial: Trial, lower: str) -> bool:
-    """Tell whether a candidate rounds to a lower precision on the way.
+def rounds(candidate: Candidate, function: Function, trial: Trial, lower: str) -> bool:
+    """Tell whether a candidate is a function, but for rounding to a lower precision on the way.
 
     Each of its arguments in turn is moved by less than that precision tells apart: what is rounded
     then stays where it is, or jumps.
     """
     real = [path for path, x in leaves(dict(trial.arguments)) if x.dtype.kind == "f"]
     try:
-        return any(_jumps(candidate, trial, lower, path) for path in real)
+        return any(_jumps(candidate, function, trial, lower, path) for path in real)
     except CandidateError:
         return False
 
 
-def _jumps(candidate: Candidate, trial: Trial, lower: str, path: str) -> bool:
+def _jumps(candidate: Candidate, function: Function, trial: Trial, lower: str, path: str) -> bool:
     rng = np.random.default_rng(trial.seed)
     step = math.sqrt(EPS[trial.dtype] * EPS[lower])
     arrays = iter(
@@ -103,7 +104,7 @@ def _jumps(candidate: Candidate, trial: Trial, lower: str, path: str) -> bool:
     moved = rounded(mapped(lambda _: next(arrays), dict(trial.arguments)), trial.dtype)
     both = trial.arguments, moved
     theirs = (candidate(arguments, trial.dtype) for arguments in both)
-    ours = (results_of(candidate.entry.function, arguments) for arguments in both)
+    ours = (results_of(function, arguments) for arguments in both)
     return any(
         float(np.max(np.abs((b - a) - (y - x)), initial=0.0)) > _JUMP * largest(y - x) > 0.0
         for a, b, x, y in zip(*theirs, *ours, strict=False)
