@@ -49,6 +49,15 @@ def test_formula_itself_on_torch(id, seed, record_property):
     assert_right(registry[id].function, id, record_property=record_property, **options)
 
 
+@needs(torch, "vtnp[peers]")
+@pytest.mark.parametrize("seed", [2, 3])
+def test_choices_among_digits(seed):
+    """Among them two cosines of 0, one of which is 0 but for how it has been rounded."""
+    formula = registry["orthogonal-prototypes"].function
+    report = check(formula, "orthogonal-prototypes", library="torch", seed=seed, examples=60)
+    assert report.right, report.failures()[:1]
+
+
 # --- torch's own ----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from vtnp.verify import derivatives, diagnose, partial, rules, search
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.example import reproduction
-from vtnp.verify.fairness import is_fair
+from vtnp.verify.fairness import chooses, is_fair
 from vtnp.verify.judge import (
     EPS,
     HALVES,
@@ -250,6 +250,8 @@ class _Check:
                 return False
         except CandidateError:
             pass
+        if chooses(self.entry.id, trial.arguments):
+            return False
         exact = results_of(function, trial.arguments)
         units = units_of(function, trial.arguments, exact, dtype)
         return is_fair(self.entry.id, trial, exact, units)
