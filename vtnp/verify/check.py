@@ -16,15 +16,13 @@ from vtnp.verify import derivatives, diagnose, partial, rules, search
 from vtnp.verify.candidate import Candidate
 from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.example import reproduction
-from vtnp.verify.fairness import chooses, is_fair
+from vtnp.verify.fairness import chooses, meant
 from vtnp.verify.judge import (
     EPS,
     HALVES,
     Figure,
     agrees,
     figures,
-    results_of,
-    units_of,
 )
 from vtnp.verify.layout import Layout, read_patterns
 from vtnp.verify.libraries import Library, library_of
@@ -187,10 +185,8 @@ class _Check:
         return taken
 
     def value(self, trial: Trial) -> None:
-        function = self.entry.function
-        exact = results_of(function, trial.arguments)
-        units = units_of(function, trial.arguments, exact, trial.dtype)
-        if not is_fair(self.entry.id, trial, exact, units):
+        exact, units, is_fair = meant(self.entry.id, trial)
+        if not is_fair:
             return
         self.progress(trial.name)
         try:
@@ -204,15 +200,15 @@ class _Check:
                 self.lines.append(Line("rule", "manners", trial.name, holds=False, note=note))
         exact, units = exact[: len(got)], units[: len(got)]
         shapes = [(x.shape, y.shape) for x, y in zip(got, exact, strict=True) if x.shape != y.shape]
-        for i, (given, meant) in enumerate(shapes):
-            note = f"shape {given}, where {meant} is meant"
+        for i, (given, right) in enumerate(shapes):
+            note = f"shape {given}, where {right} is meant"
             self.lines.append(Line("value", f"result {i}", trial.name, holds=False, note=note))
         judged: list[Figure] = []
         if not shapes:
             judged = figures(got, exact, units, trial.dtype)
             self.lines += [self.line(i, trial.name, each) for i, each in enumerate(judged)]
-        right = not shapes and all(each.holds for each in judged)
-        self.tried.append(diagnose.Tried(trial, got, right))
+        holds = not shapes and all(each.holds for each in judged)
+        self.tried.append(diagnose.Tried(trial, got, holds))
 
     def search(self) -> None:
         """Let hypothesis look for a further failure, or for a smaller one than those there are."""
@@ -242,19 +238,14 @@ class _Check:
 
     def fails(self, trial: Trial) -> bool:
         """Tell whether the candidate is wrong where a right one would not be."""
-        function, dtype = self.entry.function, trial.dtype
         self.progress(trial.name)
         try:
-            got = self.candidate(trial.arguments, dtype)
-            if agrees(function, trial.arguments, got, dtype):
+            got = self.candidate(trial.arguments, trial.dtype)
+            if agrees(self.entry.function, trial.arguments, got, trial.dtype):
                 return False
         except CandidateError:
             pass
-        if chooses(self.entry.id, trial.arguments):
-            return False
-        exact = results_of(function, trial.arguments)
-        units = units_of(function, trial.arguments, exact, dtype)
-        return is_fair(self.entry.id, trial, exact, units)
+        return not chooses(self.entry.id, trial.arguments) and meant(self.entry.id, trial).is_fair
 
     def line(self, what: int, case: str, found: Figure) -> Line:
         returns = self.entry.signature.returns

@@ -6,9 +6,11 @@ itself, what is chosen of near ties, what a pseudo-inverse cuts off by chance, o
 gets wrong by a quarter itself.
 """
 
+import pickle  # makes keys, and is read nowhere
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,21 @@ from vtnp._spec import registry
 from vtnp.nystromformer import pseudo_inverse
 from vtnp.trees import mapped
 from vtnp.verify.diagnose import in_place_of, made_of
-from vtnp.verify.judge import EPS, HALVES, figures, largest, nudge, nudged, results_of
+from vtnp.verify.judge import (
+    EPS,
+    HALVES,
+    figures,
+    largest,
+    nudge,
+    nudged,
+    results_of,
+    units_of,
+)
 from vtnp.verify.replaced import Function
 from vtnp.verify.trials import Trial
 
 Results = list[NDArray[Any]]
+_REMEMBERED = 1024  # trials
 _NUDGES = 3
 _NUDGED = 0.25  # of its bound, that an error in the last place may make
 _NUDGED_HALF = 0.5
@@ -30,8 +42,43 @@ _CUT = (0.5, 4.0)  # between these, times size and rounding, libraries cut off s
 _DOUBT = 16.0  # times what rounding moves a matrix by, singular values are in doubt
 
 
-def is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
-    """Tell whether a trial is; exact, units: the formula's results and errors on it."""
+class Meant(NamedTuple):
+    """What a formula makes of a trial: results, what they err by, and whether it is fair."""
+
+    exact: Results
+    units: list[float]
+    is_fair: bool
+
+
+def meant(id: str, trial: Trial) -> Meant:
+    """Return it; of the last trials, to which several candidates may be put, it is remembered."""
+    return _meant(_Asked(id, trial))
+
+
+class _Asked:
+    """A question, equal to every other of the same numbers."""
+
+    def __init__(self, id: str, trial: Trial) -> None:
+        self.id, self.trial = id, trial
+        self._key = pickle.dumps((id, trial))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self._key == other._key
+
+
+@lru_cache(_REMEMBERED)
+def _meant(asked: _Asked) -> Meant:
+    id, trial = asked.id, asked.trial
+    function = registry[id].function
+    exact = results_of(function, trial.arguments)
+    units = units_of(function, trial.arguments, exact, trial.dtype)
+    return Meant(exact, units, _is_fair(id, trial, exact, units))
+
+
+def _is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
     arguments, dtype, function = trial.arguments, trial.dtype, registry[id].function
     if dtype in HALVES and chooses(id, arguments):
         return False
@@ -43,7 +90,9 @@ def is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bo
     if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
         return False
     most = _NUDGED_HALF if dtype in HALVES else _NUDGED
-    inverted = _inverted(function, arguments)
+    # Formulas of different modules do not know each other.
+    may_invert = function.__module__ == pseudo_inverse.__module__
+    inverted = _inverted(function, arguments) if may_invert else []
     for k in range(_NUDGES):
         with _noisy(id, dtype, trial.seed + k) as noisy:
             matrices = _inverted(noisy, arguments) if inverted else []
