@@ -148,7 +148,7 @@ def _slopes(
         meant = float(products.sum())
         least = 1e-6 * float(np.abs(products).sum())
         for h in _STEPS:
-            along = [_moved(trial.arguments, path, k * h * direction) for k in (-2, -1, 1, 2)]
+            along = [moved_by(trial.arguments, path, k * h * direction) for k in (-2, -1, 1, 2)]
             slope, size = _slope(ours, along, weights, h)
             bound = least + 1e-6 * size
             if abs(slope - meant) <= _OWN * bound:
@@ -176,7 +176,7 @@ def _slope(
     return (8.0 * (c - b) - (d - a)) / (12.0 * h), abs(b)
 
 
-def _moved(arguments: Mapping[str, Any], path: str, step: NDArray[Any]) -> dict[str, Any]:
+def moved_by(arguments: Mapping[str, Any], path: str, step: NDArray[Any]) -> dict[str, Any]:
     """Add a step to one array of a tree of arguments."""
     by_path = iter([x + step if name == path else x for name, x in leaves(dict(arguments))])
     return dict(mapped(lambda _: next(by_path), dict(arguments)))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vtnp._spec import Entry
-from vtnp.trees import leaves, mapped
+from vtnp.trees import leaves
 from vtnp.verify.candidate import Candidate
+from vtnp.verify.derivatives import moved_by
 from vtnp.verify.diagnose import Tried
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
@@ -93,15 +94,10 @@ def rounds(candidate: Candidate, function: Function, trial: Trial, lower: str) -
 
 
 def _jumps(candidate: Candidate, function: Function, trial: Trial, lower: str, path: str) -> bool:
-    rng = np.random.default_rng(trial.seed)
-    step = math.sqrt(EPS[trial.dtype] * EPS[lower])
-    arrays = iter(
-        [
-            x * (1.0 + step * rng.choice([-1.0, 1.0], x.shape)) if name == path else x
-            for name, x in leaves(dict(trial.arguments))
-        ]
-    )
-    moved = rounded(mapped(lambda _: next(arrays), dict(trial.arguments)), trial.dtype)
+    x = dict(leaves(dict(trial.arguments)))[path]
+    signs = np.random.default_rng(trial.seed).choice([-1.0, 1.0], x.shape)
+    step = math.sqrt(EPS[trial.dtype] * EPS[lower]) * signs * x
+    moved = rounded(moved_by(trial.arguments, path, step), trial.dtype)
     both = trial.arguments, moved
     theirs = (candidate(arguments, trial.dtype) for arguments in both)
     ours = (results_of(function, arguments) for arguments in both)
