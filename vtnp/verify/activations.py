@@ -74,9 +74,9 @@ class _Recorder:
                 (encoder, "feed_forward", self.feed_forward),
                 (encoder, "gelu", self.activation),
                 (encoder, "relu", self.activation),
-                (tokens, "linear_embedding", self.linear_embedding),
+                (tokens, "linear_embedding", self.embedding),
                 (tokens, "spatio_temporal_embedding", self.convolution),
-                (vivit, "tubelet_embedding", self.tubelets),
+                (vivit, "tubelet_embedding", self.embedding),
                 (positions, "learned_positions", self.positions),
                 (_xp, "biased", self.biased),
             ):
@@ -150,7 +150,7 @@ class _Recorder:
 
         return watched
 
-    def linear_embedding(self, right: Function) -> Function:
+    def embedding(self, right: Function) -> Function:
         def watched(x: Any, E: Any, *args: Any, **options: Any) -> Any:
             # A step that widens makes its network of these.
             if network := self.path(E, ".W_1"):
@@ -165,12 +165,6 @@ class _Recorder:
     def convolution(self, right: Function) -> Function:
         def watched(video: Any, kernel: Any, *args: Any, **options: Any) -> Any:
             return self.seen(self.path(kernel, ".kernel"), right(video, kernel, *args, **options))
-
-        return watched
-
-    def tubelets(self, right: Function) -> Function:
-        def watched(video: Any, E: Any, *args: Any, **options: Any) -> Any:
-            return self.seen(self.path(E, ".E"), right(video, E, *args, **options))
 
         return watched
 

@@ -87,7 +87,7 @@ class Candidate:
 
     def _complain_of_none(self, arguments: Arguments) -> None:
         for name in self.needed:
-            if arguments.get(name, self.needed[name]) is None:
+            if arguments[name] is None:
                 raise NotTakenError(name)
 
     def sizes(self, arguments: Arguments) -> dict[str, int]:

@@ -113,21 +113,16 @@ def chooses(id: str, arguments: Mapping[str, Any]) -> bool:
     In half precision, and among digits, many are alike but for how they have been rounded, which a
     little noise does not bring out.
     """
-    chosen: list[str] = []
-
-    def noting(used: str, right: Function) -> Function:
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            chosen.append(used)
-            return right(*args, **kwargs)
-
-        return noted
-
+    if _returns_a_choice(id):
+        return True
+    within = [registry[used].function for used in made_of(id) if _returns_a_choice(used)]
+    calls: list[tuple[Any, ...]] = []
     with ExitStack() as stack:
-        for used in filter(_returns_a_choice, made_of(id)):
-            right = registry[used].function
-            stack.enter_context(in_place_of(right, noting(used, right)))
-        results_of(registry[id].function, arguments)
-    return _returns_a_choice(id) or bool(chosen)
+        for right in within:
+            stack.enter_context(in_place_of(right, _noting(right, calls)))
+        if within:
+            results_of(registry[id].function, arguments)
+    return bool(calls)
 
 
 def _returns_a_choice(id: str) -> bool:
@@ -141,6 +136,16 @@ def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
     if exact.dtype.kind != "f":
         return np.array_equal(lower, exact)
     return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
+
+
+def _noting(right: Function, calls: list[tuple[Any, ...]]) -> Function:
+    """Return the function, which notes what it is called with."""
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return right(*args, **kwargs)
+
+    return noting
 
 
 # --- Noise ----------------------------------------------------------------------------------------
@@ -172,15 +177,10 @@ def _nudging(right: Function, dtype: str, seed: int) -> Function:
 
 def _inverted(function: Function, arguments: Mapping[str, Any]) -> Results:
     """Return the matrices that a formula takes the pseudo-inverse of."""
-    found: Results = []
-
-    def noting(A: NDArray[Any], formula: str) -> Any:
-        found.append(A)
-        return pseudo_inverse(A, formula)
-
-    with in_place_of(pseudo_inverse, noting):
+    calls: list[tuple[Any, ...]] = []
+    with in_place_of(pseudo_inverse, _noting(pseudo_inverse, calls)):
         results_of(function, arguments)
-    return found
+    return [A for A, *_ in calls]
 
 
 def _blurring(seed: int) -> Function:
