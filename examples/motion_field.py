@@ -20,8 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp.checkpoints import FileError, replacing
-from vtnp.motion import Coded, Motion, UntraceableError, read_coded, token_motion, traced, transcode
-from vtnp.video import VideoError
+from vtnp.video import (
+    Coded,
+    Motion,
+    UntraceableError,
+    VideoError,
+    read_coded,
+    token_motion,
+    traced,
+    transcode,
+)
 
 _ACROSS = 32  # arrows in a row
 _SHOWN = 0.004  # of the width; what moves less has no arrow

@@ -36,7 +36,7 @@ from tiny.models import MODELS
 from tiny.runs import Settings, State
 from tiny.task import Task
 
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.checkpoints import FileError, replacing
 from vtnp.cost import counted
 from vtnp.models import parts
@@ -261,8 +261,8 @@ def chosen_device(name: str) -> Device:
 
 def moved(state: State, to: Callable[[Any], Any]) -> State:
     """Bring a state's arrays somewhere."""
-    state.params = trees.mapped(to, state.params)
-    state.optimiser = training.Optimiser(*(trees.mapped(to, table) for table in state.optimiser))
+    state.params = trees.tree_map(to, state.params)
+    state.optimiser = training.Optimiser(*(trees.tree_map(to, table) for table in state.optimiser))
     return state
 
 

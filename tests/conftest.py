@@ -112,7 +112,7 @@ def _named(verified: list[Any]) -> str:
 
 
 def _counted(passed: list[Any]) -> str:
-    from vtnp._spec import registry
+    from vtnp._registry.spec import registry
     from vtnp.claims import claims
     from vtnp.mistakes import mistakes
 

@@ -1,4 +1,4 @@
-"""Random sizes for every formula, small and huge, as vtnp.prices.sizes.call takes them.
+"""Random sizes for every formula, small and huge, as vtnp.cost.sizes.call takes them.
 
 Every name of a formula is drawn by what it is called; where sizes have to fit each other, a rule
 of the formula draws them together. Names that are left out follow from the others.
@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from vtnp._neighbourhoods import NAMES
-from vtnp.prices.sizes import names
+from vtnp.cost.sizes import names
 from vtnp.timesformer import CLASS_TOKEN_RULES
 
 SMALL, HUGE = st.integers(1, 7), st.integers(1, 10**6)

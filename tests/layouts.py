@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vtnp import models, trees
+from vtnp import models
+from vtnp._array import trees
 from vtnp.checkpoints import from_theirs
 from vtnp.checkpoints.layouts import layout_of
 from vtnp.checkpoints.mapping import to_params
@@ -19,7 +20,7 @@ def prefixed(front: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
 def params_of(model: str, config: Any, layout: str, tensors: Mapping[str, Any], path: str) -> Any:
     """Return the params at a path; what else the model has are new params, and not looked at."""
     new = getattr(models, model).init(np.random.default_rng(0), config)
-    others = {each: x for each, x in trees.leaves(new) if not each.startswith(f"{path}.")}
+    others = {each: x for each, x in trees.tree_leaves(new) if not each.startswith(f"{path}.")}
     params = from_theirs(model, config, layout, tensors, beside=others)
     for word in path.split("."):
         params = params[int(word) if word.isdigit() else word]
@@ -34,7 +35,7 @@ def params_of_block(
     new = mvit._layer(np.random.default_rng(0), block, config, np.float64)
     others = {
         f"layers.0.{each}": x
-        for each, x in trees.leaves(new)
+        for each, x in trees.tree_leaves(new)
         if paths and not each.startswith(tuple(f"{path}." for path in paths)) and each not in paths
     }
     params = to_params(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.trees import mapped
+from tests.trees import tree_map
 
 
 class Reading(NamedTuple):
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
     def call(self, function: Callable[..., Any], args: dict[str, Any]) -> Any:
         """Evaluate a function of NumPy arguments in this library; return NumPy results."""
-        return mapped(self.to_numpy, function(**mapped(self.asarray, args)))
+        return tree_map(self.to_numpy, function(**tree_map(self.asarray, args)))
 
 
 def _numpy() -> Reading:
@@ -53,7 +53,7 @@ def _strict() -> Reading:
 
 def _standin() -> Reading:
     from tests import cupy_standin
-    from vtnp._autograd import register_namespace
+    from vtnp._array.gradients import register_namespace
 
     register_namespace(cupy_standin.Array, cupy_standin.namespace)
     return Reading("cupy-standin", cupy_standin.Array, lambda x: x.get())

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests import readings
 from tests.compare import assert_close
-from vtnp import models, trees
+from vtnp import models
+from vtnp._array import trees
 from vtnp.checkpoints import LayoutError, from_theirs, layouts, shapes_of, to_theirs
 from vtnp.models.longnet import LongNetConfig
 from vtnp.models.motionformer import MotionformerConfig
@@ -132,7 +133,7 @@ def drawn(model, config, seed=0):
     """Params none of whose numbers are alike."""
     rng = np.random.default_rng(seed)
     new = getattr(models, model).init(rng, config)
-    return trees.mapped(lambda x: rng.standard_normal(x.shape), new)
+    return trees.tree_map(lambda x: rng.standard_normal(x.shape), new)
 
 
 def without_layers(model, params):
@@ -160,7 +161,7 @@ def read(model, layout, tensors, **options):
 
 
 def assert_same(found, wanted):
-    found, wanted = dict(trees.leaves(found)), dict(trees.leaves(wanted))
+    found, wanted = dict(trees.tree_leaves(found)), dict(trees.tree_leaves(wanted))
     assert list(found) == list(wanted)
     for path, x in wanted.items():
         assert np.array_equal(found[path], x), path
@@ -202,9 +203,9 @@ def test_back_and_there_is_exact(model, layout, data):
 def test_every_dtype_stays(model, layout):
     for dtype in (np.float16, np.float32):
         theirs = {name: x.astype(dtype) for name, x in published(model, layout).items()}
-        own = trees.mapped(lambda x, to=dtype: x.astype(to), beside(model))
+        own = trees.tree_map(lambda x, to=dtype: x.astype(to), beside(model))
         params = read(model, layout, theirs, beside=own)
-        assert {x.dtype for _, x in trees.leaves(params)} == {np.dtype(dtype)}
+        assert {x.dtype for _, x in trees.tree_leaves(params)} == {np.dtype(dtype)}
         back = to_theirs(model, SMALL[model], layout, params)
         assert {x.dtype for x in back.values()} == {np.dtype(dtype)}
 
@@ -215,9 +216,9 @@ def test_every_dtype_stays(model, layout):
 def test_other_libraries_arrays_stay_theirs(model, layout, name):
     reading, theirs = readings.reading(name), published(model, layout)
     there = {key: reading.asarray(x) for key, x in theirs.items()}
-    own = trees.mapped(reading.asarray, beside(model))
+    own = trees.tree_map(reading.asarray, beside(model))
     params = read(model, layout, there, beside=own)
-    assert_same(trees.mapped(reading.to_numpy, params), read(model, layout, theirs))
+    assert_same(trees.tree_map(reading.to_numpy, params), read(model, layout, theirs))
     back = to_theirs(model, SMALL[model], layout, params)
     wanted = to_theirs(model, SMALL[model], layout, read(model, layout, theirs))
     assert_same({key: reading.to_numpy(x) for key, x in back.items()}, wanted)
@@ -541,7 +542,7 @@ def test_what_our_longnet_cannot_do_is_refused_with_the_reason():
 def test_what_language_models_have_not_must_come_from_the_caller(model):
     layout = layouts()[model][0]
     problems = told(read, model, layout, published(model, layout), beside=None)
-    outside = {path for path, _ in trees.leaves(beside(model))}
+    outside = {path for path, _ in trees.tree_leaves(beside(model))}
     assert set(problems) == {("without counterpart", path) for path in outside}
     assert all("give it as `beside`" in reason for reason in problems.values())
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.peers import installed, needs
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.checkpoints import FileError, LayoutError, from_theirs, load_weights, save, shapes_of
 from vtnp.models.timesformer import TimeSformerConfig
 
@@ -38,8 +38,8 @@ def read(path, **options):
 
 
 def assert_read(path, wanted, **options):
-    found = dict(trees.leaves(read(path, **options)))
-    expected = dict(trees.leaves(from_theirs("timesformer", CONFIG, "official", wanted)))
+    found = dict(trees.tree_leaves(read(path, **options)))
+    expected = dict(trees.tree_leaves(from_theirs("timesformer", CONFIG, "official", wanted)))
     assert found.keys() == expected.keys()
     for name, x in expected.items():
         assert found[name].dtype == x.dtype
@@ -119,8 +119,8 @@ def test_bfloat16_becomes_float32_with_a_warning(tmp_path, suffix):
     exact = from_theirs(
         "timesformer", CONFIG, "official", {name: x.float().numpy() for name, x in state.items()}
     )
-    wanted = dict(trees.leaves(exact))
-    for name, x in trees.leaves(params):
+    wanted = dict(trees.tree_leaves(exact))
+    for name, x in trees.tree_leaves(params):
         assert x.dtype == np.float32
         assert np.array_equal(x, wanted[name])
 
@@ -408,6 +408,6 @@ def test_changed_bytes_end_in_a_file_or_layout_error(tmp_path_factory, suffix, c
     elif isinstance(found, LayoutError):
         assert found.problems
     else:
-        shapes = {name: x.shape for name, x in trees.leaves(found)}
+        shapes = {name: x.shape for name, x in trees.tree_leaves(found)}
         good = from_theirs("timesformer", CONFIG, "official", tensors())
-        assert shapes == {name: x.shape for name, x in trees.leaves(good)}
+        assert shapes == {name: x.shape for name, x in trees.tree_leaves(good)}

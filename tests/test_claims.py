@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests import readings
 from tests.strategies import BATCHES, cases
-from vtnp._spec import registry
+from vtnp._registry.spec import registry
 from vtnp.claims import claims, law
 from vtnp.claims.cases import Case, Draw, Sizing, make
 

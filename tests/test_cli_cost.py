@@ -12,9 +12,9 @@ import pytest
 import vtnp
 from vtnp import cost
 from vtnp.cli import main
-from vtnp.prices import measure, plot
-from vtnp.prices.sizes import call
-from vtnp.prices.sweep import steps, sweep
+from vtnp.cost import measure, plot
+from vtnp.cost.sizes import call
+from vtnp.cost.sweep import steps, sweep
 
 
 def answer(capsys, *words: str) -> str:
@@ -49,7 +49,7 @@ def test_a_formula_answers_to_all_its_names(capsys, name):
 def test_figures_for_a_program_are_those_counted(capsys):
     told = json.loads(answer(capsys, "attention", "n=7", "m=5", "d_k=3", "d_v=2", "--json"))
     shapes = [(7, 3), (5, 3), (5, 2)]
-    counted = cost.counted(vtnp.attention, *(cost.array(x, "float32") for x in shapes))
+    counted = cost.counted(vtnp.encoder.attention, *(cost.array(x, "float32") for x in shapes))
     assert told["cost"]["multiply_adds"] == counted.multiply_adds == 7 * 5 * (3 + 2)
     assert told["cost"]["operations"] == counted.operations
     assert told["cost"]["argument_bytes"] == 4 * (21 + 15 + 10)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import vtnp
 from vtnp import cost
-from vtnp._spec import registry
-from vtnp.prices.sizes import call, defaults
+from vtnp._registry.spec import registry
+from vtnp.cost.sizes import call, defaults
 
 LONG, MANY, FEW = st.integers(1, 10**6), st.integers(1, 999), st.integers(1, 9)
 

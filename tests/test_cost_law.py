@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 import vtnp
 from tests.cost_sizes import sizes
 from vtnp import FormulaError, cost
-from vtnp._pages import pages_folder
-from vtnp._spec import registry
-from vtnp.prices import recipes
-from vtnp.prices.forms import FUNCTIONS, FormError, closed_form, evaluated, names_in
-from vtnp.prices.sizes import call, defaults, names, parsed
-from vtnp.trees import leaves
+from vtnp._array.trees import tree_leaves
+from vtnp._registry.pages import pages_folder
+from vtnp._registry.spec import registry
+from vtnp.cost import recipes
+from vtnp.cost.forms import FUNCTIONS, FormError, closed_form, evaluated, names_in
+from vtnp.cost.sizes import call, defaults, names, parsed
 
 IDS = list(registry)
 
@@ -82,7 +82,7 @@ def test_arguments_have_the_shapes_of_the_signature():
     made = call("attention", n=5, m=7, d_k=3, d_v=2, batch=(4, 1), mask=True, dtype="float16")
     shapes = {name: x.shape for name, x in made.arguments.items() if name != "scale"}
     assert shapes == {"Q": (4, 1, 5, 3), "K": (4, 1, 7, 3), "V": (4, 1, 7, 2), "mask": (5, 7)}
-    assert [x.dtype for _, x in leaves(made.arguments)] == [*[np.float16] * 3, np.bool_]
+    assert [x.dtype for _, x in tree_leaves(made.arguments)] == [*[np.float16] * 3, np.bool_]
     assert made.letters["n"] == 5
     assert made.letters["scale"] is None
 
@@ -111,7 +111,7 @@ def test_formulas_go_by_their_numbers_too():
 
 def test_switches_leave_arrays_out():
     biased, plain = (call("encoder-layer", biases=flag).arguments for flag in (True, False))
-    more = {path for path, _ in leaves(biased)} - {path for path, _ in leaves(plain)}
+    more = {path for path, _ in tree_leaves(biased)} - {path for path, _ in tree_leaves(plain)}
     assert {path.rpartition(".")[2] for path in more} == {"b_q", "b_k", "b_v", "b_c", "b_1", "b_2"}
     assert call("attention").arguments["mask"] is None
     assert call("time-attention", K_cls=True).arguments["V_cls"].shape == (1, 64)
@@ -265,7 +265,7 @@ def test_the_readme_says_which_names_a_cost_may_use():
     _, _, said = page.partition("The expression of `[cost]`")
     paragraph = said.partition("\n\n")[0]
     assert all(f"`{name}`" in paragraph for name in FUNCTIONS)
-    assert "`vtnp.prices.forms.closed_form`" in paragraph
+    assert "`vtnp.cost.forms.closed_form`" in paragraph
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 from tests.strategies import BATCHES
 from tests.test_formulas import DIFFERENTIABLE_IDS, IDS, outputs
-from tests.trees import floats, leaves, mapped
-from vtnp import attention, cost
-from vtnp._xp import NAMES
+from tests.trees import floats, leaves, tree_map
+from vtnp import cost
+from vtnp._array.xp import NAMES
 from vtnp.claims.cases import make
-from vtnp.cost import CostArray, Ledger, _layout, namespace
+from vtnp.cost import CostArray, Ledger, layout, namespace
+from vtnp.encoder import attention
 
 
 def without_numbers(tree, ledger=None):
     """Replace the arrays of a tree by those of one ledger, as new and contiguous."""
     ledger = Ledger() if ledger is None else ledger
-    return mapped(lambda x: ledger.array(np.shape(x), x.dtype), tree)
+    return tree_map(lambda x: ledger.array(np.shape(x), x.dtype), tree)
 
 
 # --- Every formula --------------------------------------------------------------------------------
@@ -32,7 +33,7 @@ def without_numbers(tree, ledger=None):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_results_have_numpys_shapes_and_dtypes(id, seed):
     case = make(id, seed, BATCHES[seed])
-    args = mapped(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
+    args = tree_map(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
     found = case.function(**without_numbers(args))
     expected = case.function(**args)
     if not isinstance(expected, tuple):
@@ -52,7 +53,7 @@ def test_counting_is_of_shapes_alone(id):
     """Given NumPy's arrays, in whatever layout, it counts the same."""
     case = make(id, 3, (2,))
     on_numpy = cost.counted(case.function, **case.args)
-    turned = mapped(np.asfortranarray, case.args)
+    turned = tree_map(np.asfortranarray, case.args)
     assert cost.counted(case.function, **turned) == on_numpy
     assert cost.counted(case.function, **without_numbers(case.args)) == on_numpy
     results = [y for y in outputs(case()) if list(leaves(case.args))]
@@ -210,7 +211,7 @@ def test_what_cannot_be_is_refused(name):
 
 
 def layout_of(x):
-    return _layout.Layout(x.shape, tuple(step // x.itemsize for step in x.strides))
+    return layout.Layout(x.shape, tuple(step // x.itemsize for step in x.strides))
 
 
 def assert_alike(ours, numpys):
@@ -238,12 +239,12 @@ def strided(draw, shape=None):
 @given(x=strided(), data=st.data())
 def test_reshape_looks_or_copies_as_numpy_does(x, data):
     shape = data.draw(st.permutations(parts(x.size, data) + x.ndim * [1]))
-    view = _layout.reshaped(layout_of(x), tuple(shape))
+    view = layout.reshaped(layout_of(x), tuple(shape))
     try:
         numpys = np.reshape(x, shape, copy=False)
     except ValueError:
         assert view is None
-        numpys, view = np.reshape(x, shape), _layout.contiguous(shape)
+        numpys, view = np.reshape(x, shape), layout.contiguous(shape)
     assert view is not None, "NumPy need not copy"
     assert_alike(view, numpys)
 
@@ -255,7 +256,7 @@ def test_neighbouring_axes_merge_as_numpys_do(x, data):
         return
     at = data.draw(st.integers(0, x.ndim - 2))
     shape = (*x.shape[:at], x.shape[at] * x.shape[at + 1], *x.shape[at + 2 :])
-    view = _layout.reshaped(layout_of(x), shape)
+    view = layout.reshaped(layout_of(x), shape)
     assert (view is not None) == np.may_share_memory(x, np.reshape(x, shape))
 
 
@@ -273,9 +274,9 @@ def parts(n, data):
 def test_results_of_elementwise_operations_lie_as_numpys_do(data):
     x = data.draw(strided())
     y = data.draw(strided([data.draw(st.sampled_from([1, n])) for n in x.shape]))
-    ours = _layout.alike(x.shape, layout_of(x), layout_of(y))
+    ours = layout.alike(x.shape, layout_of(x), layout_of(y))
     assert_alike(ours, np.add(x, y))
-    assert_alike(_layout.alike(x.shape, layout_of(x)), np.exp(x))
+    assert_alike(layout.alike(x.shape, layout_of(x)), np.exp(x))
 
 
 @given(x=strided(), data=st.data())
@@ -288,11 +289,11 @@ def test_indices_permutations_and_repetitions_are_numpys(x, data):
         entries.insert(data.draw(st.integers(0, len(entries))), None)
     index = tuple(entries)
     kept = index if ... in index else (*index, ...)  # a view, not a number, where all axes go
-    assert_alike(_layout.indexed(layout_of(x), index), x[kept])
+    assert_alike(layout.indexed(layout_of(x), index), x[kept])
     axes = data.draw(st.permutations(range(x.ndim)))
-    assert_alike(_layout.permuted(layout_of(x), axes), np.transpose(x, axes))
+    assert_alike(layout.permuted(layout_of(x), axes), np.transpose(x, axes))
     wide = (data.draw(st.integers(1, 3)), *(n if n > 1 else 5 for n in x.shape))
-    assert_alike(_layout.broadcast(layout_of(x), wide), np.broadcast_to(x, wide))
+    assert_alike(layout.broadcast(layout_of(x), wide), np.broadcast_to(x, wide))
 
 
 # --- What is counted, by hand ---------------------------------------------------------------------
@@ -377,7 +378,7 @@ def test_rules_for_what_depends_on_numbers():
 
 
 def namespace_of(x):
-    from vtnp._xp import namespace
+    from vtnp._array.xp import namespace
 
     return namespace(x)
 
@@ -400,7 +401,7 @@ def test_a_gradient_counts_what_it_takes_and_no_more():
 
 def test_softmax_by_hand():
     """Shift, exponentials, their sum, a quotient; two choices for each row."""
-    from vtnp import softmax
+    from vtnp.encoder import softmax
 
     found = of(softmax, cost.array((10, 4), "float16"))
     assert found.multiply_adds == 0

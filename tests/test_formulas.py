@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import vtnp
 from tests.compare import assert_close, difference, largest
 from tests.strategies import BATCHES, cases
-from tests.trees import floats, leaves, mapped, replaced
-from vtnp._spec import registry
-from vtnp._xp import namespace
+from tests.trees import floats, leaves, replaced, tree_map
+from vtnp._array.xp import namespace
+from vtnp._registry.spec import registry
 from vtnp.claims.cases import Case, make
 
 IDS = list(registry)
@@ -112,7 +112,7 @@ def test_second_order(id):
 @pytest.mark.parametrize("id", IDS)
 def test_dtype_stays(id, dtype):
     case = make(id, 3, (2,))
-    single = mapped(lambda x: x.astype(dtype) if x.dtype.kind == "f" else x, case.args)
+    single = tree_map(lambda x: x.astype(dtype) if x.dtype.kind == "f" else x, case.args)
     for y, full in zip(outputs(case.function(**single)), outputs(case()), strict=True):
         assert y.dtype == (dtype if full.dtype.kind == "f" else full.dtype)
     for path, x in floats(single) if id in DIFFERENTIABLE_IDS else []:
@@ -130,8 +130,8 @@ def test_float32_is_no_worse_than_the_loop_in_float32(id, data):
     counts as the loop's error too.
     """
     case = data.draw(cases(id))
-    single = mapped(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
-    widened = mapped(lambda x: x.astype(np.float64) if x.dtype.kind == "f" else x, single)
+    single = tree_map(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
+    widened = tree_map(lambda x: x.astype(np.float64) if x.dtype.kind == "f" else x, single)
     exact, ours = outputs(case.function(**widened)), outputs(case.function(**single))
     eps = np.finfo(np.float32).eps
 
@@ -140,7 +140,7 @@ def test_float32_is_no_worse_than_the_loop_in_float32(id, data):
         return x * (1 + ulps) if x.dtype.kind == "f" else x
 
     others = [outputs(oracle(id)(**single))]
-    others += [outputs(case.function(**mapped(rounded, widened))) for _ in range(6)]
+    others += [outputs(case.function(**tree_map(rounded, widened))) for _ in range(6)]
     for i, (y, a) in enumerate(zip(exact, ours, strict=True)):
         made = max(difference(other[i], y) for other in others)
         assert difference(a, y) <= max(4 * made, 8 * eps)
@@ -164,7 +164,7 @@ def test_inputs_of_any_layout_are_left_alone(id):
         return x.astype(x.dtype.newbyteorder(">")) if x.dtype.kind == "f" else x
 
     for change in (awkward, np.asfortranarray, big_endian):
-        args = mapped(change, case.args)
+        args = tree_map(change, case.args)
         before = [x.copy() for _, x in leaves(args)]
         result = case.function(**args)
         assert_close(result, expected, within=1e-13, what=f"{id}, {change.__name__}")

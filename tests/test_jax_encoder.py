@@ -7,8 +7,8 @@ from autograd import value_and_grad
 import vtnp
 from tests.compare import assert_close
 from tests.peers import installed, needs
-from tests.trees import leaves, mapped, replaced
-from vtnp._spec import registry
+from tests.trees import leaves, replaced, tree_map
+from vtnp._registry.spec import registry
 from vtnp.claims.cases import make
 
 jax = installed("jax")
@@ -23,7 +23,7 @@ def of_floats(case, paths):
     """Return the formula as a function of a list of its float arrays."""
 
     def f(arrays, asarray):
-        args = mapped(asarray, {k: v for k, v in case.args.items() if k == "mask"})
+        args = tree_map(asarray, {k: v for k, v in case.args.items() if k == "mask"})
         args = {**case.args, **args}
         for path, x in zip(paths, arrays, strict=True):
             args = replaced(args, path, x)
@@ -55,18 +55,18 @@ def test_value_and_gradient_of_every_argument(id):
 
 
 def test_relu_has_gradient_zero_at_zero():
-    gradient = jax.grad(lambda x: vtnp.relu(x).sum())(jax.numpy.zeros(3))
+    gradient = jax.grad(lambda x: vtnp.encoder.relu(x).sum())(jax.numpy.zeros(3))
     assert np.all(np.asarray(gradient) == 0.0)
 
 
 def test_a_fully_masked_row_has_gradient_zero():
     Q, K = (jax.numpy.asarray(x) for x in np.random.default_rng(0).standard_normal((2, 4, 3)))
     mask = jax.numpy.asarray(np.zeros((4, 4), bool))
-    gradient = jax.grad(lambda Q: (vtnp.attention_weights(Q, K, mask=mask) ** 2).sum())(Q)
+    gradient = jax.grad(lambda Q: (vtnp.encoder.attention_weights(Q, K, mask=mask) ** 2).sum())(Q)
     assert np.all(np.asarray(gradient) == 0.0)
 
 
 def test_softmax_of_nothing_is_nan_in_jax_and_zero_here():
     row = jax.numpy.full((1, 3), -np.inf)
     assert np.all(np.isnan(np.asarray(jax.nn.softmax(row))))
-    assert np.all(np.asarray(vtnp.softmax(row)) == 0.0)
+    assert np.all(np.asarray(vtnp.encoder.softmax(row)) == 0.0)

@@ -38,7 +38,7 @@ def planned(tokens, chunk, pairs, *, heads=3, widths=(5, 5, 4), seed=0):
 
 def in_memory(inputs, pairs):
     segments, dilations = zip(*pairs, strict=True)
-    return vtnp.dilated_attention(*inputs, segments=segments, dilations=dilations)
+    return vtnp.longnet.dilated_attention(*inputs, segments=segments, dilations=dilations)
 
 
 @st.composite

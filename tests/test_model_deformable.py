@@ -9,7 +9,7 @@ from autograd import value_and_grad
 
 import vtnp
 from tests.compare import assert_close
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.models import deformable as model
 from vtnp.models import parts
 
@@ -29,7 +29,7 @@ def drawn(config=TINY, seed=0):
     """Params none of which is at its initial value."""
     rng = np.random.default_rng(seed)
     params = model.init(rng, config)
-    return trees.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
+    return trees.tree_map(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
 
 
 def test_the_number_of_parameters_is_that_of_its_matrices():
@@ -93,7 +93,7 @@ def test_at_first_samples_follow_motion(monkeypatch):
     model.apply(params, video, TINY, motion)
     u = TINY.frames // TINY.clips
     cut = motion.reshape(2, TINY.clips, 1, u, 16, u, 2)
-    expected = vtnp.token_places(*GRID, like=motion)[:, None, :] + cut
+    expected = vtnp.deformable.token_places(*GRID, like=motion)[:, None, :] + cut
     for positions, alpha in seen:
         assert_close(positions[..., 0, :], np.broadcast_to(expected, positions[..., 0, :].shape))
         assert_close(np.hypot(*np.moveaxis(positions[..., 1:, :] - positions[..., :1, :], -1, 0)),
@@ -117,7 +117,7 @@ def test_sizes_that_do_not_fit(wrong):
 
 def test_float32_stays_float32():
     params = model.init(np.random.default_rng(0), TINY, dtype=np.float32)
-    assert {x.dtype for _, x in trees.leaves(params)} == {np.dtype("f4")}
+    assert {x.dtype for _, x in trees.tree_leaves(params)} == {np.dtype("f4")}
     video, motion = (x.astype("f4") for x in inputs())
     assert model.apply(params, video, TINY, motion).dtype == np.float32
 
@@ -132,9 +132,9 @@ def test_every_weight_has_a_gradient_and_a_step_lowers_the_loss():
 
     params = drawn()
     before, gradient = value_and_grad(loss)(params)
-    for name, g in trees.leaves(gradient):
+    for name, g in trees.tree_leaves(gradient):
         assert np.abs(g).max() > 0, name
-    gradients = dict(trees.leaves(gradient))
+    gradients = dict(trees.tree_leaves(gradient))
     names = iter(gradients)
-    stepped = trees.mapped(lambda x: x - 1e-3 * gradients[next(names)], params)
+    stepped = trees.tree_map(lambda x: x - 1e-3 * gradients[next(names)], params)
     assert loss(stepped) < before

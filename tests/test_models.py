@@ -6,7 +6,7 @@ import pytest
 from tests import readings
 from tests.compare import assert_close
 from tests.whole_models import SMALL, drawn, videos
-from vtnp import trees
+from vtnp._array import trees
 
 each_model = pytest.mark.parametrize(("model", "config"), SMALL.values(), ids=SMALL)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -17,12 +17,12 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_init_is_of_the_dtype_and_of_the_seed(model, config, dtype):
     one, same = (model.init(np.random.default_rng(7), config, dtype=dtype) for _ in range(2))
     other = model.init(np.random.default_rng(8), config, dtype=dtype)
-    again = dict(trees.leaves(same))
-    for path, x in trees.leaves(one):
+    again = dict(trees.tree_leaves(same))
+    for path, x in trees.tree_leaves(one):
         assert x.dtype == dtype, path
         assert np.array_equal(x, again[path]), path
-    first = next(path for path, _ in trees.leaves(one) if path.startswith("embedding"))
-    assert not np.array_equal(again[first], dict(trees.leaves(other))[first])
+    first = next(path for path, _ in trees.tree_leaves(one) if path.startswith("embedding"))
+    assert not np.array_equal(again[first], dict(trees.tree_leaves(other))[first])
 
 
 @each_dtype
@@ -31,7 +31,7 @@ def test_logits(model, config, dtype):
     """Their shape and dtype; videos do not meet; what single precision costs."""
     params, video = drawn(model, config), videos(config, batch=(2, 2))
     exact = model.apply(params, video, config)
-    params = trees.mapped(lambda x: x.astype(dtype), params)
+    params = trees.tree_map(lambda x: x.astype(dtype), params)
     video = video.astype(dtype)
     logits = model.apply(params, video, config)
     assert logits.shape == (2, 2, config.classes)
@@ -49,5 +49,5 @@ def test_logits(model, config, dtype):
 def test_other_readings_agree(model, config, name):
     reading = readings.reading(name)
     params, video = drawn(model, config), videos(config, (2,))
-    there = model.apply(trees.mapped(reading.asarray, params), reading.asarray(video), config)
+    there = model.apply(trees.tree_map(reading.asarray, params), reading.asarray(video), config)
     assert_close(reading.to_numpy(there), model.apply(params, video, config))

@@ -45,7 +45,7 @@ def test_positions_of_places_and_frames():
     config = ODD
     params, video = drawn(model, config), videos(config, (2,))
     t, h, w = config.grid
-    z = vtnp.spatio_temporal_embedding(
+    z = vtnp.tokens.spatio_temporal_embedding(
         video, **params["embedding"], stride=config.stem_stride, padding=config.stem_padding
     )
     assert z.shape[1:4] == (t, h, w)

@@ -15,7 +15,7 @@ from tests.whole_models import (
     new,
     videos,
 )
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.models import nystromformer as model
 
 TINY = model.CONFIGS["nystromformer-tiny"]
@@ -51,7 +51,7 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
 def largest_gradient(config, seed):
     video, labels = videos(config, (2,), seed), [0, 3]
     gradient = grad(loss)(new(model, config, seed), model, config, video, labels)
-    return max(np.max(np.abs(g)) for _, g in trees.leaves(gradient))
+    return max(np.max(np.abs(g)) for _, g in trees.tree_leaves(gradient))
 
 
 def test_exact_inverse_has_unbounded_gradients_at_random_weights():

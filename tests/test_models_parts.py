@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.models import parts
 
 
 def test_leaves_are_named_and_mapped_in_place_of_each_other():
     tree = {"layers": [{"a": np.ones(2)}, {"a": np.zeros((3, 4))}], "b": np.ones(())}
-    assert [path for path, _ in trees.leaves(tree)] == ["layers.0.a", "layers.1.a", "b"]
+    assert [path for path, _ in trees.tree_leaves(tree)] == ["layers.0.a", "layers.1.a", "b"]
     assert parts.size(tree) == 15
-    doubled = trees.mapped(lambda x: 2 * x, tree)
+    doubled = trees.tree_map(lambda x: 2 * x, tree)
     assert doubled["layers"][0]["a"].sum() == 4
     assert tree["layers"][0]["a"].sum() == 2
 

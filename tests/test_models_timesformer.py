@@ -63,19 +63,19 @@ def test_space_averages_frames_before_the_last_norm():
     params, video = drawn(model, config), videos(config, batch=())
     plain = {**params, "norm": {"gamma": np.ones(config.d), "beta": np.zeros(config.d)}}
     plain["head"] = {"W": np.eye(config.d), "b": np.zeros(config.d)}
-    patches = vtnp.patch_tokens(video, size=(1, config.patch, config.patch))
+    patches = vtnp.tokens.patch_tokens(video, size=(1, config.patch, config.patch))
     features = []
     for patch in patches:
         embedding, e_pos = params["embedding"], params["e_space"][None]
-        z = vtnp.space_time_embedding(patch[None], e_pos=e_pos, **embedding)
+        z = vtnp.timesformer.space_time_embedding(patch[None], e_pos=e_pos, **embedding)
         cls = params["cls"] + params["e_cls"]
         for layer in params["layers"]:
-            z, cls = vtnp.space_layer(z, cls, layer)
+            z, cls = vtnp.timesformer.space_layer(z, cls, layer)
         features.append(cls)
     mean = sum(features) / len(features)
-    expected = vtnp.layer_norm(mean, **plain["norm"], eps=config.eps)
+    expected = vtnp.encoder.layer_norm(mean, **plain["norm"], eps=config.eps)
     assert_close(model.apply(plain, video, config), expected)
-    after = sum(vtnp.layer_norm(c, **plain["norm"], eps=config.eps) for c in features)
+    after = sum(vtnp.encoder.layer_norm(c, **plain["norm"], eps=config.eps) for c in features)
     assert difference(after / len(features), expected) > 1e-3
 
 

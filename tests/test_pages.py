@@ -12,9 +12,9 @@ import pytest
 
 import vtnp
 from tests.make_index import END, README, START, index, with_index
-from vtnp._pages import front_matter
-from vtnp._shapes import parse
-from vtnp.prices.forms import names_in
+from vtnp._registry.pages import front_matter
+from vtnp._registry.shapes import parse
+from vtnp.cost.forms import names_in
 
 SPEC = Path(__file__).parents[1] / "spec"
 PAGES = sorted(SPEC.glob("*/*.md"))

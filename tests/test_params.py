@@ -8,9 +8,9 @@ import pytest
 from autograd import grad
 
 import vtnp
-from vtnp._spec import registry, spec
+from vtnp._array.typing import Array, Float
+from vtnp._registry.spec import registry, spec
 from vtnp.models import parts
-from vtnp.typing import Array, Float
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(3, 4))
@@ -45,14 +45,14 @@ def divided():
 def test_keys_are_asked_for_by_name(spoil, message):
     params = layer()
     spoil(params)
-    for call in (vtnp.encoder_layer, vtnp.pre_norm_layer):
+    for call in (vtnp.encoder.encoder_layer, vtnp.encoder.pre_norm_layer):
         with pytest.raises(vtnp.FormulaError, match=r"^[a-z-]+-layer: argument " + message):
             call(X, params, eps=1e-6)
 
 
 def test_params_that_are_no_mapping_are_refused():
     with pytest.raises(vtnp.FormulaError, match="params: expected a mapping, got None"):
-        vtnp.encoder_layer(X, None, eps=1e-6)
+        vtnp.encoder.encoder_layer(X, None, eps=1e-6)
 
 
 def test_a_step_is_named_in_the_message():
@@ -60,21 +60,21 @@ def test_a_step_is_named_in_the_message():
     del params["time"]["attention"]["W_q"]
     expected = r"^divided-layer: argument params\['time'\]\['attention'\]: expected a key 'W_q'"
     with pytest.raises(vtnp.FormulaError, match=expected):
-        vtnp.divided_layer(Z, CLS, params)
+        vtnp.timesformer.divided_layer(Z, CLS, params)
 
 
 def test_a_step_does_not_look_at_the_other_half():
     params = layer()
-    assert vtnp.feed_forward_step(X, params | {"more": X}, eps=1e-6).shape == X.shape
+    assert vtnp.encoder.feed_forward_step(X, params | {"more": X}, eps=1e-6).shape == X.shape
 
 
 def test_boxed_params_are_looked_through():
     params = layer()
-    slope = grad(lambda p: np.sum(1.0) * vtnp.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
+    slope = grad(lambda p: np.sum(1.0) * vtnp.encoder.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
     assert slope.keys() == params.keys()
     del params["norm_1"]["beta"]
     with pytest.raises(vtnp.FormulaError, match=r"params\['norm_1'\]: expected a key 'beta'"):
-        grad(lambda p: vtnp.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
+        grad(lambda p: vtnp.encoder.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
 
 
 def test_every_formula_with_params_says_which():
@@ -90,6 +90,6 @@ def test_values_that_are_to_be_projected_need_their_matrix():
     attention = parts.attention(RNG, 4, 2, np.float64)
     W = np.ones((2, 4, 2))
     params = {"attention": attention, "trajectory": {"W_q": W, "W_k": W}}
-    assert vtnp.trajectory_self_attention(Z, CLS, params)[0].shape == Z.shape
+    assert vtnp.motionformer.trajectory_self_attention(Z, CLS, params)[0].shape == Z.shape
     with pytest.raises(vtnp.FormulaError, match="params: expected a key 'W_v' in 'trajectory'"):
-        vtnp.trajectory_self_attention(Z, CLS, params, value_projection=True)
+        vtnp.motionformer.trajectory_self_attention(Z, CLS, params, value_projection=True)

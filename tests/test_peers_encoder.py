@@ -12,7 +12,7 @@ from tests import torch_names
 from tests.compare import assert_close
 from tests.peers import installed, needs
 from tests.torch_sides import assert_same_side, autograd_side, tensors, torch_side
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 
 torch = installed("torch")
 pytestmark = needs(torch, "vtnp[peers]")
@@ -89,8 +89,8 @@ def test_encoder_layer(norm_first, bias, mask):
         params = torch_names.encoder_layer(leaves, HEADS)
         same = None if allowed is None else namespace(leaves["x"]).asarray(allowed)
         if norm_first:
-            return vtnp.pre_norm_layer(leaves["x"], params, mask=same, eps=1e-6)
-        return vtnp.encoder_layer(leaves["x"], params, mask=same, eps=1e-6)
+            return vtnp.encoder.pre_norm_layer(leaves["x"], params, mask=same, eps=1e-6)
+        return vtnp.encoder.encoder_layer(leaves["x"], params, mask=same, eps=1e-6)
 
     assert_three_sides_agree(theirs, ours, arrays)
 
@@ -106,7 +106,7 @@ def test_decoder_layer(bias):
 
     def ours(leaves):
         params = torch_names.decoder_layer(leaves, HEADS)
-        return vtnp.decoder_layer(leaves["x"], leaves["memory"], params, eps=1e-5)
+        return vtnp.encoder.decoder_layer(leaves["x"], leaves["memory"], params, eps=1e-5)
 
     assert_three_sides_agree(theirs, ours, arrays)
 
@@ -122,7 +122,7 @@ def test_multi_head_attention():
     def ours(leaves):
         named = {f"self_attn.{name}": x for name, x in leaves.items()}
         weights = torch_names.attention(named, "self_attn", HEADS)
-        return vtnp.cross_attention(leaves["x"], leaves["memory"], **weights)
+        return vtnp.encoder.cross_attention(leaves["x"], leaves["memory"], **weights)
 
     assert_three_sides_agree(theirs, ours, arrays)
 
@@ -139,7 +139,9 @@ def attention_arrays(seed, n=N, m=M, scale=1.0):
 def attends(mask=None, scale=None):
     def ours(leaves):
         allowed = None if mask is None else namespace(leaves["Q"]).asarray(mask)
-        return vtnp.attention(leaves["Q"], leaves["K"], leaves["V"], mask=allowed, scale=scale)
+        return vtnp.encoder.attention(
+            leaves["Q"], leaves["K"], leaves["V"], mask=allowed, scale=scale
+        )
 
     return ours
 
@@ -167,7 +169,7 @@ def test_scaled_dot_product_attention(mask, scale):
 
 
 def test_is_causal_is_the_causal_mask():
-    mask = vtnp.causal_mask(N, like=np.zeros(1))
+    mask = vtnp.encoder.causal_mask(N, like=np.zeros(1))
     assert_three_sides_agree(fused(is_causal=True), attends(mask), attention_arrays(10, m=N))
 
 
@@ -212,7 +214,9 @@ def test_layer_norm(eps, scale, offset):
         x, gamma, beta = leaves.values()
         return torch.nn.functional.layer_norm(x, (D,), gamma, beta, eps)
 
-    assert_three_sides_agree(theirs, lambda leaves: vtnp.layer_norm(**leaves, eps=eps), arrays)
+    assert_three_sides_agree(
+        theirs, lambda leaves: vtnp.encoder.layer_norm(**leaves, eps=eps), arrays
+    )
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
@@ -220,7 +224,7 @@ def test_gelu(approximate):
     x = np.concatenate([np.linspace(-12, 12, 481), [-0.0, 1e-300, 40.0, -40.0]])
     assert_three_sides_agree(
         lambda leaves: torch.nn.functional.gelu(leaves["x"], approximate=approximate),
-        lambda leaves: vtnp.gelu(leaves["x"], approximate=approximate),
+        lambda leaves: vtnp.encoder.gelu(leaves["x"], approximate=approximate),
         {"x": x},
     )
 
@@ -228,7 +232,9 @@ def test_gelu(approximate):
 def test_relu_and_its_gradient_at_zero():
     x = np.array([-2.0, -0.0, 0.0, 1e-300, 3.0, np.inf, -np.inf])
     assert_three_sides_agree(
-        lambda leaves: torch.relu(leaves["x"]), lambda leaves: vtnp.relu(leaves["x"]), {"x": x}
+        lambda leaves: torch.relu(leaves["x"]),
+        lambda leaves: vtnp.encoder.relu(leaves["x"]),
+        {"x": x},
     )
 
 
@@ -237,7 +243,7 @@ def test_softmax():
     arrays["x"] += 1000.0 * np.arange(5)[:, None]
     assert_three_sides_agree(
         lambda leaves: torch.softmax(leaves["x"], -1),
-        lambda leaves: vtnp.softmax(leaves["x"]),
+        lambda leaves: vtnp.encoder.softmax(leaves["x"]),
         arrays,
     )
 
@@ -245,5 +251,5 @@ def test_softmax():
 def test_softmax_of_nothing_is_nan_in_torch_and_zero_here():
     row = np.full((1, 3), -np.inf)
     assert torch.softmax(torch.tensor(row), -1).isnan().all()
-    assert np.all(vtnp.softmax(row) == 0.0)
-    assert np.all(vtnp.softmax(torch.tensor(row)).numpy() == 0.0)
+    assert np.all(vtnp.encoder.softmax(row) == 0.0)
+    assert np.all(vtnp.encoder.softmax(torch.tensor(row)).numpy() == 0.0)

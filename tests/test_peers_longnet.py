@@ -21,7 +21,7 @@ from tests.compare import difference
 from tests.oracles.longnet import kept_of
 from tests.peers import installed, needs
 from tests.torch_sides import assert_same_side, autograd_side, torch_side
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.longnet import dilated_attention, dilated_branch
 
 torch = installed("torch")

@@ -51,10 +51,10 @@ def test_values_and_gradients():
     *expected, start = theirs(arrays, R, cotangent)
 
     def ours(arrays):
-        index = vtnp.orthogonal_prototypes(arrays["Q"], R, start=start)
+        index = vtnp.motionformer.orthogonal_prototypes(arrays["Q"], R, start=start)
         # Prototypes are constants, as there.
         P = np.take_along_axis(drawn()["Q"], index[..., None], axis=-2)
-        return vtnp.prototype_attention(**arrays, P=P)
+        return vtnp.motionformer.prototype_attention(**arrays, P=P)
 
     assert_same_side(autograd_side(ours, arrays, cotangent), expected)
 
@@ -62,6 +62,6 @@ def test_values_and_gradients():
 def test_all_tokens_as_prototypes_are_exact_there():
     arrays = drawn()
     value, _, _ = theirs(arrays, SHAPE[1], np.ones(SHAPE))
-    assert_close(vtnp.attention(**arrays), value)
-    here = vtnp.prototype_attention(**arrays, P=arrays["Q"])
+    assert_close(vtnp.encoder.attention(**arrays), value)
+    here = vtnp.motionformer.prototype_attention(**arrays, P=arrays["Q"])
     assert difference(here, value) > 0.01

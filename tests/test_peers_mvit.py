@@ -76,7 +76,7 @@ def test_block_value_and_gradients(name, cls):
     sizes = {f"size_{each}": options.get(f"kernel_{each}") for each in ("q", "kv")}
     sort = Block(6, options["dim_out"], 2, **strides, **sizes)
     ours = partial(
-        vtnp.multiscale_block, grid=grid, mode=mode, cls=cls, **strides,
+        vtnp.mvit.multiscale_block, grid=grid, mode=mode, cls=cls, **strides,
         **({} if mode == "conv" else sizes),
     )  # fmt: skip
 
@@ -102,13 +102,13 @@ def test_eps_of_the_norms_behind_the_pooling():
     sort = Block(6, 6, 2, (1, 2, 2), ONE, CUBE, CUBE)
     params = params_of_block(sort, "pytorchvideo", arrays_of(block))
     stride = {"stride_q": (1, 2, 2)}
-    ours = vtnp.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
-    normalised = vtnp.layer_norm(x, **params["norm_1"], eps=1e-6)
-    update, _ = vtnp.multi_head_pooling_attention(
+    ours = vtnp.mvit.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
+    normalised = vtnp.encoder.layer_norm(x, **params["norm_1"], eps=1e-6)
+    update, _ = vtnp.mvit.multi_head_pooling_attention(
         normalised, params["attention"], grid=grid, **stride, cls=True, eps=1e-5
     )
-    y = vtnp.pooled_skip(x, grid=grid, stride=(1, 2, 2), cls=True) + update
-    assert_close(vtnp.feed_forward_step(y, params, eps=1e-6), theirs)
+    y = vtnp.mvit.pooled_skip(x, grid=grid, stride=(1, 2, 2), cls=True) + update
+    assert_close(vtnp.encoder.feed_forward_step(y, params, eps=1e-6), theirs)
     assert difference(ours, theirs) > 1e-7
 
 
@@ -116,7 +116,7 @@ def test_a_shared_maximum():
     tensor = torch.ones((1, 1, 1, 1, 2), dtype=torch.float64, requires_grad=True)
     torch.nn.MaxPool3d((1, 1, 2))(tensor).sum().backward()
     assert tensor.grad.ravel().tolist() == [1.0, 0.0]
-    pull, _ = make_vjp(partial(vtnp.pool, size=(1, 1, 2), stride=(1, 1, 2), padding=(0, 0, 0),
+    pull, _ = make_vjp(partial(vtnp.mvit.pool, size=(1, 1, 2), stride=(1, 1, 2), padding=(0, 0, 0),
                                mode="max"))(np.ones((1, 1, 2, 1)))  # fmt: skip
     assert pull(np.ones((1, 1, 1, 1))).ravel().tolist() == [0.5, 0.5]
 

@@ -18,7 +18,7 @@ import vtnp
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_sides import arrays_of, assert_same_side, autograd_side, gradients_of, randomised
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.checkpoints import from_theirs
 from vtnp.mistakes.nystromformer import mask_only_in_the_last_factor
 from vtnp.models.nystromformer import NystromformerConfig, init
@@ -82,14 +82,16 @@ def projections(tree):
 
 def as_hugging_face(tree):
     kernel = tree["conv.weight"][:, 0, :, 0]
-    return vtnp.nystrom_self_attention(tree["x"], **projections(tree), kernel=kernel, **RELEASED)
+    return vtnp.nystromformer.nystrom_self_attention(
+        tree["x"], **projections(tree), kernel=kernel, **RELEASED
+    )
 
 
 def heads_of(tree):
     """Return queries, keys and values of every head."""
     weights = projections(tree)
     return [
-        vtnp.head_projection(tree["x"], weights[f"W_{each}"], bias=weights[f"b_{each}"])
+        vtnp.encoder.head_projection(tree["x"], weights[f"W_{each}"], bias=weights[f"b_{each}"])
         for each in "qkv"
     ]
 
@@ -114,10 +116,12 @@ def test_hugging_face_masks_the_last_factor_only():
     added[..., ~torch.tensor(mask)] = torch.finfo(torch.float64).min
     theirs, _ = their_side(module, x, cotangent, attention_mask=added)
     Q, K, V = heads_of(arrays_of(module) | {"x": x})
-    convolved = vtnp.sequence_convolution(V, arrays_of(module)["conv.weight"][:, 0, :, 0])
+    convolved = vtnp.nystromformer.sequence_convolution(
+        V, arrays_of(module)["conv.weight"][:, 0, :, 0]
+    )
     mistaken = mask_only_in_the_last_factor(Q, K, V, mask=mask, **RELEASED)
     assert_close(merged(mistaken + convolved), theirs, within=WITHIN)
-    right = vtnp.nystrom_attention(Q, K, V, mask=mask, **RELEASED)
+    right = vtnp.nystromformer.nystrom_attention(Q, K, V, mask=mask, **RELEASED)
     assert difference(right, mistaken) > 1e-2
 
 
@@ -129,10 +133,12 @@ def test_hugging_face_with_all_landmarks_is_softmax_attention():
     module, (x, cotangent) = hugging_face(landmarks=N), tokens()
     theirs, _ = their_side(module, x, cotangent)
     Q, K, V = heads_of(arrays_of(module) | {"x": x})
-    convolved = vtnp.sequence_convolution(V, arrays_of(module)["conv.weight"][:, 0, :, 0])
-    assert_close(merged(vtnp.attention(Q, K, V) + convolved), theirs, within=WITHIN)
-    six_steps = vtnp.nystrom_attention(Q, K, V, **RELEASED | {"landmarks": N})
-    assert difference(six_steps, vtnp.attention(Q, K, V)) > 1e-3
+    convolved = vtnp.nystromformer.sequence_convolution(
+        V, arrays_of(module)["conv.weight"][:, 0, :, 0]
+    )
+    assert_close(merged(vtnp.encoder.attention(Q, K, V) + convolved), theirs, within=WITHIN)
+    six_steps = vtnp.nystromformer.nystrom_attention(Q, K, V, **RELEASED | {"landmarks": N})
+    assert difference(six_steps, vtnp.encoder.attention(Q, K, V)) > 1e-3
 
 
 @needs_transformers
@@ -176,10 +182,10 @@ def test_hugging_face_whole_layers(task):
     params = from_theirs("nystromformer", config, "huggingface", tensors, beside=beside)
     x, eps = model.embeddings(words).detach().numpy(), model.config.layer_norm_eps
     for layer in params["layers"]:
-        read = vtnp.nystrom_self_attention(x, **layer["attention"], **RELEASED)
-        y = vtnp.add_and_norm(x, read, **layer["norm_1"], eps=eps)
-        z = vtnp.feed_forward(y, **layer["feed_forward"], activation="gelu_tanh")
-        x = vtnp.add_and_norm(y, z, **layer["norm_2"], eps=eps)
+        read = vtnp.nystromformer.nystrom_self_attention(x, **layer["attention"], **RELEASED)
+        y = vtnp.encoder.add_and_norm(x, read, **layer["norm_1"], eps=eps)
+        z = vtnp.encoder.feed_forward(y, **layer["feed_forward"], activation="gelu_tanh")
+        x = vtnp.encoder.add_and_norm(y, z, **layer["norm_2"], eps=eps)
     assert_close(x, theirs, within=WITHIN)
 
 
@@ -212,7 +218,9 @@ def as_packaged(tree):
     front = np.zeros((*x.shape[:-2], -n % LANDMARKS, D))
     x = namespace(x).concat([front, x], axis=-2)
     kernel = tree["res_conv.weight"][:, 0, :, 0]
-    y = vtnp.nystrom_self_attention(x, **packaged_projections(tree), kernel=kernel, **RELEASED)
+    y = vtnp.nystromformer.nystrom_self_attention(
+        x, **packaged_projections(tree), kernel=kernel, **RELEASED
+    )
     return y[..., -n:, :]
 
 
@@ -245,16 +253,18 @@ def test_package_divides_by_the_real_tokens(eps, within):
     )
     tree = arrays_of(module)
     weights = packaged_projections(tree)
-    Q, K, V = (vtnp.head_projection(x, weights[f"W_{each}"]) for each in "qkv")
+    Q, K, V = (vtnp.encoder.head_projection(x, weights[f"W_{each}"]) for each in "qkv")
     tilde = {
-        f"{name}_tilde": vtnp.segment_means(X, LANDMARKS, mask=mask, divisor="tokens")
+        f"{name}_tilde": vtnp.nystromformer.segment_means(X, LANDMARKS, mask=mask, divisor="tokens")
         for name, X in (("Q", Q), ("K", K))
     }
     iterative = {"pinv": "iterative", "start": "original"}
-    y = vtnp.nystrom_attention(Q, K, V, **tilde, mask=mask, **iterative)
-    by_segment = vtnp.nystrom_attention(Q, K, V, landmarks=LANDMARKS, mask=mask, **iterative)
+    y = vtnp.nystromformer.nystrom_attention(Q, K, V, **tilde, mask=mask, **iterative)
+    by_segment = vtnp.nystromformer.nystrom_attention(
+        Q, K, V, landmarks=LANDMARKS, mask=mask, **iterative
+    )
     assert difference(by_segment, y) > 1e-3
     real = np.where(mask[:, None], V, 0.0)
-    y = y + vtnp.sequence_convolution(real, tree["res_conv.weight"][:, 0, :, 0])
-    ours = vtnp.head_merge(y, weights["W_c"], bias=weights["b_c"])
+    y = y + vtnp.nystromformer.sequence_convolution(real, tree["res_conv.weight"][:, 0, :, 0])
+    ours = vtnp.encoder.head_merge(y, weights["W_c"], bias=weights["b_c"])
     assert_close(ours[:, mask], theirs[:, mask], within=within)

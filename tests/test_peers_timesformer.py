@@ -108,7 +108,8 @@ def test_logits_and_every_gradient(scheme):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "layer"), [("divided", vtnp.divided_layer), ("joint", vtnp.joint_layer)]
+    ("scheme", "layer"),
+    [("divided", vtnp.timesformer.divided_layer), ("joint", vtnp.timesformer.joint_layer)],
 )
 def test_every_hidden_state(scheme, layer):
     """Theirs stand place by place, time fastest, behind the class token."""
@@ -121,9 +122,9 @@ def test_every_hidden_state(scheme, layer):
         tokens = np.swapaxes(z, -3, -2).reshape(len(z), -1, config.d)
         return np.concatenate([cls[:, None], tokens], axis=1)
 
-    x = vtnp.patch_tokens(video, size=(1, config.patch, config.patch))
+    x = vtnp.tokens.patch_tokens(video, size=(1, config.patch, config.patch))
     e_pos = params["e_space"] + params["e_time"][:, None]
-    z = vtnp.space_time_embedding(x, e_pos=e_pos, **params["embedding"])
+    z = vtnp.timesformer.space_time_embedding(x, e_pos=e_pos, **params["embedding"])
     cls = np.broadcast_to(params["cls"] + params["e_cls"], (len(video), config.d))
     states = [(z, cls)]
     for of_layer in params["layers"]:
@@ -131,7 +132,7 @@ def test_every_hidden_state(scheme, layer):
     assert len(theirs.hidden_states) == len(states)
     for ours, state in zip(states, theirs.hidden_states, strict=True):
         assert_close(in_their_order(*ours), state.detach().numpy(), within=WITHIN)
-    final = vtnp.layer_norm(in_their_order(*states[-1]), **params["norm"], eps=config.eps)
+    final = vtnp.encoder.layer_norm(in_their_order(*states[-1]), **params["norm"], eps=config.eps)
     assert_close(final, theirs.last_hidden_state.detach().numpy(), within=WITHIN)
 
 

@@ -20,7 +20,7 @@ from tests import torch_sides as sides
 from tests.compare import assert_close, difference
 from tests.peers import installed, needs
 from tests.torch_names import linear, norm, of_heads
-from vtnp._xp import biased, namespace, transposed
+from vtnp._array.xp import biased, namespace, transposed
 
 torch = installed("torch")
 with warnings.catch_warnings():
@@ -62,27 +62,29 @@ def step_of(raw, name):
 
 def gated_network(x, raw, name):
     """Their PreNorm(FeedForward), GEGLU: half of what the first map gives is gated by the rest."""
-    y = vtnp.layer_norm(x, **norm(raw, f"{name}.norm"), eps=EPS)
+    y = vtnp.encoder.layer_norm(x, **norm(raw, f"{name}.norm"), eps=EPS)
     first, second = linear(raw, f"{name}.fn.net.0"), linear(raw, f"{name}.fn.net.3")
     y = biased(y @ first["W"], first["b"])
     n = y.shape[-1] // 2
-    return x + biased((y[..., :n] * vtnp.gelu(y[..., n:])) @ second["W"], second["b"])
+    return x + biased((y[..., :n] * vtnp.encoder.gelu(y[..., n:])) @ second["W"], second["b"])
 
 
 def logits_of(raw, **rule):
     """The whole model in our formulas, from the weights as they stand there."""
     embedding, head = linear(raw, "to_patch_embedding"), linear(raw, "to_out.1")
     table = raw["pos_emb.weight"]
-    x = vtnp.patch_tokens(raw["video"], size=(1, PATCH, PATCH))
+    x = vtnp.tokens.patch_tokens(raw["video"], size=(1, PATCH, PATCH))
     e_pos = namespace(table).reshape(table[1:], (*x.shape[-3:-1], D))
-    z = vtnp.space_time_embedding(x, embedding["W"], e_pos, bias=embedding["b"])
+    z = vtnp.timesformer.space_time_embedding(x, embedding["W"], e_pos, bias=embedding["b"])
     cls = namespace(z).broadcast_to(raw["cls_token"][0] + table[0], (len(z), D))
     for i in range(LAYERS):
         for j, attend in enumerate(("time", "space")):
             step = step_of(raw, f"layers.{i}.{j}")
-            z, cls = vtnp.attention_step(z, cls, step, attend=attend, **(THEIRS | rule))
+            z, cls = vtnp.timesformer.attention_step(z, cls, step, attend=attend, **(THEIRS | rule))
         z, cls = (gated_network(y, raw, f"layers.{i}.2") for y in (z, cls))
-    return biased(vtnp.layer_norm(cls, **norm(raw, "to_out.0"), eps=EPS) @ head["W"], head["b"])
+    return biased(
+        vtnp.encoder.layer_norm(cls, **norm(raw, "to_out.0"), eps=EPS) @ head["W"], head["b"]
+    )
 
 
 def test_logits_and_every_gradient(peer):
@@ -119,7 +121,9 @@ def test_each_step_and_its_gradients(peer, attend, place, axes):
 
     def step(raw):
         params = step_of(raw, "step")
-        return together(*vtnp.attention_step(raw["z"], raw["cls"], params, attend=attend, **THEIRS))
+        return together(
+            *vtnp.timesformer.attention_step(raw["z"], raw["cls"], params, attend=attend, **THEIRS)
+        )
 
     arrays = {f"step.{name}": x for name, x in sides.arrays_of(module).items()}
     ours = sides.autograd_side(step, arrays | {"z": z, "cls": cls}, cotangent)

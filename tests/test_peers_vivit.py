@@ -96,7 +96,7 @@ def test_fast_gelu_has_ten_digits():
     cut = 0.5 * x * (1.0 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
     assert abs(0.7978845608 - exact) > 2e-12
     assert_close(theirs, cut, within=1e-15)
-    assert 1e-13 < difference(theirs, vtnp.gelu(x, approximate="tanh")) < 1e-11
+    assert 1e-13 < difference(theirs, vtnp.encoder.gelu(x, approximate="tanh")) < 1e-11
     of_logits, of_gradients = largest_differences(peer_of(CONFIG, activation="gelu_fast"))
     assert of_logits < 1e-11
     assert of_gradients < 1e-11
@@ -112,18 +112,20 @@ def test_every_hidden_state():
     peer, video = peer_of(CONFIG), videos(CONFIG)
     params = params_of(peer.state_dict().items())
     theirs = peer.vivit(channels_first(video), output_hidden_states=True)
-    tokens = vtnp.tubelet_embedding(video, **params["embedding"]).reshape(2, -1, CONFIG.d)
+    tokens = vtnp.vivit.tubelet_embedding(video, **params["embedding"]).reshape(2, -1, CONFIG.d)
     encoder = params["encoder"]
     cls = np.broadcast_to(encoder["cls"], (2, 1, CONFIG.d))
     states = [np.concatenate([cls, tokens], axis=1) + encoder["positions"]]
     for layer in encoder["layers"]:
         states.append(
-            vtnp.pre_norm_layer(states[-1], layer, eps=CONFIG.eps, activation=CONFIG.activation)
+            vtnp.encoder.pre_norm_layer(
+                states[-1], layer, eps=CONFIG.eps, activation=CONFIG.activation
+            )
         )
     assert len(theirs.hidden_states) == len(states)
     for ours, state in zip(states, theirs.hidden_states, strict=True):
         assert_close(ours, state.detach().numpy(), within=WITHIN)
-    final = vtnp.layer_norm(states[-1], **encoder["norm"], eps=CONFIG.eps)
+    final = vtnp.encoder.layer_norm(states[-1], **encoder["norm"], eps=CONFIG.eps)
     assert_close(final, theirs.last_hidden_state.detach().numpy(), within=WITHIN)
 
 

@@ -22,14 +22,14 @@ from vtnp.claims.positions import frequencies
 )
 def test_tables_that_do_not_exist_are_refused(arguments, word):
     with pytest.raises(vtnp.FormulaError, match=f"sinusoidal-positions: {word}"):
-        vtnp.sinusoidal_positions(**arguments)
+        vtnp.positions.sinusoidal_positions(**arguments)
 
 
 def test_without_an_example_tables_are_numpys():
     for table in (
-        vtnp.sinusoidal_positions(3, 4),
-        vtnp.sinusoidal_positions_2d(3, 2, 4),
-        vtnp.sinusoidal_positions_3d(3, 2, 5, 6),
+        vtnp.positions.sinusoidal_positions(3, 4),
+        vtnp.positions.sinusoidal_positions_2d(3, 2, 4),
+        vtnp.positions.sinusoidal_positions_3d(3, 2, 5, 6),
     ):
         assert type(table) is np.ndarray
         assert table.dtype == np.float64
@@ -39,7 +39,7 @@ def test_without_an_example_tables_are_numpys():
 def test_float32_tables_err_by_the_angle_times_eps(n):
     """The frequency and the product are each rounded once, the sine once more."""
     eps = float(np.finfo(np.float32).eps)
-    single = vtnp.sinusoidal_positions(n, 64, like=np.zeros(1, np.float32))
+    single = vtnp.positions.sinusoidal_positions(n, 64, like=np.zeros(1, np.float32))
     angle = np.repeat(np.arange(n)[:, None] * frequencies(64), 2, axis=-1)
     error = np.abs(single - oracles.sinusoidal_positions(n, 64))
     assert np.all(error <= eps * (angle + 1.0))
@@ -47,7 +47,7 @@ def test_float32_tables_err_by_the_angle_times_eps(n):
 
 def test_2d_tables_need_a_width_divisible_by_4():
     with pytest.raises(vtnp.FormulaError, match=r"sinusoidal-positions-2d: argument d: .* of 4"):
-        vtnp.sinusoidal_positions_2d(2, 2, 6)
+        vtnp.positions.sinusoidal_positions_2d(2, 2, 6)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_2d_tables_need_a_width_divisible_by_4():
 )
 def test_3d_tables_that_do_not_exist_are_refused(options, word):
     with pytest.raises(vtnp.FormulaError, match=f"sinusoidal-positions-3d: {word}"):
-        vtnp.sinusoidal_positions_3d(2, 2, 2, **options)
+        vtnp.positions.sinusoidal_positions_3d(2, 2, 2, **options)
 
 
 # --- relative attention ---------------------------------------------------------------------------
@@ -69,4 +69,4 @@ def test_3d_tables_that_do_not_exist_are_refused(options, word):
 def test_an_even_number_of_rows_is_refused():
     x = np.zeros((3, 2))
     with pytest.raises(vtnp.FormulaError, match=r"relative-attention: argument w_K: .* got 4"):
-        vtnp.relative_attention(x, x, x, np.zeros((4, 2)), np.zeros((4, 2)))
+        vtnp.positions.relative_attention(x, x, x, np.zeros((4, 2)), np.zeros((4, 2)))

@@ -13,12 +13,13 @@ import pytest
 
 import vtnp
 from tests.whole_models import SMALL
-from vtnp import cost, trees
+from vtnp import cost
+from vtnp._array import trees
+from vtnp.cost import conventions, models, table
+from vtnp.cost.forms import closed_form
+from vtnp.cost.models import model_cost
+from vtnp.cost.sizes import call, names
 from vtnp.models import deformable, motionformer, mvit, parts, timesformer, vivit
-from vtnp.prices import conventions, models, table
-from vtnp.prices.forms import closed_form
-from vtnp.prices.models import model_cost
-from vtnp.prices.sizes import call, names
 
 SPEC = Path(__file__).parent.parent / "spec"
 
@@ -45,7 +46,7 @@ def test_params_are_those_that_a_generator_draws(config):
     drawn = module.init(np.random.default_rng(0), config, dtype=np.float32)
     unseen = models.params(name, **changes)
     expected, found = (
-        {path: (tuple(x.shape), x.dtype) for path, x in trees.leaves(tree)}
+        {path: (tuple(x.shape), x.dtype) for path, x in trees.tree_leaves(tree)}
         for tree in (drawn, unseen)
     )
     assert found == expected
@@ -175,10 +176,10 @@ def mvits(config):
         shrunk = read = grid
         taps = {"q": 0, "kv": 0}
         if block.size_q is not None:
-            shrunk = vtnp.pooled_grid(grid, size=block.size_q, stride=block.stride_q)
+            shrunk = vtnp.mvit.pooled_grid(grid, size=block.size_q, stride=block.stride_q)
             taps["q"] = math.prod(block.size_q) * (config.mode == "conv")
         if block.size_kv is not None:
-            read = vtnp.pooled_grid(grid, size=block.size_kv, stride=block.stride_kv)
+            read = vtnp.mvit.pooled_grid(grid, size=block.size_kv, stride=block.stride_kv)
             taps["kv"] = math.prod(block.size_kv) * (config.mode == "conv")
         d_h = block.d // block.heads
         sizes = {"cls": True, "heads": block.heads, "d": block.d, "d_h": d_h, "d_v": d_h}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import vtnp
-from vtnp._spec import registry
+from vtnp._registry.spec import registry
 
 HEAVY = {"cupy", "dask", "jax", "matplotlib", "scipy", "torch", "transformers"}
 

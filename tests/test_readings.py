@@ -7,7 +7,7 @@ from autograd import make_vjp
 from tests import readings
 from tests.compare import assert_close
 from tests.test_formulas import DIFFERENTIABLE_IDS, IDS, outputs, paired
-from tests.trees import floats, mapped, replaced
+from tests.trees import floats, replaced, tree_map
 from vtnp.claims.cases import make
 
 OTHERS = [name for name in readings.NAMES if name != "numpy"]
@@ -25,10 +25,10 @@ MISSING: dict[tuple[str, str], str] = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_value_is_numpys(id, name):
     reading, case = readings.reading(name), make(id, 8, (2,))
-    args = mapped(reading.asarray, case.args)
+    args = tree_map(reading.asarray, case.args)
     if (id, name) in MISSING:
         with pytest.raises(Exception, match=MISSING[id, name]):
-            mapped(reading.to_numpy, case.function(**args))
+            tree_map(reading.to_numpy, case.function(**args))
         return
     results = outputs(case.function(**args))
     kind = type(reading.asarray(np.ones(1)))
@@ -53,7 +53,7 @@ def test_gradient_is_numpys(id, name):
     paths = [path for path, _ in floats(case.args)]
     start = [at(case.args, path) for path in paths]
     expected = gradients(case, paths, cotangents, np.asarray(1.0), start)
-    foreign = case.with_args(**mapped(reading.asarray, case.args))
+    foreign = case.with_args(**tree_map(reading.asarray, case.args))
     there = [reading.asarray(c) for c in cotangents]
     one = reading.asarray(np.asarray(1.0))
     start = [at(foreign.args, path) for path in paths]

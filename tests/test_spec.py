@@ -10,10 +10,10 @@ import pytest
 from autograd import grad
 
 import vtnp
-from vtnp._shapes import bind, parse
-from vtnp._spec import registry, spec
-from vtnp._xp import namespace
-from vtnp.typing import Array, Bool, Float
+from vtnp._array.typing import Array, Bool, Float
+from vtnp._array.xp import namespace
+from vtnp._registry.shapes import bind, parse
+from vtnp._registry.spec import registry, spec
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_mask_broadcasts_onto_the_batch(formula):
 
 def test_a_mask_may_come_before_what_it_broadcasts_onto(formula):
     Q, K, mask = np.ones((2, 3, 4)), np.ones((2, 5, 4)), np.ones((3, 5), bool)
-    assert vtnp.attention_weights(mask=mask, Q=Q, K=K).shape == (2, 3, 5)
+    assert vtnp.encoder.attention_weights(mask=mask, Q=Q, K=K).shape == (2, 3, 5)
 
 
 def test_mixtures_are_refused(formula):
@@ -162,8 +162,8 @@ def test_rows_that_nobody_has_counted_are_computed():
     some = da.from_array(Q, chunks=5)
     some = some[some[:, 0] > 0]
     known = Q[Q[:, 0] > 0]
-    result = vtnp.attention(some, some, some).compute()
-    np.testing.assert_allclose(result, vtnp.attention(known, known, known), rtol=1e-14)
+    result = vtnp.encoder.attention(some, some, some).compute()
+    np.testing.assert_allclose(result, vtnp.encoder.attention(known, known, known), rtol=1e-14)
 
 
 def test_the_check_is_cheap(formula, record_property):
@@ -214,7 +214,7 @@ def test_nobody_can_change_what_a_page_says():
 
 def test_formula_is_found_by_id_equation_and_number():
     weights = vtnp.formula("attention-weights")
-    assert weights.function is vtnp.attention_weights
+    assert weights.function is vtnp.encoder.attention_weights
     assert weights.plain in (weights.function.__doc__ or "")
     assert weights.page.startswith("# Attention weights")
     with pytest.raises(vtnp.UnknownFormulaError, match=r"near it: .*attention-weights"):

@@ -81,12 +81,14 @@ def test_not_a_law_moving_clip_is_the_mean_of_images():
     case = make("divided-layer", 3)
     params = without_time(case["params"])
     z, cls = case(params=params)
-    twice = vtnp.divided_layer(z, cls, params)[1]
+    twice = vtnp.timesformer.divided_layer(z, cls, params)[1]
     image = as_image(params)
     of_frames = []
     for i in range(case["z"].shape[-3]):
         frame = case["z"][..., i : i + 1, :, :], case["cls"]
-        of_frames.append(vtnp.space_layer(*vtnp.space_layer(*frame, image), image)[1])
+        of_frames.append(
+            vtnp.timesformer.space_layer(*vtnp.timesformer.space_layer(*frame, image), image)[1]
+        )
     assert difference(twice, sum(of_frames) / len(of_frames)) > 1e-3
 
 

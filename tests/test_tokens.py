@@ -17,12 +17,12 @@ torch = installed("torch")
 @pytest.mark.parametrize("size", [(2, 3, 4), (1, 5, 4), (1, 3, 5), (0, 3, 4), (1, -3, 4)])
 def test_patches_that_do_not_divide_are_refused(size):
     with pytest.raises(vtnp.FormulaError, match=r"patch-tokens: argument size: .*\(3, 6, 8\)"):
-        vtnp.patch_tokens(np.zeros((3, 6, 8, 2)), size=size)
+        vtnp.tokens.patch_tokens(np.zeros((3, 6, 8, 2)), size=size)
 
 
 def test_another_order_is_refused():
     with pytest.raises(vtnp.FormulaError, match=r"argument order: expected one of .*got 'hwtc'"):
-        vtnp.patch_tokens(np.zeros((2, 2, 2, 3)), size=(1, 2, 2), order="hwtc")
+        vtnp.tokens.patch_tokens(np.zeros((2, 2, 2, 3)), size=(1, 2, 2), order="hwtc")
 
 
 # --- bilinear-sample ------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def test_the_gradient_at_a_cell_is_the_one_to_its_right(padding):
     v = np.random.default_rng(0).standard_normal((1, 5, 1))
 
     def read(x):
-        return vtnp.bilinear_sample(v, x, padding=padding)
+        return vtnp.tokens.bilinear_sample(v, x, padding=padding)
 
     places = np.array([[x, 0.0] for x in (-2.0, -1.0, 0.0, 3.0, 4.0, 5.0, 6.0)])
     gradient = elementwise_grad(read)(places)[:, 0]
@@ -45,9 +45,9 @@ def test_the_gradient_at_a_cell_is_the_one_to_its_right(padding):
 
 def test_sampling_refuses_an_empty_grid_and_another_padding():
     with pytest.raises(vtnp.FormulaError, match="bilinear-sample: argument v: expected at least"):
-        vtnp.bilinear_sample(np.zeros((0, 3, 2)), np.zeros((4, 2)))
+        vtnp.tokens.bilinear_sample(np.zeros((0, 3, 2)), np.zeros((4, 2)))
     with pytest.raises(vtnp.FormulaError, match="argument padding: expected one of"):
-        vtnp.bilinear_sample(np.zeros((2, 3, 2)), np.zeros((4, 2)), padding="reflection")
+        vtnp.tokens.bilinear_sample(np.zeros((2, 3, 2)), np.zeros((4, 2)), padding="reflection")
 
 
 # --- instance-tokens ------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_sampling_refuses_an_empty_grid_and_another_padding():
 
 def test_instances_refuse_an_empty_grid():
     with pytest.raises(vtnp.FormulaError, match="instance-tokens: argument size"):
-        vtnp.instance_tokens(np.zeros((2, 3, 3, 1)), np.zeros((2, 1, 4)), size=(0, 2))
+        vtnp.tokens.instance_tokens(np.zeros((2, 3, 3, 1)), np.zeros((2, 1, 4)), size=(0, 2))
 
 
 # --- windows and the two convolutions -------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_instances_refuse_an_empty_grid():
 )
 def test_windows_that_do_not_fit_are_refused(options, word):
     with pytest.raises(vtnp.FormulaError, match=f"windows: argument size.*{word}"):
-        vtnp.windows(np.zeros((2, 3, 4, 1)), **options)
+        vtnp.tokens.windows(np.zeros((2, 3, 4, 1)), **options)
 
 
 @needs(torch, "vtnp[peers]")
@@ -89,7 +89,9 @@ def test_embedding_equals_torchs_convolution():
         stride=stride,
         padding=padding,
     ).permute(0, 2, 3, 4, 1)
-    z = vtnp.spatio_temporal_embedding(video, kernel, bias=bias, stride=stride, padding=padding)
+    z = vtnp.tokens.spatio_temporal_embedding(
+        video, kernel, bias=bias, stride=stride, padding=padding
+    )
     assert_close(z, expected.numpy())
 
 
@@ -102,7 +104,7 @@ def test_sampling_equals_torchs_grid_sample(padding):
     expected = torch.nn.functional.grid_sample(
         torch.tensor(v).permute(0, 3, 1, 2), grid, padding_mode=padding, align_corners=False
     )[..., 0].permute(0, 2, 1)
-    assert_close(vtnp.bilinear_sample(v, positions, padding=padding), expected.numpy())
+    assert_close(vtnp.tokens.bilinear_sample(v, positions, padding=padding), expected.numpy())
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
@@ -111,5 +113,7 @@ def test_a_grid_wider_than_half_precision_counts(n, padding):
     """float16 has no 2051: cells that are counted in it would be those of the next row."""
     v = (np.arange(2 * n) % 61.0).reshape(2, n, 1)
     places = np.array([[2046.0, 0], [2048, 0], [2050, 0], [2052, 0], [2056, 1], [np.inf, 1]])
-    low = vtnp.bilinear_sample(v.astype(np.float16), places.astype(np.float16), padding=padding)
-    assert np.array_equal(low, vtnp.bilinear_sample(v, places, padding=padding))
+    low = vtnp.tokens.bilinear_sample(
+        v.astype(np.float16), places.astype(np.float16), padding=padding
+    )
+    assert np.array_equal(low, vtnp.tokens.bilinear_sample(v, places, padding=padding))

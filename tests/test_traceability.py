@@ -7,8 +7,8 @@ from functools import wraps
 import pytest
 
 from tests.traceability import Project, complaints, project
-from vtnp._shapes import parse
-from vtnp._spec import Signature
+from vtnp._registry.shapes import parse
+from vtnp._registry.spec import Signature
 
 PAGE, ID = "encoder/attention-weights.md", "attention-weights"
 

@@ -70,8 +70,8 @@ def test_frames_that_weights_by_motion_prefer_tell_the_direction(plain, moving):
     when = np.arange(motion.shape[3])
 
     def lateness(side):
-        logits = vtnp.deformable_logits(q, motion, np.array(side, float)[:, None])
-        return (vtnp.deformable_weights(logits)[..., 0] @ when).mean(axis=(1, 2))
+        logits = vtnp.deformable.deformable_logits(q, motion, np.array(side, float)[:, None])
+        return (vtnp.deformable.deformable_weights(logits)[..., 0] @ when).mean(axis=(1, 2))
 
     flown = np.stack([
         lateness((1, 0)) - lateness((-1, 0)), lateness((0, 1)) - lateness((0, -1))

@@ -23,8 +23,12 @@ def layer(config):
             torch_names.encoder_layer(named(vectors, "par"), config["heads"]),
         )
         if config["norm_first"]:
-            return {"out.y": vtnp.pre_norm_layer(x, params, eps=config["eps"], activation="gelu")}
-        return {"out.y": vtnp.encoder_layer(x, params, eps=config["eps"])}
+            return {
+                "out.y": vtnp.encoder.pre_norm_layer(
+                    x, params, eps=config["eps"], activation="gelu"
+                )
+            }
+        return {"out.y": vtnp.encoder.encoder_layer(x, params, eps=config["eps"])}
 
     return f
 

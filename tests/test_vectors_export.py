@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import vtnp
-from vtnp._spec import registry
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
+from vtnp._registry.spec import registry
 from vtnp.checkpoints.files import FileError, load, save
 from vtnp.cli import main
 from vtnp.mistakes import mistakes

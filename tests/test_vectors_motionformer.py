@@ -6,7 +6,7 @@ import pytest
 from tests.compare import assert_close
 from tests.layouts import params_of, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.encoder import head_projection
 from vtnp.models.motionformer import MotionformerConfig
 from vtnp.motionformer import (

@@ -5,7 +5,7 @@ import pytest
 
 from tests.compare import assert_close
 from tests.vectors import WITHIN, assert_gradients, assert_results, load
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.encoder import attention_weights, head_merge, head_projection
 from vtnp.nystromformer import (
     iterative_pinv,

@@ -5,19 +5,19 @@ import numpy as np
 import vtnp
 from tests.compare import assert_close
 from tests.vectors import WITHIN, assert_gradients, assert_results, load, named
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 
 
 def test_sinusoidal_positions():
     """The Annotated Transformer's table, added to its input."""
     v = load("pe_sinusoidal")
     n, d = v["aux.table"].shape
-    assert_close(vtnp.sinusoidal_positions(n, d), v["aux.table"], within=WITHIN)
+    assert_close(vtnp.positions.sinusoidal_positions(n, d), v["aux.table"], within=WITHIN)
     tokens = v["in.x"].shape[-2]
-    e = vtnp.sinusoidal_positions(tokens, d)[None]
+    e = vtnp.positions.sinusoidal_positions(tokens, d)[None]
 
     def added(v):
-        return {"out.y": vtnp.learned_positions(v["in.x"][:, None], e)[:, 0]}
+        return {"out.y": vtnp.positions.learned_positions(v["in.x"][:, None], e)[:, 0]}
 
     assert_results(added, v)
     assert_gradients(added, v)
@@ -26,11 +26,11 @@ def test_sinusoidal_positions():
 def test_sinusoidal_positions_in_two_and_three_dimensions():
     """SlowFast's tables; a zero row in front for the class token is the model's."""
     v = load("pe_sincos_2d_3d")
-    plane = vtnp.sinusoidal_positions_2d(3, 3, 16).reshape(9, 16)
+    plane = vtnp.positions.sinusoidal_positions_2d(3, 3, 16).reshape(9, 16)
     assert_close(plane, v["out.table_2d"], within=WITHIN)
     with_cls = np.concatenate([np.zeros((1, 16)), plane])
     assert_close(with_cls, v["out.table_2d_cls"], within=WITHIN)
-    volume = vtnp.sinusoidal_positions_3d(4, 3, 3, 32, split="quarter")
+    volume = vtnp.positions.sinusoidal_positions_3d(4, 3, 3, 32, split="quarter")
     assert_close(volume.reshape(36, 32), v["out.table_3d"], within=WITHIN)
 
 
@@ -42,11 +42,11 @@ def test_relative_attention():
         x, par = v["in.x"], named(v, "par")
         d, d_h = x.shape[-1], par["a_K"].shape[-1]
         Q, K, V = (
-            vtnp.head_projection(x, namespace(W).moveaxis(W.reshape((d, heads, d_h)), 1, 0))
+            vtnp.encoder.head_projection(x, namespace(W).moveaxis(W.reshape((d, heads, d_h)), 1, 0))
             for W in (par["W_Q"], par["W_K"], par["W_V"])
         )
-        y = vtnp.relative_attention(Q, K, V, par["a_K"], par["a_V"])
-        return {"out.y": vtnp.head_merge(y, par["W_O"].reshape((heads, d_h, d)))}
+        y = vtnp.positions.relative_attention(Q, K, V, par["a_K"], par["a_V"])
+        return {"out.y": vtnp.encoder.head_merge(y, par["W_O"].reshape((heads, d_h, d)))}
 
     v = load("shaw_multi_head")
     assert_results(layer, v)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.layouts import params_of, prefixed
 from tests.vectors import assert_gradients, assert_results, load, named
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.checkpoints import from_theirs
 from vtnp.models.timesformer import TimeSformerConfig, apply
 from vtnp.timesformer import divided_layer

@@ -8,7 +8,7 @@ import pytest
 from tests.layouts import params_of, prefixed
 from tests.trees import leaves
 from tests.vectors import assert_gradients, assert_results, load, named
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.checkpoints.layouts import layout_of
 from vtnp.checkpoints.mapping import to_params
 from vtnp.models.vivit import ViViTConfig, apply, init

@@ -11,11 +11,12 @@ import pytest
 
 import vtnp
 from tests.peers import installed, needs
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.cli import main
-from vtnp.verify import check, junit, limits, text
+from vtnp.verify import check, junit, text
 from vtnp.verify import report as reports
-from vtnp.verify.target import load
+from vtnp.verify.functions import limits
+from vtnp.verify.functions.target import load
 
 torch, jax = installed("torch"), installed("jax")
 FAST = {"dtypes": ("float64",), "gradients": False, "examples": 0}
@@ -180,10 +181,10 @@ def test_laws_that_change_a_fixed_option_are_not_put():
     """That of no iterations is put to a candidate that takes them, and not to one that has six."""
 
     def six(A):
-        return vtnp.iterative_pinv(A, iterations=6, start="exact")
+        return vtnp.nystromformer.iterative_pinv(A, iterations=6, start="exact")
 
     def any_number(A, iterations):
-        return vtnp.iterative_pinv(A, iterations=iterations, start="exact")
+        return vtnp.nystromformer.iterative_pinv(A, iterations=iterations, start="exact")
 
     start = {"options": {"start": "exact"}}
     open_to_all = check(any_number, "iterative-pinv", **FAST, **start)
@@ -202,7 +203,7 @@ def test_a_fixed_option_is_given_where_there_is_a_place_for_it():
 
     def gelu(x, approximate="none"):
         seen.add(approximate)
-        return vtnp.gelu(x, approximate=approximate)
+        return vtnp.encoder.gelu(x, approximate=approximate)
 
     assert check(gelu, "gelu", **FAST, options={"approximate": "tanh"}).right
     assert seen == {"tanh"}
@@ -223,7 +224,7 @@ def test_builders_keep_to_sizes_that_are_fixed():
 
     def attends(z, cls, params):
         seen.add(params["attention"]["W_q"].shape[0])
-        return vtnp.trajectory_self_attention(z, cls, params)
+        return vtnp.motionformer.trajectory_self_attention(z, cls, params)
 
     fixed = {"sizes": {"heads": 3}, "options": {"value_projection": False, "prototypes": None}}
     report = check(attends, "trajectory-self-attention", **FAST, **fixed)
@@ -233,7 +234,7 @@ def test_builders_keep_to_sizes_that_are_fixed():
 
 def test_what_a_candidate_needs_is_always_given():
     def attends(Q, K, mask):
-        return vtnp.attention_weights(Q, K, mask=np.logical_and(mask, True))
+        return vtnp.encoder.attention_weights(Q, K, mask=np.logical_and(mask, True))
 
     report = check(attends, "attention-weights", **FAST)
     assert report.right, report.failures()[:2]
@@ -243,7 +244,7 @@ def test_what_a_candidate_needs_is_always_given():
 def test_a_default_of_the_formula_is_given_to_a_candidate_that_has_none():
     def inverse(A, iterations, start):
         assert iterations is not None
-        return vtnp.iterative_pinv(A, iterations=iterations, start=start)
+        return vtnp.nystromformer.iterative_pinv(A, iterations=iterations, start=start)
 
     assert check(inverse, "iterative-pinv", **FAST).right
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.strategies import BATCHES
-from vtnp._spec import registry
+from vtnp._registry.spec import registry
 from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
 from vtnp.verify import check
-from vtnp.verify.diagnose import wrong
+from vtnp.verify.functions.diagnose import wrong
 from vtnp.verify.judge import agrees, results_of
 
 # Their values are right, and only their gradients are not.

@@ -17,20 +17,20 @@ import pytest
 
 from tests.official.timesformer import TimeSformer
 from tests.peers import installed, needs
-from vtnp._usage import UsageError
+from vtnp._array.trees import tree_leaves
+from vtnp._registry.errors import UsageError
 from vtnp.checkpoints import FileError, save, to_theirs
 from vtnp.cli import main
+from vtnp.cost.models import config as configuration
+from vtnp.cost.models import names
 from vtnp.models.nystromformer import NystromformerConfig
 from vtnp.models.timesformer import TimeSformerConfig
 from vtnp.models.vivit import ViViTConfig
-from vtnp.prices.models import config as configuration
-from vtnp.prices.models import names
-from vtnp.trees import leaves
-from vtnp.verify.activation_axes import arranged
-from vtnp.verify.activation_names import Names, read
-from vtnp.verify.activations import record
-from vtnp.verify.layers import compare
-from vtnp.verify.subjects import subject, weights
+from vtnp.verify.models.activations import record
+from vtnp.verify.models.axes import arranged
+from vtnp.verify.models.compare import compare
+from vtnp.verify.models.names import Names, read
+from vtnp.verify.models.subjects import subject, weights
 
 torch = installed("torch")
 transformers = installed("transformers")
@@ -264,7 +264,7 @@ def test_every_model_has_quantities_and_computes_the_same_while_they_are_recorde
     record(ours.run, params, x, found.__setitem__)
     np.testing.assert_array_equal(found["logits"], module.apply(params, x, config))
     assert not [path for path in found if path.endswith(".2") and "weights" not in path]
-    layers = [path for path, _ in leaves(params) if "layers.1." in path and "norm" in path]
+    layers = [path for path, _ in tree_leaves(params) if "layers.1." in path and "norm" in path]
     wanted = {path.rpartition(".")[0] for path in layers}
     assert wanted
     assert wanted <= found.keys()
@@ -407,10 +407,10 @@ def shown(path):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_weight_that_is_off_shows_where_it_is_used(files, tmp_path, model, monkeypatch):
     """Each param of ours in turn is changed by a millionth before theirs are compared with it."""
-    monkeypatch.setattr("vtnp.verify.layers._EXPLAINED", 0)
+    monkeypatch.setattr("vtnp.verify.models.compare._EXPLAINED", 0)
     made, config = MODELS[model]
     params, _ = weights(model, config, "huggingface", files[model])
-    run = [path for path, _ in leaves(params) if model != "nystromformer" or "layers" in path]
+    run = [path for path, _ in tree_leaves(params) if model != "nystromformer" or "layers" in path]
     changed = [path for path in run if "layers.0" not in path]
     assert len(changed) >= 16
     for path in changed:

@@ -25,13 +25,13 @@ from tests.test_peers_mvit import (
     whole_of_torchvision,
 )
 from tests.torch_sides import randomised
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.checkpoints import save, to_theirs
 from vtnp.models import longnet, motionformer, mvit, nystromformer, vivit
-from vtnp.verify.activation_names import Names, read
-from vtnp.verify.activations import record
-from vtnp.verify.layers import compare
-from vtnp.verify.subjects import subject
+from vtnp.verify.models.activations import record
+from vtnp.verify.models.compare import compare
+from vtnp.verify.models.names import Names, read
+from vtnp.verify.models.subjects import subject
 
 torch = installed("torch")
 pytorchvideo, torchvision = installed("pytorchvideo"), installed("torchvision")

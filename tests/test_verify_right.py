@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.peers import installed, needs
-from vtnp._spec import registry
+from vtnp._registry.spec import registry
 from vtnp.verify import check
 
 torch, transformers = installed("torch"), installed("transformers")

@@ -65,8 +65,8 @@ def test_installed_wheel_has_its_pages(wheel, tmp_path):
     told = json.loads(
         run(
             *(python, "-I", "-c"),
-            "import json, sys, numpy, vtnp, vtnp._pages, vtnp.claims\n"
-            "y = vtnp.softmax(numpy.asarray([0.0, 0.0]))\n"
+            "import json, sys, numpy, vtnp, vtnp._registry.pages, vtnp.claims\n"
+            "y = vtnp.encoder.softmax(numpy.asarray([0.0, 0.0]))\n"
             "print(json.dumps([{f.id: f.page for f in vtnp.formulas()}, y.tolist(), sys.path,\n"
             "    len(vtnp.claims.claims), sorted({'hypothesis', 'pytest'} & set(sys.modules)),\n"
             "    [m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'vtnp']]))",

@@ -6,7 +6,7 @@ layout, and can be compared with torch's as it is.
 
 from typing import Any
 
-from vtnp._xp import namespace, transposed
+from vtnp._array.xp import namespace, transposed
 
 Arrays = dict[str, Any]
 

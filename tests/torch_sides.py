@@ -11,7 +11,7 @@ from autograd import make_vjp
 
 from tests.compare import assert_close
 from tests.peers import installed
-from tests.trees import leaves, mapped
+from tests.trees import leaves, tree_map
 
 torch = installed("torch")
 
@@ -73,7 +73,7 @@ def assert_same_side(ours: Side, theirs: Side, what: str = "") -> None:
 
 def assert_runs_on_tensors(apply: Callable[..., Any], params: Any, video: Any, config: Any) -> None:
     """Assert that the same text on torch's tensors is a torch program, with torch's gradients."""
-    there = mapped(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
+    there = tree_map(lambda x: torch.from_numpy(x.copy()).requires_grad_(), params)
     logits = apply(there, torch.from_numpy(video), config)
     pull, expected = make_vjp(lambda params: apply(params, video, config))(params)
     assert_close(logits.detach().numpy(), expected)

@@ -8,8 +8,8 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import vtnp
-from vtnp._pages import front_matter, pages_folder
-from vtnp._spec import Entry, registry
+from vtnp._registry.pages import front_matter, pages_folder
+from vtnp._registry.spec import Entry, registry
 from vtnp.claims import claims
 from vtnp.mistakes import mistakes
 
@@ -143,7 +143,13 @@ def used_by(function: Callable[..., Any]) -> set[str]:
 
 
 # What lies below the formulas calls none of them.
-_BELOW = {"vtnp._xp", "vtnp._autograd", "vtnp._rules", "vtnp._errors", "vtnp._spec"}
+_BELOW = {
+    "vtnp._array.xp",
+    "vtnp._array.gradients",
+    "vtnp._array.rules",
+    "vtnp._registry.errors",
+    "vtnp._registry.spec",
+}
 
 
 def names(code: CodeType) -> set[str]:

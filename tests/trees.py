@@ -18,12 +18,12 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
         yield path, tree
 
 
-def mapped(f: Callable[[Any], Any], tree: Any) -> Any:
+def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
     """Apply f to every array of a tree; what is no array stays."""
     if isinstance(tree, dict):
-        return {key: mapped(f, value) for key, value in tree.items()}
+        return {key: tree_map(f, value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(mapped(f, value) for value in tree)
+        return type(tree)(tree_map(f, value) for value in tree)
     return f(tree) if hasattr(tree, "dtype") else tree
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from autograd import grad
 
 from tests.compare import assert_close
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 
 Arrays = dict[str, Any]
 WITHIN = 1e-10

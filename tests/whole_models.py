@@ -8,7 +8,7 @@ import numpy as np
 from autograd import value_and_grad
 
 import vtnp
-from vtnp import trees
+from vtnp._array import trees
 from vtnp.models import longnet, motionformer, mvit, nystromformer, parts, timesformer, vivit
 
 
@@ -88,16 +88,18 @@ def drawn(model: Any, config: Any, seed: int = 0) -> Any:
     """Return params none of which is at its initial value, small enough not to saturate."""
     rng = np.random.default_rng(seed)
     params = model.init(rng, config)
-    return trees.mapped(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
+    return trees.tree_map(lambda x: x + 0.1 * rng.standard_normal(x.shape), params)
 
 
 def logits_of_pre_norm_layers(params: Any, video: Any, config: Any) -> Any:
     """Return what a model of sequences is when its attention is the exact one of all tokens."""
-    z = vtnp.linear_embedding(vtnp.patch_tokens(video, size=config.patch), **params["embedding"])
-    z = vtnp.separable_positions(z, params["e_space"], params["e_time"])
+    z = vtnp.tokens.linear_embedding(
+        vtnp.tokens.patch_tokens(video, size=config.patch), **params["embedding"]
+    )
+    z = vtnp.positions.separable_positions(z, params["e_space"], params["e_time"])
     z = z.reshape((len(video), -1, config.d))
     for layer in params["layers"]:
-        z = vtnp.pre_norm_layer(z, layer, eps=config.eps)
+        z = vtnp.encoder.pre_norm_layer(z, layer, eps=config.eps)
     return parts.logits(z.mean(axis=-2), params, config.eps)
 
 
@@ -124,7 +126,7 @@ def trained(params: Any, steps: int, *loss_args: Any, rate: float = 3e-3) -> lis
         value, gradient = value_and_grad(loss)(params, *loss_args)
         losses.append(value)
         updates = []
-        for path, g in trees.leaves(gradient):
+        for path, g in trees.tree_leaves(gradient):
             mean[path] = 0.9 * mean.get(path, 0.0) + 0.1 * g
             square[path] = 0.99 * square.get(path, 0.0) + 0.01 * g**2
             spread = np.sqrt(square[path] / (1 - 0.99**k)) + 1e-8
@@ -136,7 +138,7 @@ def trained(params: Any, steps: int, *loss_args: Any, rate: float = 3e-3) -> lis
 def moved(params: Any, updates: list[Any]) -> Any:
     """Return params less the updates, which stand in the order of the leaves."""
     each = iter(updates)
-    return trees.mapped(lambda x: x - next(each), params)
+    return trees.tree_map(lambda x: x - next(each), params)
 
 
 def assert_learns_which_way_a_bar_moves(model: Any, config: Any, *, step: int) -> None:
@@ -164,8 +166,8 @@ def assert_every_param_has_a_gradient_and_a_step_along_it_helps(
     params = new(model, config)
     args = (model, config, videos(config, (config.classes,)), np.arange(config.classes))
     before, gradient = value_and_grad(loss)(params, *args)
-    for path, g in trees.leaves(gradient):
+    for path, g in trees.tree_leaves(gradient):
         assert np.any(np.abs(g) > least) or path.endswith(cancels), path
-    step = [0.02 * g for _, g in trees.leaves(gradient)]
+    step = [0.02 * g for _, g in trees.tree_leaves(gradient)]
     assert loss(moved(params, step), *args) < before
     return before

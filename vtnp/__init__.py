@@ -1,258 +1,109 @@
-"""Every equation of a survey on video transformers, as one small NumPy function each."""
+"""Every equation of a survey on video transformers, as one small NumPy function each.
 
-from vtnp._errors import FormulaError, ShapeError
-from vtnp._pages import Formula, UnknownFormulaError, formula, formulas
-from vtnp._spec import unchecked
-from vtnp.encoder import (
-    add_and_norm,
-    attention,
-    attention_weights,
-    causal_mask,
-    cross_attention,
-    decoder_layer,
-    encoder_layer,
-    feed_forward,
-    feed_forward_step,
-    gelu,
-    head_merge,
-    head_projection,
-    layer_norm,
-    multi_head_self_attention,
-    pre_norm_layer,
-    relu,
-    self_attention_step,
-    softmax,
-)
+Formulas are reached through their chapter: `vtnp.encoder.attention`, `vtnp.mvit.pool`. Chapters and
+tools are modules of this package, each loaded when it is first used.
+"""
 
-# The survey's order is the order of registration.
-# isort: split
-from vtnp.tokens import (
-    bilinear_sample,
-    clip_tokens,
-    frame_tokens,
-    instance_tokens,
-    linear_embedding,
-    patch_tokens,
-    spatial_embedding,
-    spatio_temporal_embedding,
-    windows,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# isort: split
-from vtnp.positions import (
-    learned_positions,
-    relative_attention,
-    separable_positions,
-    sinusoidal_positions,
-    sinusoidal_positions_2d,
-    sinusoidal_positions_3d,
-)
+from vtnp._registry import pages
+from vtnp._registry.errors import FormulaError, ShapeError, UnknownFormulaError, UsageError
+from vtnp._registry.pages import Formula
+from vtnp._registry.spec import unchecked
 
-# isort: split
-from vtnp.timesformer import (
-    attention_step,
-    axial_layer,
-    class_attention,
-    divided_layer,
-    global_attention,
-    height_attention,
-    joint_attention,
-    joint_layer,
-    local_attention,
-    local_global_layer,
-    space_attention,
-    space_layer,
-    space_time_embedding,
-    time_attention,
-    width_attention,
-)
-
-# isort: split
-from vtnp.vivit import (
-    central_frame_kernel,
-    factorised_dot_product_attention,
-    factorised_dot_product_layer,
-    factorised_encoder,
-    factorised_self_attention_layer,
-    inflated_kernel,
-    sequence_encoder,
-    spatio_temporal_encoder,
-    tubelet_embedding,
-    uniform_frame_sampling,
-)
-
-# isort: split
-from vtnp.motionformer import (
-    orthogonal_prototypes,
-    prototype_attention,
-    prototype_trajectory_tokens,
-    trajectory_attention,
-    trajectory_layer,
-    trajectory_prototypes,
-    trajectory_self_attention,
-    trajectory_tokens,
-)
-
-# isort: split
-from vtnp.deformable import (
-    deformable_attention,
-    deformable_layer,
-    deformable_logits,
-    deformable_self_attention,
-    deformable_weights,
-    motion_embedding,
-    sampled_sum,
-    sampling_offsets,
-    sampling_positions,
-    token_places,
-)
-
-# isort: split
-from vtnp.mvit import (
-    adaptive_strides,
-    multi_head_pooling_attention,
-    multiscale_block,
-    pool,
-    pooled_grid,
-    pooled_projection,
-    pooled_skip,
-    pooled_tokens,
-    pooling_attention,
-    widening_step,
-)
-
-# isort: split
-from vtnp.nystromformer import (
-    iterative_pinv,
-    nystrom_approximation,
-    nystrom_attention,
-    nystrom_self_attention,
-    segment_means,
-    sequence_convolution,
-    softmax_blocks,
-)
-
-# isort: split
-from vtnp.longnet import (
-    dilated_attention,
-    dilated_branch,
-    dilated_segments,
-    head_offsets,
-    kept_places,
-    log_sum_exp,
-    mix_branches,
-    scatter_back,
-)
+if TYPE_CHECKING:
+    from vtnp import (
+        checkpoints,
+        claims,
+        cost,
+        deformable,
+        encoder,
+        longnet,
+        mistakes,
+        models,
+        motionformer,
+        mvit,
+        nystromformer,
+        positions,
+        timesformer,
+        tokens,
+        verify,
+        video,
+        vivit,
+    )
 
 __version__ = "0.1.0"
+
+# In the survey's order.
+_CHAPTERS = (
+    "encoder",
+    "tokens",
+    "positions",
+    "timesformer",
+    "vivit",
+    "motionformer",
+    "deformable",
+    "mvit",
+    "nystromformer",
+    "longnet",
+)
+_TOOLS = ("checkpoints", "claims", "cost", "mistakes", "models", "verify", "video")
 
 __all__ = [
     "Formula",
     "FormulaError",
     "ShapeError",
     "UnknownFormulaError",
-    "adaptive_strides",
-    "add_and_norm",
-    "attention",
-    "attention_step",
-    "attention_weights",
-    "axial_layer",
-    "bilinear_sample",
-    "causal_mask",
-    "central_frame_kernel",
-    "class_attention",
-    "clip_tokens",
-    "cross_attention",
-    "decoder_layer",
-    "deformable_attention",
-    "deformable_layer",
-    "deformable_logits",
-    "deformable_self_attention",
-    "deformable_weights",
-    "dilated_attention",
-    "dilated_branch",
-    "dilated_segments",
-    "divided_layer",
-    "encoder_layer",
-    "factorised_dot_product_attention",
-    "factorised_dot_product_layer",
-    "factorised_encoder",
-    "factorised_self_attention_layer",
-    "feed_forward",
-    "feed_forward_step",
+    "UsageError",
+    "checkpoints",
+    "claims",
+    "cost",
+    "deformable",
+    "encoder",
     "formula",
     "formulas",
-    "frame_tokens",
-    "gelu",
-    "global_attention",
-    "head_merge",
-    "head_offsets",
-    "head_projection",
-    "height_attention",
-    "inflated_kernel",
-    "instance_tokens",
-    "iterative_pinv",
-    "joint_attention",
-    "joint_layer",
-    "kept_places",
-    "layer_norm",
-    "learned_positions",
-    "linear_embedding",
-    "local_attention",
-    "local_global_layer",
-    "log_sum_exp",
-    "mix_branches",
-    "motion_embedding",
-    "multi_head_pooling_attention",
-    "multi_head_self_attention",
-    "multiscale_block",
-    "nystrom_approximation",
-    "nystrom_attention",
-    "nystrom_self_attention",
-    "orthogonal_prototypes",
-    "patch_tokens",
-    "pool",
-    "pooled_grid",
-    "pooled_projection",
-    "pooled_skip",
-    "pooled_tokens",
-    "pooling_attention",
-    "pre_norm_layer",
-    "prototype_attention",
-    "prototype_trajectory_tokens",
-    "relative_attention",
-    "relu",
-    "sampled_sum",
-    "sampling_offsets",
-    "sampling_positions",
-    "scatter_back",
-    "segment_means",
-    "self_attention_step",
-    "separable_positions",
-    "sequence_convolution",
-    "sequence_encoder",
-    "sinusoidal_positions",
-    "sinusoidal_positions_2d",
-    "sinusoidal_positions_3d",
-    "softmax",
-    "softmax_blocks",
-    "space_attention",
-    "space_layer",
-    "space_time_embedding",
-    "spatial_embedding",
-    "spatio_temporal_embedding",
-    "spatio_temporal_encoder",
-    "time_attention",
-    "token_places",
-    "trajectory_attention",
-    "trajectory_layer",
-    "trajectory_prototypes",
-    "trajectory_self_attention",
-    "trajectory_tokens",
-    "tubelet_embedding",
+    "longnet",
+    "mistakes",
+    "models",
+    "motionformer",
+    "mvit",
+    "nystromformer",
+    "positions",
+    "timesformer",
+    "tokens",
     "unchecked",
-    "uniform_frame_sampling",
-    "widening_step",
-    "width_attention",
-    "windows",
+    "verify",
+    "video",
+    "vivit",
 ]
+
+
+def formulas() -> tuple[Formula, ...]:
+    """Return every formula, in the survey's order."""
+    _load_chapters()
+    return pages.formulas()
+
+
+def formula(name: str | int) -> Formula:
+    """Return one formula by its id, by "eq2", or by the survey's number.
+
+    Raises UnknownFormulaError, with the nearest names.
+    """
+    _load_chapters()
+    return pages.formula(name)
+
+
+def _load_chapters() -> None:
+    for chapter in _CHAPTERS:
+        import_module(f"vtnp.{chapter}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CHAPTERS or name in _TOOLS:
+        return import_module(f"vtnp.{name}")
+    raise AttributeError(f"module 'vtnp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

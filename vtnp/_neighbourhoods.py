@@ -2,9 +2,9 @@
 
 import math
 
-from vtnp._errors import require
-from vtnp._xp import namespace
-from vtnp.typing import Array
+from vtnp._array.typing import Array
+from vtnp._array.xp import namespace
+from vtnp._registry.errors import require
 
 NAMES = ("space", "time", "joint", "local", "global", "width", "height")
 # Those that are about rows and columns of patches, not only about frames and places.

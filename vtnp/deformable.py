@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._params import FEED_FORWARD, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import biased, device, namespace
+from vtnp._array.typing import Array, Float
+from vtnp._array.xp import biased, device, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.params import FEED_FORWARD, NORM, keys
+from vtnp._registry.spec import spec
 from vtnp.encoder import feed_forward_step, head_merge, head_projection, layer_norm, softmax
 from vtnp.tokens import bilinear_sample, linear_embedding
-from vtnp.typing import Array, Float
 
 
 @spec("motion-embedding")

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import biased, constant, device, erf, namespace, transposed
-from vtnp.typing import Array, Bool, Float
+from vtnp._array.typing import Array, Bool, Float
+from vtnp._array.xp import biased, constant, device, erf, namespace, transposed
+from vtnp._registry.errors import require
+from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
+from vtnp._registry.spec import spec
 
 
 @spec("softmax")

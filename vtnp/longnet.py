@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from vtnp._errors import require
-from vtnp._spec import spec
-from vtnp._xp import constant, device, namespace, transposed
+from vtnp._array.typing import Array, Bool, Float, Int
+from vtnp._array.xp import constant, device, namespace, transposed
+from vtnp._registry.errors import require
+from vtnp._registry.spec import spec
 from vtnp.encoder import causal_mask, softmax
-from vtnp.typing import Array, Bool, Float, Int
 
 OFFSETS = ("paper", "torchscale")
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._params import ATTENTION, FEED_FORWARD, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import biased, constant, device, namespace
+from vtnp._array.typing import Array, Float, Int
+from vtnp._array.xp import biased, constant, device, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.params import ATTENTION, FEED_FORWARD, NORM, keys
+from vtnp._registry.spec import spec
 from vtnp.encoder import (
     attention,
     attention_weights,
@@ -16,7 +17,6 @@ from vtnp.encoder import (
     head_projection,
     layer_norm,
 )
-from vtnp.typing import Array, Float, Int
 
 
 @spec("trajectory-tokens")

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._params import FEED_FORWARD, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import device, namespace
+from vtnp._array.typing import Array, Float
+from vtnp._array.xp import device, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.params import FEED_FORWARD, NORM, keys
+from vtnp._registry.spec import spec
 from vtnp.encoder import (
     ACTIVATIONS,
     attention,
@@ -17,7 +18,6 @@ from vtnp.encoder import (
     layer_norm,
 )
 from vtnp.tokens import linear_embedding, windows
-from vtnp.typing import Array, Float
 
 Sizes = tuple[int, int, int]
 MODES = ("conv", "max", "avg")

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._spec import spec
-from vtnp._xp import constant, device, namespace, transposed
+from vtnp._array.typing import Array, Bool, Float
+from vtnp._array.xp import constant, device, namespace, transposed
+from vtnp._registry.errors import require
+from vtnp._registry.spec import spec
 from vtnp.encoder import attention_weights, head_merge, head_projection
-from vtnp.typing import Array, Bool, Float
 
 
 @spec("softmax-blocks")

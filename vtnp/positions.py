@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._spec import spec
-from vtnp._xp import device, namespace, transposed
+from vtnp._array.typing import Array, Bool, Float
+from vtnp._array.xp import device, namespace, transposed
+from vtnp._registry.errors import require
+from vtnp._registry.spec import spec
 from vtnp.encoder import softmax
-from vtnp.typing import Array, Bool, Float
 
 
 @spec("sinusoidal-positions")

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vtnp._errors import require
+from vtnp._array.typing import Array, Float
+from vtnp._array.xp import biased, namespace
 from vtnp._neighbourhoods import NAMES, ON_GRID, grouped, ungrouped
-from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import biased, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
+from vtnp._registry.spec import spec
 from vtnp.encoder import attention, feed_forward_step, head_merge, head_projection, layer_norm
 from vtnp.positions import learned_positions
 from vtnp.tokens import linear_embedding
-from vtnp.typing import Array, Float
 
 
 @spec("space-time-embedding")

@@ -2,10 +2,10 @@
 
 import math
 
-from vtnp._errors import require
-from vtnp._spec import spec
-from vtnp._xp import biased, device, namespace
-from vtnp.typing import Array, Float
+from vtnp._array.typing import Array, Float
+from vtnp._array.xp import biased, device, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.spec import spec
 
 Sizes = tuple[int, int, int]
 

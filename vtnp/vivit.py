@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vtnp._errors import require
-from vtnp._params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
-from vtnp._spec import spec
-from vtnp._xp import device, namespace
+from vtnp._array.typing import Array, Float, Int
+from vtnp._array.xp import device, namespace
+from vtnp._registry.errors import require
+from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
+from vtnp._registry.spec import spec
 from vtnp.encoder import (
     attention,
     feed_forward_step,
@@ -17,7 +18,6 @@ from vtnp.encoder import (
     self_attention_step,
 )
 from vtnp.tokens import spatio_temporal_embedding
-from vtnp.typing import Array, Float, Int
 
 
 @spec("uniform-frame-sampling")

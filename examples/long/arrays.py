@@ -59,11 +59,11 @@ def in_memory(
     for w, r in pairs:
         start = place // w * w
         Q, K, V = (x[:, start : start + w].astype(dtype) for x in arrays)
-        y, l = vtnp.dilated_branch(Q, K, V, segment=w, dilation=r)
+        y, l = vtnp.longnet.dilated_branch(Q, K, V, segment=w, dilation=r)
         here = slice(place - start, place - start + 1)
         outputs.append(y[:, here])
         logs.append(l[:, here])
-    return vtnp.mix_branches(outputs, logs)
+    return vtnp.longnet.mix_branches(outputs, logs)
 
 
 def peak_memory() -> int:

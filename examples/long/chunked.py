@@ -5,7 +5,7 @@ segments lie inside a chunk is computed there, and no data move. A longer segmen
 chunks: each keeps its dilated keys and values, as it would if the chunk were the segment, and those
 alone go to the others, whose queries stay where they are.
 
-`vtnp.dilated_attention` itself takes Dask arrays too, but there each operation is a task, of which
+`vtnp.longnet.dilated_attention` itself takes Dask arrays too, but there each operation is a task, of which
 every chunk gets hundreds, and all scores lie in memory between them.
 """
 
@@ -89,7 +89,7 @@ def misfit(pairs: Sequence[Pair], tokens: int, chunk: int) -> str | None:
 
 
 def dilated_attention(Q: da.Array, K: da.Array, V: da.Array, pairs: Sequence[Pair]) -> Plan:
-    """Plan what vtnp.dilated_attention computes, for arrays in chunks along the tokens alone."""
+    """Plan what vtnp.longnet.dilated_attention computes, for arrays in chunks along the tokens alone."""
     arrays, branches = [Q, K, V], []
     for w, r in pairs:
         if w <= Q.chunks[1][0] or Q.numblocks[1] == 1:
@@ -140,7 +140,7 @@ def _gathered(Q: da.Array, K: da.Array, V: da.Array, *, segment: int, dilation: 
 
 def inside(Q: Block, K: Block, V: Block, *, segment: int, dilation: int) -> Block:
     """Compute a branch whose segments lie inside the chunk: y, and l as one more column."""
-    branch = partial(vtnp.dilated_branch, segment=segment, dilation=dilation)
+    branch = partial(vtnp.longnet.dilated_branch, segment=segment, dilation=dilation)
     # One segment after the other, so that its scores stay in the processor's cache.
     slices = [np.s_[:, i : i + segment] for i in range(0, Q.shape[1], segment)]
     return np.concatenate([_packed(*branch(Q[s], K[s], V[s])) for s in slices], axis=1)
@@ -148,7 +148,7 @@ def inside(Q: Block, K: Block, V: Block, *, segment: int, dilation: int) -> Bloc
 
 def sparsified(x: Block, *, chunk: int, dilation: int) -> Block:
     """Keep the rows that each head keeps of a chunk."""
-    return vtnp.dilated_segments(x, segment=chunk, dilation=dilation)[:, 0]
+    return vtnp.longnet.dilated_segments(x, segment=chunk, dilation=dilation)[:, 0]
 
 
 def across(
@@ -160,19 +160,24 @@ def across(
     lengths: tokens of each chunk of the segment; only the sequence's last chunk is shorter.
     """
     heads, n, width = Q.shape
-    places = [vtnp.kept_places(m, heads, segment=chunk, dilation=dilation, like=Q) for m in lengths]
+    places = [
+        vtnp.longnet.kept_places(m, heads, segment=chunk, dilation=dilation, like=Q)
+        for m in lengths
+    ]
     mask = np.concatenate(places, axis=-1)
     scores = sparsified(Q, chunk=chunk, dilation=dilation) @ np.concatenate(K, axis=1).mT
     scores = np.where(mask, scores * (1.0 / math.sqrt(width)), -math.inf)[:, None]
-    y = vtnp.softmax(scores) @ np.concatenate(V, axis=1)[:, None]
-    l = vtnp.log_sum_exp(scores)[..., None]
-    back = partial(vtnp.scatter_back, n=n, segment=chunk, dilation=dilation)
+    y = vtnp.encoder.softmax(scores) @ np.concatenate(V, axis=1)[:, None]
+    l = vtnp.longnet.log_sum_exp(scores)[..., None]
+    back = partial(vtnp.longnet.scatter_back, n=n, segment=chunk, dilation=dilation)
     return _packed(back(y), back(l, fill=-math.inf)[..., 0])
 
 
 def mixed(*branches: Block) -> Block:
     """Mix the branches."""
-    return vtnp.mix_branches([x[..., :-1] for x in branches], [x[..., -1] for x in branches])
+    return vtnp.longnet.mix_branches(
+        [x[..., :-1] for x in branches], [x[..., -1] for x in branches]
+    )
 
 
 def _packed(y: Block, l: Block) -> Block:

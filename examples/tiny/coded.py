@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tiny.task import Clips, Task, Video
 
 import vtnp.deformable as formulas
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.models import deformable
-from vtnp.motion import encoded, token_motion
 from vtnp.tokens import patch_tokens
+from vtnp.video import encoded, token_motion
 
 PATCH = 4
 # Each pixel is this many on a side when it is encoded: vectors are those of blocks of 8 pixels, and

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp.checkpoints import replacing
-from vtnp.prices.plot import apart
+from vtnp.cost.plot import apart
 
 _DPI = 120
 

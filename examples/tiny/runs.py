@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tiny.training import Optimiser, filled, fresh
 
+from vtnp._array.trees import tree_leaves
 from vtnp.checkpoints import FileError, load, save
-from vtnp.trees import leaves
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
@@ -64,7 +64,7 @@ class Checkpoint:
 
 def write(path: Path, settings: Settings, video: str | None, data: str, state: State) -> None:
     """Write a checkpoint: weights, optimiser, random numbers, learning curve, settings."""
-    tables = {"params": dict(leaves(state.params)), **state.optimiser._asdict()}
+    tables = {"params": dict(tree_leaves(state.params)), **state.optimiser._asdict()}
     arrays = {f"{kind}.{name}": x for kind, table in tables.items() for name, x in table.items()}
     progress = {
         "rng": state.rng.bit_generator.state,
@@ -82,7 +82,7 @@ def write(path: Path, settings: Settings, video: str | None, data: str, state: S
 
 def write_weights(path: Path, settings: Settings, params: Any) -> None:
     """Write the weights alone, for use."""
-    save(path, dict(leaves(params)), {"settings": json.dumps(dataclasses.asdict(settings))})
+    save(path, dict(tree_leaves(params)), {"settings": json.dumps(dataclasses.asdict(settings))})
 
 
 def read(place: Path) -> Checkpoint:
@@ -106,7 +106,7 @@ def resumed(checkpoint: Checkpoint, params: Any) -> State:
     Raises FileError where the arrays are not those of the model.
     """
     optimiser = fresh(params)
-    tables = {"params": dict(leaves(params)), **optimiser._asdict()}
+    tables = {"params": dict(tree_leaves(params)), **optimiser._asdict()}
     expected = {f"{kind}.{name}": x for kind, table in tables.items() for name, x in table.items()}
     if _traits(expected) != _traits(checkpoint.arrays):
         raise FileError(f"{checkpoint.path}: its arrays are not those of the model it names")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from autograd import value_and_grad
 
-from vtnp._xp import constant, namespace
-from vtnp.trees import leaves, mapped
+from vtnp._array.trees import tree_leaves, tree_map
+from vtnp._array.xp import constant, namespace
 
 Table = dict[str, Any]  # arrays by name
 _PEAK_RATE = 3e-3
@@ -32,7 +32,7 @@ class Optimiser(NamedTuple):
 
 def fresh(params: Any) -> Optimiser:
     """Return the memory of an optimiser that has made no step."""
-    zeros = {name: array * 0.0 for name, array in leaves(params)}
+    zeros = {name: array * 0.0 for name, array in tree_leaves(params)}
     return Optimiser(zeros, dict(zeros))
 
 
@@ -55,10 +55,10 @@ def adamw(
 ) -> tuple[Any, Optimiser]:
     """Make one step of AdamW; matrices decay, biases, gains and single tokens do not."""
     mean, square, new = {}, {}, {}
-    table = dict(leaves(params))
+    table = dict(tree_leaves(params))
     xp = namespace(*table.values())
     lr = rate(step, steps)
-    for name, g in clipped(dict(leaves(gradient))).items():
+    for name, g in clipped(dict(tree_leaves(gradient))).items():
         x = table[name]
         mean[name] = m = _MEAN_KEPT * optimiser.mean[name] + (1 - _MEAN_KEPT) * g
         square[name] = v = _SQUARE_KEPT * optimiser.square[name] + (1 - _SQUARE_KEPT) * g * g
@@ -69,8 +69,8 @@ def adamw(
 
 def filled(tree: Any, table: Table) -> Any:
     """Put the arrays of a table in the places of a tree that they are named after."""
-    values = iter([table[name] for name, _ in leaves(tree)])
-    return mapped(lambda _: next(values), tree)
+    values = iter([table[name] for name, _ in tree_leaves(tree)])
+    return tree_map(lambda _: next(values), tree)
 
 
 def cross_entropy(logits: Any, targets: Any) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from vtnp import trees
-from vtnp._xp import device, namespace
+from vtnp._array import trees
+from vtnp._array.typing import Array
+from vtnp._array.xp import device, namespace
 from vtnp.checkpoints.rows import Part, Row, Shape, Sizes, shape_there, to_here, to_there
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def to_params(
     aside.
     Raises LayoutError.
     """
-    shapes, own = _shapes(skeleton), dict(trees.leaves(beside))
+    shapes, own = _shapes(skeleton), dict(trees.tree_leaves(beside))
     placed = _placed(layout, shapes)
     used = [place for place in placed if not own.keys() >= place.paths.keys()]
     problems = [
@@ -100,7 +100,7 @@ def to_tensors(
 
     Raises LayoutError.
     """
-    shapes, arrays = _shapes(skeleton), dict(trees.leaves(params))
+    shapes, arrays = _shapes(skeleton), dict(trees.tree_leaves(params))
     placed = _placed(layout, shapes)
     given = {path: tuple(x.shape) for path, x in arrays.items()}
     missing = [
@@ -199,7 +199,7 @@ def _place(row: Row, here: list[Shape | None], sizes: Sizes) -> _Place:
 
 
 def _shapes(skeleton: Any) -> dict[str, Shape]:
-    return {path: tuple(x.shape) for path, x in trees.leaves(skeleton)}
+    return {path: tuple(x.shape) for path, x in trees.tree_leaves(skeleton)}
 
 
 def _filled(skeleton: Any, arrays: Mapping[str, Any], path: str = "") -> Any:

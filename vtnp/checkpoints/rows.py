@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from vtnp._xp import namespace
-from vtnp.typing import Array
+from vtnp._array.typing import Array
+from vtnp._array.xp import namespace
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, int]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vtnp._errors import FormulaError
+from vtnp._registry.errors import FormulaError
 
 
 def largest(x: Any) -> float:

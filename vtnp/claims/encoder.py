@@ -691,7 +691,7 @@ def self_attention_fully_masked_row(case):
 @law("cross-attention", "of-itself-is-self-attention")
 def cross_of_itself_is_self_attention(case):
     weights = at(case, ())
-    expected = vtnp.multi_head_self_attention(case["x"], **weights)
+    expected = vtnp.encoder.multi_head_self_attention(case["x"], **weights)
     assert_close(case(memory=case["x"], mask=None), expected)
 
 
@@ -789,11 +789,11 @@ def mask_counts(case):
 def mask_prefix_of_attention(case):
     n = case["n"]
     Q, K, V = case.rng.standard_normal((3, n, 4))
-    whole = vtnp.attention(Q, K, V, mask=case())
+    whole = vtnp.encoder.attention(Q, K, V, mask=case())
     for k in range(1, n):
-        assert_close(vtnp.attention(Q[:k], K[:k], V[:k], mask=case(n=k)), whole[:k])
+        assert_close(vtnp.encoder.attention(Q[:k], K[:k], V[:k], mask=case(n=k)), whole[:k])
         changed = np.concatenate([V[:k], np.full((n - k, 4), 1e9)])
-        assert_close(vtnp.attention(Q, K, changed, mask=case())[:k], whole[:k])
+        assert_close(vtnp.encoder.attention(Q, K, changed, mask=case())[:k], whole[:k])
 
 
 @special("causal-mask", "one-token")
@@ -985,7 +985,7 @@ def sum_each_token_alone(case):
 
 @special("add-and-norm", "no-update")
 def sum_no_update(case):
-    expected = vtnp.layer_norm(case["x"], case["gamma"], case["beta"], eps=case["eps"])
+    expected = vtnp.encoder.layer_norm(case["x"], case["gamma"], case["beta"], eps=case["eps"])
     # Another library's mean is rounded elsewhere.
     assert_close(case(update=np.zeros_like(case["x"])), expected, within=1e-11)
 
@@ -1267,8 +1267,10 @@ def encoder_layer_single_token(case):
 @special("encoder-layer", "zero-sublayers")
 def encoder_layer_zero_sublayers(case):
     params = silenced(case, "attention", "feed_forward")
-    once = vtnp.layer_norm(case["x"], **params["norm_1"], eps=case["eps"])
-    assert_close(case(params=params), vtnp.layer_norm(once, **params["norm_2"], eps=case["eps"]))
+    once = vtnp.encoder.layer_norm(case["x"], **params["norm_1"], eps=case["eps"])
+    assert_close(
+        case(params=params), vtnp.encoder.layer_norm(once, **params["norm_2"], eps=case["eps"])
+    )
 
 
 @special("encoder-layer", "constant-norm")
@@ -1376,7 +1378,9 @@ def step_zero_output(case):
 def step_constant_token(case):
     params = case["params"]
     beta = params["norm_2"]["beta"][None]
-    expected = vtnp.feed_forward(beta, **params["feed_forward"], activation=case["activation"])
+    expected = vtnp.encoder.feed_forward(
+        beta, **params["feed_forward"], activation=case["activation"]
+    )
     y = np.full_like(case["y"], 2.0)
     assert_close(case(y=y), np.broadcast_to(2.0 + expected, y.shape))
 
@@ -1470,7 +1474,7 @@ def attention_step_first_half_of_the_layer(case):
         "feed_forward": {"W_1": np.ones((d, 3)), "W_2": np.zeros((3, d))},
     }
     arguments = {**case.args, "params": case["params"] | second}
-    assert_close(vtnp.pre_norm_layer(**arguments), case())
+    assert_close(vtnp.encoder.pre_norm_layer(**arguments), case())
 
 
 @special("self-attention-step", "zero-attention")

@@ -7,7 +7,7 @@ import numpy as np
 from autograd import grad
 
 import vtnp
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
 
@@ -92,7 +92,7 @@ def tokens_mix_to_joint_attention(case):
     shares = np.exp(scores - scores.max(axis=(-3, -1), keepdims=True)).sum(axis=-1)
     shares = np.moveaxis(shares / shares.sum(axis=-2, keepdims=True), -2, -1)
     shares = shares.reshape(*batch, t, s, t, 1)
-    assert_close((shares * case()).sum(axis=-2), vtnp.joint_attention(Q, K, V))
+    assert_close((shares * case()).sum(axis=-2), vtnp.timesformer.joint_attention(Q, K, V))
 
 
 @special("trajectory-tokens", "single-place")
@@ -106,7 +106,7 @@ def tokens_of_a_single_place(case):
 def tokens_of_the_own_frame(case):
     Y = case()
     own = np.stack([Y[..., i, :, i, :] for i in range(Y.shape[-2])], axis=-3)
-    assert_close(own, vtnp.space_attention(case["Q"], case["K"], case["V"]))
+    assert_close(own, vtnp.timesformer.space_attention(case["Q"], case["K"], case["V"]))
 
 
 @special("trajectory-tokens", "zero-queries")
@@ -217,7 +217,7 @@ def row_error(case, **changed):
     """Return the sum of magnitudes of each row's error, and the approximation."""
     args = {**case.args, **changed}
     approximation = approximate_weights(case, **changed)
-    return np.abs(approximation - vtnp.attention_weights(args["Q"], args["K"])).sum(
+    return np.abs(approximation - vtnp.encoder.attention_weights(args["Q"], args["K"])).sum(
         -1
     ), approximation
 
@@ -238,7 +238,7 @@ def prototypes_rank(case):
 
 @law("prototype-attention", "brackets")
 def prototypes_brackets(case):
-    product = vtnp.attention_weights(case["Q"], case["P"]) @ vtnp.attention_weights(
+    product = vtnp.encoder.attention_weights(case["Q"], case["P"]) @ vtnp.encoder.attention_weights(
         case["P"], case["K"]
     )
     assert_close(case(), product @ case["V"])
@@ -266,7 +266,7 @@ def prototypes_permute_queries(case):
 def prototypes_error_of_the_weights(case):
     Q, K, P = case["Q"], case["K"], case["P"]
     error, _ = row_error(case)
-    first = vtnp.attention_weights(Q, P)
+    first = vtnp.encoder.attention_weights(Q, P)
     away = P[..., None, :, :] - Q[..., :, None, :]
     reach = np.abs(away @ np.swapaxes(K, -1, -2)[..., None, :, :]).max(-1) / math.sqrt(Q.shape[-1])
     tight = (first * reach).sum(-1)
@@ -280,40 +280,42 @@ def prototypes_error_of_the_output(case):
     error, _ = row_error(case)
     V = case["V"]
     width = (V.max(-2) - V.min(-2))[..., None, :]
-    off = np.abs(case() - vtnp.attention(case["Q"], case["K"], V))
+    off = np.abs(case() - vtnp.encoder.attention(case["Q"], case["K"], V))
     assert np.all(off <= error[..., None] / 2 * width + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-queries")
 def prototypes_error_with_all_queries(case):
     error, _ = row_error(case, P=case["Q"])
-    own = np.diagonal(vtnp.attention_weights(case["Q"], case["Q"]), axis1=-2, axis2=-1)
+    own = np.diagonal(vtnp.encoder.attention_weights(case["Q"], case["Q"]), axis1=-2, axis2=-1)
     assert np.all(error <= 2 * (1 - own) + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-keys")
 def prototypes_error_with_all_keys(case):
     error, _ = row_error(case, P=case["K"])
-    own = np.diagonal(vtnp.attention_weights(case["K"], case["K"]), axis1=-2, axis2=-1)
+    own = np.diagonal(vtnp.encoder.attention_weights(case["K"], case["K"]), axis1=-2, axis2=-1)
     assert np.all(error <= 2 * (1 - own.min(-1))[..., None] + 1e-12)
 
 
 @special("prototype-attention", "one-prototype")
 def one_prototype(case):
     P = case["P"][..., :1, :]
-    assert_close(case(P=P), np.broadcast_to(vtnp.attention(P, case["K"], case["V"]), case().shape))
+    assert_close(
+        case(P=P), np.broadcast_to(vtnp.encoder.attention(P, case["K"], case["V"]), case().shape)
+    )
 
 
 @special("prototype-attention", "equal-keys")
 def prototypes_equal_keys(case):
     K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
-    assert_close(case(K=K), vtnp.attention(case["Q"], K, case["V"]))
+    assert_close(case(K=K), vtnp.encoder.attention(case["Q"], K, case["V"]))
 
 
 @special("prototype-attention", "equal-queries")
 def prototypes_equal_queries(case):
     Q = np.broadcast_to(case["Q"][..., :1, :], case["Q"].shape)
-    assert_close(case(Q=Q, P=Q[..., :2, :]), vtnp.attention(Q, case["K"], case["V"]))
+    assert_close(case(Q=Q, P=Q[..., :2, :]), vtnp.encoder.attention(Q, case["K"], case["V"]))
 
 
 @special("prototype-attention", "sharp-limit")
@@ -506,7 +508,7 @@ def prototypes_are_candidates(case):
     P, x = case(), case["candidates"]
     *batch, t, s, d = x.shape
     groups = x.reshape(*batch, 1, t * s, d) if case["shared"] else x
-    order = vtnp.orthogonal_prototypes(groups, case["r"], start=case["start"])
+    order = vtnp.motionformer.orthogonal_prototypes(groups, case["r"], start=case["start"])
     assert np.array_equal(P, np.take_along_axis(groups, order[..., None], axis=-2))
 
 
@@ -552,7 +554,7 @@ def each_frame_is_prototype_attention(case):
     t = Y.shape[-2]
     for i in range(t):
         for u in range(t):
-            expected = vtnp.prototype_attention(
+            expected = vtnp.motionformer.prototype_attention(
                 case["Q"][..., i, :, :], case["K"][..., u, :, :], case["V"][..., u, :, :],
                 P[..., i if P.shape[-3] > 1 else 0, :, :],
             )  # fmt: skip
@@ -587,7 +589,7 @@ def equal_sets_are_a_shared_set(case):
 @special("prototype-trajectory-tokens", "equal-keys")
 def prototype_tokens_of_equal_keys_are_exact(case):
     K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
-    assert_close(case(K=K), vtnp.trajectory_tokens(case["Q"], K, case["V"]))
+    assert_close(case(K=K), vtnp.motionformer.trajectory_tokens(case["Q"], K, case["V"]))
 
 
 @special("prototype-trajectory-tokens", "huge-logits")
@@ -658,7 +660,7 @@ def self_attention_of_a_single_frame(case):
     """Without a value projection the second stage has nothing to choose: plain attention."""
     z = case["z"][..., :1, :, :]
     patches, _ = case(z=z, prototypes=None, value_projection=False)
-    plain = vtnp.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
+    plain = vtnp.encoder.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
     assert_close(patches[..., 0, :, :], plain)
 
 
@@ -667,7 +669,7 @@ def self_attention_class_token_reads_all(case):
     z, cls = case["z"], case["cls"]
     *batch, t, s, d = z.shape
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
-    plain = vtnp.multi_head_self_attention(tokens, **case["params"]["attention"])
+    plain = vtnp.encoder.multi_head_self_attention(tokens, **case["params"]["attention"])
     assert_close(case()[1], plain[..., 0, :])
 
 
@@ -724,9 +726,11 @@ def layer_of_zero_sublayers(case):
 @special("trajectory-layer", "is-its-parts")
 def layer_is_its_parts(case):
     params = case["params"]
-    x, x_cls = (vtnp.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"]))
+    x, x_cls = (
+        vtnp.encoder.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"])
+    )
     options = {k: case[k] for k in ("value_projection", "prototypes")}
-    update, update_cls = vtnp.trajectory_self_attention(x, x_cls, params, **options)
-    z = vtnp.feed_forward_step(case["z"] + update, params, eps=1e-6)
-    cls = vtnp.feed_forward_step((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
+    update, update_cls = vtnp.motionformer.trajectory_self_attention(x, x_cls, params, **options)
+    z = vtnp.encoder.feed_forward_step(case["z"] + update, params, eps=1e-6)
+    cls = vtnp.encoder.feed_forward_step((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
     assert_close(case(), (z, cls[..., 0, :]))

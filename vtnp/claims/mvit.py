@@ -177,7 +177,7 @@ def tokens_pools_the_grid(case):
     if options["kernel"] is None and options["size"] is None:
         return
     body = case["x"][..., case["cls"] :, :]
-    pooled = vtnp.pool(gridded(body, case["grid"]), **options)
+    pooled = vtnp.mvit.pool(gridded(body, case["grid"]), **options)
     pooled = pooled.reshape((*pooled.shape[:-4], -1, pooled.shape[-1]))
     y = case(gamma=None, beta=None)[..., case["cls"] :, :]
     assert_close(y, pooled)
@@ -192,7 +192,9 @@ def tokens_class_token_passes_by(case):
     with_row = case(x=np.concatenate([row, body], axis=-2), cls=True)
     assert_close(with_row[..., 1:, :], case(x=body, cls=False))
     normed = case.args.get("gamma") is not None
-    expected = vtnp.layer_norm(row, case["gamma"], case["beta"], eps=1e-6) if normed else row
+    expected = (
+        vtnp.encoder.layer_norm(row, case["gamma"], case["beta"], eps=1e-6) if normed else row
+    )
     assert_close(with_row[..., :1, :], expected)
 
 
@@ -221,7 +223,7 @@ def projection_averages_commute(case):
     """Without a bias, an average may as well be taken first."""
     X, W = case["X"], case["W"]
     window: dict[str, Any] = {"size": (2, 3, 1), "stride": (1, 2, 1), "mode": "avg"}
-    pooled = vtnp.pooled_tokens(X, grid=case["grid"], cls=case["cls"], **window)
+    pooled = vtnp.mvit.pooled_tokens(X, grid=case["grid"], cls=case["cls"], **window)
     assert_close(case(**BARE, **window), pooled @ W)
 
 
@@ -231,15 +233,17 @@ def projection_shared_kernels_commute(case):
     weights = drawn(case, 3, 1, 3, 1)
     narrow, wide = (np.repeat(weights, d, axis=-1) for d in W.shape)
     window = {"stride": (2, 1, 1), "mode": "conv", "size": None}
-    pooled = vtnp.pooled_tokens(X, narrow, grid=case["grid"], cls=case["cls"], stride=(2, 1, 1))
+    pooled = vtnp.mvit.pooled_tokens(
+        X, narrow, grid=case["grid"], cls=case["cls"], stride=(2, 1, 1)
+    )
     assert_close(case(**{**BARE, "kernel": wide}, **window), pooled @ W)
 
 
 @law("pooled-projection", "projects-first")
 def projection_projects_first(case):
     others = {name: each for name, each in case.args.items() if name not in {"X", "W", "bias"}}
-    projected = vtnp.linear_embedding(case["X"], case["W"], bias=case.args.get("bias"))
-    assert_close(case(), vtnp.pooled_tokens(projected, **others))
+    projected = vtnp.tokens.linear_embedding(case["X"], case["W"], bias=case.args.get("bias"))
+    assert_close(case(), vtnp.mvit.pooled_tokens(projected, **others))
 
 
 @special("pooled-projection", "no-window")
@@ -283,7 +287,7 @@ def attention_width_of_a_head(case):
     wider = [np.concatenate([x, 0.0 * x, 0.0 * x, 0.0 * x], axis=-1) for x in (Q, K)]
     assert_close(case(Q=2.0 * wider[0], K=wider[1]), case())
     scores = Q @ np.swapaxes(K, -1, -2) / math.sqrt(K.shape[-1])
-    assert_close(case(), vtnp.softmax(scores) @ case["V"])
+    assert_close(case(), vtnp.encoder.softmax(scores) @ case["V"])
 
 
 @special("pooling-attention", "single-key")
@@ -311,7 +315,7 @@ def projections(params):
 def heads_delta_kernels_are_plain(case):
     params = projections(case["params"])
     kernels = {f"kernel_{c}": delta(params[f"W_{c}"].shape[-1]) for c in "qkv"}
-    expected = vtnp.multi_head_self_attention(case["x"], **params)
+    expected = vtnp.encoder.multi_head_self_attention(case["x"], **params)
     y, grid = case(params=params | kernels, **UNPOOLED, mode="conv")
     assert grid == case["grid"]
     assert_close(y, expected)
@@ -390,7 +394,7 @@ def heads_one_head(case):
     for letter, which in (("q", "q"), ("k", "kv"), ("v", "kv")):
         bias = params.get(f"b_{letter}")
         pooled.append(
-            vtnp.pooled_projection(
+            vtnp.mvit.pooled_projection(
                 case["x"],
                 params[f"W_{letter}"][0],
                 params.get(f"kernel_{letter}"),
@@ -401,7 +405,7 @@ def heads_one_head(case):
                 **{name: case[name] for name in ("grid", "mode", "cls")},
             )
         )
-    expected = vtnp.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)
+    expected = vtnp.mvit.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)
     assert_close(case(params=params)[0], expected)
 
 
@@ -412,7 +416,7 @@ def heads_one_head(case):
 def skip_at_least_the_first_of_each_step(case):
     x, stride = case["x"], case["stride"]
     size: Any = tuple(s + 1 if s > 1 else 1 for s in stride)
-    made = vtnp.pooled_grid(case["grid"], size=size, stride=stride)
+    made = vtnp.mvit.pooled_grid(case["grid"], size=size, stride=stride)
     y = gridded(case()[..., case["cls"] :, :], made)
     steps = tuple(slice(None, None, s) for s in stride)
     first = gridded(x[..., case["cls"] :, :], case["grid"])[(..., *steps, slice(None))]
@@ -465,7 +469,7 @@ def widening_token_by_token(case):
 def widening_two_maps_added(case):
     silent = {**case["params"], "widening": {"W": 0.0 * case["params"]["widening"]["W"]}}
     alone = case(params=silent)
-    v = vtnp.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
+    v = vtnp.encoder.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
     skip = case["params"]["widening"]
     assert_close(case() - alone, v @ skip["W"] + skip.get("b", 0.0))
 
@@ -474,7 +478,7 @@ def widening_two_maps_added(case):
 def widening_silent_network(case):
     params = case["params"]
     network = {name: 0.0 * each for name, each in params["feed_forward"].items()}
-    v = vtnp.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
+    v = vtnp.encoder.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
     expected = v @ params["widening"]["W"] + params["widening"].get("b", 0.0)
     assert_close(case(params={**params, "feed_forward": network}), expected)
 
@@ -502,7 +506,7 @@ def block_without_pooling_a_pre_norm_layer(case):
     params = parts_of(case["params"])
     y, grid = case(params=params, **STILL)
     assert grid == case["grid"]
-    assert_close(y, vtnp.pre_norm_layer(case["x"], params, eps=1e-6))
+    assert_close(y, vtnp.encoder.pre_norm_layer(case["x"], params, eps=1e-6))
 
 
 @law("multiscale-block", "silence-leaves-the-skip")
@@ -516,7 +520,7 @@ def block_silence_leaves_the_skip(case):
     params["feed_forward"] = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     params.pop("widening", None)
     stride = case.args.get("stride_q", ONE)
-    skip = vtnp.pooled_skip(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
+    skip = vtnp.mvit.pooled_skip(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
     assert_close(case(params=params)[0], skip)
 
 
@@ -528,7 +532,7 @@ def block_widens_after_attention(case):
     silent = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     narrow = {k: v for k, v in params.items() if k != "widening"} | {"feed_forward": silent}
     y, _ = case(params=narrow)
-    step = vtnp.widening_step if "widening" in params else vtnp.feed_forward_step
+    step = vtnp.mvit.widening_step if "widening" in params else vtnp.encoder.feed_forward_step
     assert_close(case()[0], step(y, params, eps=1e-6))
 
 

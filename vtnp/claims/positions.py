@@ -101,7 +101,7 @@ def a_transposed_grid_swaps_the_halves(case):
 @law("sinusoidal-positions-2d", "column-first")
 def the_first_half_knows_the_column_only(case):
     e, half = case(), case["d"] // 2
-    columns = vtnp.sinusoidal_positions(case["w"], half, layout="halves")
+    columns = vtnp.positions.sinusoidal_positions(case["w"], half, layout="halves")
     assert_close(e[..., :half], np.broadcast_to(columns, (case["h"], *columns.shape)))
 
 
@@ -118,8 +118,8 @@ def time_width(case):
 @law("sinusoidal-positions-3d", "time-and-place")
 def time_stands_before_place(case):
     e, d_t = case(), time_width(case)
-    frames = vtnp.sinusoidal_positions(case["t"], d_t, layout="halves")
-    places = vtnp.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
+    frames = vtnp.positions.sinusoidal_positions(case["t"], d_t, layout="halves")
+    places = vtnp.positions.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
     assert_close(e[..., :d_t], np.broadcast_to(frames[:, None, None], e[..., :d_t].shape))
     assert_close(e[..., d_t:], np.broadcast_to(places, e[..., d_t:].shape))
 
@@ -179,7 +179,7 @@ def blank_tokens_become_their_positions(case):
 @law("separable-positions", "a-learned-table")
 def separable_positions_are_a_learned_table(case):
     e = case["e_space"] + case["e_time"][:, None]
-    assert_close(case(), vtnp.learned_positions(case["z"], e))
+    assert_close(case(), vtnp.positions.learned_positions(case["z"], e))
 
 
 @law("separable-positions", "no-interaction")
@@ -275,14 +275,14 @@ def every_pair_has_its_own_key_and_value(case):
     values = case["V"][..., None, :, :] + case["w_V"][row]
     mask = case.args.get("mask")
     own = None if mask is None else mask[:, None, :]
-    expected = vtnp.attention(case["Q"][..., None, :], keys, values, mask=own)
+    expected = vtnp.encoder.attention(case["Q"][..., None, :], keys, values, mask=own)
     assert_close(case(), expected[..., 0, :])
 
 
 @special("relative-attention", "blank-tables")
 def blank_tables_are_plain_attention(case):
     y = case(w_K=np.zeros_like(case["w_K"]), w_V=np.zeros_like(case["w_V"]))
-    plain = vtnp.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
+    plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
     assert_close(y, plain)
 
 
@@ -291,7 +291,7 @@ def tables_of_one_row(case):
     """With k = 0 no distance is told apart."""
     middle = slice(reach(case), reach(case) + 1)
     y = case(w_K=case["w_K"][middle], w_V=case["w_V"][middle])
-    plain = vtnp.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
+    plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
     assert_close(y, plain + case["w_V"][middle])
 
 

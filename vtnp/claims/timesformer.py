@@ -3,9 +3,9 @@
 import numpy as np
 
 import vtnp
+from vtnp._array.trees import tree_map
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close, difference, refused
-from vtnp.trees import mapped
 
 TOKENS = ("Q", "K", "V")
 
@@ -84,7 +84,7 @@ def without_fc(params):
 
 def silenced(params, *names):
     """Return params with the named parts all 0."""
-    zeros = {name: mapped(np.zeros_like, params[name]) for name in names}
+    zeros = {name: tree_map(np.zeros_like, params[name]) for name in names}
     return {**params, **zeros}
 
 
@@ -96,7 +96,7 @@ def merged_to_zero(step):
 
 def idle(params):
     """Return a layer's params with which nothing is ever added to a token."""
-    network = mapped(np.zeros_like, params["feed_forward"])
+    network = tree_map(np.zeros_like, params["feed_forward"])
     if "attention" in params:
         return {**merged_to_zero(params), "feed_forward": network}
     steps = {k: merged_to_zero(v) for k, v in params.items() if "attention" in v}
@@ -160,7 +160,7 @@ def masked_joint(case):
         K = np.concatenate([case["K_cls"], K], axis=-2)
         V = np.concatenate([case["V_cls"], V], axis=-2)
         mask = np.concatenate([np.ones((t * s, 1), bool), mask], axis=-1)
-    Y = vtnp.attention(flat(case["Q"]), K, V, mask=mask)
+    Y = vtnp.encoder.attention(flat(case["Q"]), K, V, mask=mask)
     assert_close(flat(case()), Y)
 
 
@@ -279,14 +279,14 @@ def transposed(x, grid):
 def width_transposed(case):
     grid = case["grid"]
     turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
-    assert_close(transposed(case(), grid), vtnp.height_attention(**turned))
+    assert_close(transposed(case(), grid), vtnp.timesformer.height_attention(**turned))
 
 
 @law("height-attention", "transposed-is-width")
 def height_transposed(case):
     grid = case["grid"]
     turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
-    assert_close(transposed(case(), grid), vtnp.width_attention(**turned))
+    assert_close(transposed(case(), grid), vtnp.timesformer.width_attention(**turned))
 
 
 def assert_reads_itself(case, t, s, **grid):
@@ -323,14 +323,14 @@ def height_single_row(case):
 @special("joint-attention", "single-frame")
 def joint_single_frame(case):
     first = changed(case, lambda x: x[..., :1, :, :])
-    expected = vtnp.space_attention(**{**case.args, **first})
+    expected = vtnp.timesformer.space_attention(**{**case.args, **first})
     assert_close(case(**first), expected)
 
 
 @special("local-attention", "two-by-two")
 def local_two_by_two(case):
     args = resized(case, 3, 4)
-    assert_close(case(**args, grid=(2, 2)), vtnp.time_attention(**args))
+    assert_close(case(**args, grid=(2, 2)), vtnp.timesformer.time_attention(**args))
 
 
 @special("local-attention", "odd-grid", refuses=True)
@@ -392,7 +392,7 @@ def class_all_at_once(case):
     if "K_cls" in case.args:
         K = np.concatenate([case["K_cls"], K], axis=-2)
         V = np.concatenate([case["V_cls"], V], axis=-2)
-    assert_close(case(over="joint", grid=None), vtnp.attention(case["Q_cls"], K, V))
+    assert_close(case(over="joint", grid=None), vtnp.encoder.attention(case["Q_cls"], K, V))
 
 
 @special("class-attention", "single-frame")
@@ -464,11 +464,11 @@ def step_alone_in_time(case):
     """With one frame, a time step maps each token's value and looks at no query and no key."""
     z = case["z"][..., :1, :, :]
     weights = case["params"]["attention"]
-    values = vtnp.head_projection(
-        vtnp.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
+    values = vtnp.encoder.head_projection(
+        vtnp.encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
         weights["W_v"], bias=weights.get("b_v"),
     )  # fmt: skip
-    update = vtnp.head_merge(values, weights["W_c"], bias=weights.get("b_c"))
+    update = vtnp.encoder.head_merge(values, weights["W_c"], bias=weights.get("b_c"))
     if "fc" in case["params"]:
         update = update @ case["params"]["fc"]["W"] + case["params"]["fc"].get("b", 0.0)
     result, _ = case(z=z, attend="time", class_token="out", grid=None)
@@ -585,7 +585,7 @@ def space_layer_frames_as_batch(case):
 
 
 def assert_is_pre_norm_layer(case, z):
-    tokens = vtnp.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
+    tokens = vtnp.encoder.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
     assert_close(case(z=z), parted(tokens, z))
 
 
@@ -624,7 +624,7 @@ def divided_static_clip_is_image(case):
     frame = case["z"][..., :1, :, :]
     static = np.broadcast_to(frame, case["z"].shape)
     params = without_time(case["params"])
-    image = vtnp.space_layer(frame, case["cls"], as_image(params))
+    image = vtnp.timesformer.space_layer(frame, case["cls"], as_image(params))
     z, cls = case(z=static, params=params)
     assert_close(cls, image[1])
     assert_close(z, np.broadcast_to(image[0], z.shape))
@@ -634,7 +634,7 @@ def divided_static_clip_is_image(case):
 def divided_class_token_is_mean_of_frames(case):
     params, z = without_time(case["params"]), case["z"]
     of_frames = [
-        vtnp.attention_step(
+        vtnp.timesformer.attention_step(
             z[..., i : i + 1, :, :],
             case["cls"],
             params["space"],
@@ -644,7 +644,7 @@ def divided_class_token_is_mean_of_frames(case):
         for i in range(z.shape[-3])
     ]
     mean = sum(of_frames) / len(of_frames)
-    expected = vtnp.feed_forward_step(mean[..., None, :], params, eps=1e-6)[..., 0, :]
+    expected = vtnp.encoder.feed_forward_step(mean[..., None, :], params, eps=1e-6)[..., 0, :]
     assert_close(case(params=params)[1], expected)
 
 
@@ -655,16 +655,16 @@ def divided_two_masked_attentions(case):
     t, s = z.shape[-3:-1]
     same = {name: allowed(name, None, t, s).reshape(t * s, t * s) for name in ("time", "space")}
     time, space = params["time"], params["space"]
-    normalised = vtnp.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
-    r = vtnp.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
+    normalised = vtnp.encoder.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
+    r = vtnp.encoder.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
     y = flat(z) + r @ time["fc"]["W"] + time["fc"].get("b", 0.0)
     tokens = np.concatenate([case["cls"][..., None, :], y], axis=-2)
-    normalised = vtnp.layer_norm(tokens, **space["norm_1"], eps=1e-6)
+    normalised = vtnp.encoder.layer_norm(tokens, **space["norm_1"], eps=1e-6)
     mask = np.concatenate([np.ones((t * s, 1), bool), same["space"]], axis=-1)
-    y = y + vtnp.cross_attention(
+    y = y + vtnp.encoder.cross_attention(
         normalised[..., 1:, :], normalised, **space["attention"], mask=mask
     )
-    assert_close(flat(case()[0]), vtnp.feed_forward_step(y, params, eps=1e-6), within=1e-11)
+    assert_close(flat(case()[0]), vtnp.encoder.feed_forward_step(y, params, eps=1e-6), within=1e-11)
 
 
 @special("divided-layer", "single-frame")
@@ -689,14 +689,16 @@ def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
     params, grid = case["params"], case["grid"][::-1]
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
-    z, cls = vtnp.attention_step(z, cls, params["time"], attend="time", class_token="out")
+    z, cls = vtnp.timesformer.attention_step(
+        z, cls, params["time"], attend="time", class_token="out"
+    )
     for attend, own, rule in (("height", "width", "out"), ("width", "height", "mean")):
-        z, cls = vtnp.attention_step(
+        z, cls = vtnp.timesformer.attention_step(
             z, cls, params[own], attend=attend, class_token=rule, grid=grid
         )
     expected = (
-        vtnp.feed_forward_step(z, params, eps=1e-6),
-        vtnp.feed_forward_step(cls[..., None, :], params, eps=1e-6)[..., 0, :],
+        vtnp.encoder.feed_forward_step(z, params, eps=1e-6),
+        vtnp.encoder.feed_forward_step(cls[..., None, :], params, eps=1e-6)[..., 0, :],
     )
     z, cls = case()
     assert_close((transposed(z, case["grid"]), cls), expected, within=1e-11)

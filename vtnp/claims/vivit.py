@@ -7,9 +7,9 @@ import numpy as np
 from autograd import grad
 
 import vtnp
+from vtnp._array.trees import tree_leaves, tree_map
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
-from vtnp.trees import leaves, mapped
 
 
 def shuffled(case, length):
@@ -95,8 +95,8 @@ def tubelets_of_one_frame(case):
     p_h, p_w = E.shape[1:3]
     h, w = video.shape[-3] // p_h, video.shape[-2] // p_w
     cut = video[..., : h * p_h, : w * p_w, :]
-    patches = vtnp.patch_tokens(cut, size=(1, p_h, p_w))
-    expected = vtnp.linear_embedding(
+    patches = vtnp.tokens.patch_tokens(cut, size=(1, p_h, p_w))
+    expected = vtnp.tokens.linear_embedding(
         patches, E.reshape(-1, E.shape[-1]), bias=case.args.get("bias")
     )
     assert_close(case(E=E), expected)
@@ -108,7 +108,7 @@ def clip_of_tubelets(case, frames):
 
 
 def image_embedding(case, frame):
-    return vtnp.tubelet_embedding(frame[None], case["E_image"][None])[0]
+    return vtnp.vivit.tubelet_embedding(frame[None], case["E_image"][None])[0]
 
 
 @law("inflated-kernel", "mean-of-the-frames")
@@ -116,7 +116,7 @@ def inflated_mean_of_the_frames(case):
     p_t = case["p_t"]
     video = clip_of_tubelets(case, p_t)
     expected = sum(image_embedding(case, frame) for frame in video) / p_t
-    assert_close(vtnp.tubelet_embedding(video, case())[0], expected)
+    assert_close(vtnp.vivit.tubelet_embedding(video, case())[0], expected)
 
 
 @law("inflated-kernel", "sums-to-the-image-kernel")
@@ -128,8 +128,8 @@ def inflated_sums_to_the_image_kernel(case):
 def inflated_blind_to_motion(case):
     video, kernel = clip_of_tubelets(case, case["p_t"]), case()
     order = shuffled(case, case["p_t"])
-    moved = vtnp.tubelet_embedding(video[order], kernel)
-    assert_close(moved, vtnp.tubelet_embedding(video, kernel))
+    moved = vtnp.vivit.tubelet_embedding(video[order], kernel)
+    assert_close(moved, vtnp.vivit.tubelet_embedding(video, kernel))
 
 
 @special("inflated-kernel", "one-frame")
@@ -142,7 +142,7 @@ def central_frame_alone(case):
     p_t = case["p_t"]
     video = clip_of_tubelets(case, p_t)
     expected = image_embedding(case, video[p_t // 2])
-    assert_close(vtnp.tubelet_embedding(video, case())[0], expected)
+    assert_close(vtnp.vivit.tubelet_embedding(video, case())[0], expected)
 
 
 @law("central-frame-kernel", "static-video")
@@ -150,8 +150,10 @@ def central_frame_static_video(case):
     """On a video that stands still, the two ways to inflate a kernel agree."""
     p_t = case["p_t"]
     video = np.repeat(clip_of_tubelets(case, 1), p_t, axis=0)
-    inflated = vtnp.inflated_kernel(case["E_image"], p_t)
-    assert_close(vtnp.tubelet_embedding(video, case()), vtnp.tubelet_embedding(video, inflated))
+    inflated = vtnp.vivit.inflated_kernel(case["E_image"], p_t)
+    assert_close(
+        vtnp.vivit.tubelet_embedding(video, case()), vtnp.vivit.tubelet_embedding(video, inflated)
+    )
 
 
 @special("central-frame-kernel", "second-of-two")
@@ -195,10 +197,10 @@ def encoder_no_layers(case):
     params = {**case["params"], "layers": []}
     if "cls" in params:
         only = (params["cls"] + params["positions"][0])[None]
-        expected = vtnp.layer_norm(only, **params["norm"], eps=1e-6)[0]
+        expected = vtnp.encoder.layer_norm(only, **params["norm"], eps=1e-6)[0]
         expected = np.broadcast_to(expected, case(params=params).shape)
     else:
-        each = vtnp.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
+        each = vtnp.encoder.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
         expected = each.mean(axis=-2)
     assert_close(case(params=params), expected)
 
@@ -220,14 +222,14 @@ def joint_encoder_one_frame(case):
     *batch, t, s, d = case["z"].shape
     z = case["z"].reshape(*batch, 1, t * s, d)
     options = {k: v for k, v in case.args.items() if k != "z"}
-    assert_close(case(z=z), vtnp.sequence_encoder(z[..., 0, :, :], **options))
+    assert_close(case(z=z), vtnp.vivit.sequence_encoder(z[..., 0, :, :], **options))
 
 
 @law("factorised-encoder", "average-of-the-frames")
 def factorised_encoder_average_of_the_frames(case):
     params = {"space": case["params"]["space"]}
     frames = np.moveaxis(case["z"], -3, 0)
-    each = [vtnp.sequence_encoder(frame, params["space"]) for frame in frames]
+    each = [vtnp.vivit.sequence_encoder(frame, params["space"]) for frame in frames]
     assert_close(case(params=params), sum(each) / len(each))
 
 
@@ -245,15 +247,17 @@ def factorised_encoder_order_of_frames(case):
 @law("factorised-encoder", "space-then-time")
 def factorised_encoder_space_then_time(case):
     if "time" in case["params"]:
-        h = vtnp.sequence_encoder(case["z"], case["params"]["space"])
-        assert_close(case(), vtnp.sequence_encoder(h, case["params"]["time"]))
+        h = vtnp.vivit.sequence_encoder(case["z"], case["params"]["space"])
+        assert_close(case(), vtnp.vivit.sequence_encoder(h, case["params"]["time"]))
 
 
 @special("factorised-encoder", "one-frame")
 def factorised_encoder_one_frame(case):
     params = {"space": case["params"]["space"]}
     z = case["z"][..., :1, :, :]
-    assert_close(case(z=z, params=params), vtnp.sequence_encoder(z[..., 0, :, :], params["space"]))
+    assert_close(
+        case(z=z, params=params), vtnp.vivit.sequence_encoder(z[..., 0, :, :], params["space"])
+    )
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ def self_attention_layer_silent_time(case):
     params = case["params"]
     quiet = {**params, "time": silent(params["time"])}
     alone = {**params["space"], "norm_2": params["norm_2"], "feed_forward": params["feed_forward"]}
-    expected = vtnp.pre_norm_layer(case["z"], alone, eps=1e-6, activation="gelu_tanh")
+    expected = vtnp.encoder.pre_norm_layer(case["z"], alone, eps=1e-6, activation="gelu_tanh")
     for order in ("time-space", "space-time"):
         assert_close(case(params=quiet, order=order), expected)
 
@@ -303,7 +307,7 @@ def self_attention_layer_reaches_everything(case):
 def self_attention_layer_zero_time_never_learns(case):
     """Only the merge's bias of an attention that is 0 throughout has a gradient."""
     quiet = {**case["params"]["time"]["attention"]}
-    quiet = mapped(np.zeros_like, quiet)
+    quiet = tree_map(np.zeros_like, quiet)
     cotangent = case.rng.standard_normal(case["z"].shape)
 
     def loss(weights):
@@ -311,7 +315,7 @@ def self_attention_layer_zero_time_never_learns(case):
         params = {**case["params"], "time": time}
         return anp.sum(case.function(**{**case.args, "params": params}) * cotangent)
 
-    for path, gradient in leaves(grad(loss)(quiet)):
+    for path, gradient in tree_leaves(grad(loss)(quiet)):
         assert np.any(gradient != 0.0) == (path == "b_c"), path
 
 
@@ -335,7 +339,7 @@ def dot_product_masked_heads(case):
     early, late = (one_place, one_frame) if case["first"] == "time" else (one_frame, one_place)
     mask = np.stack([early] * (heads // 2) + [late] * (heads // 2))
     Q, K, V = (case[name].reshape(*batch, heads, t * s, -1) for name in ("Q", "K", "V"))
-    expected = vtnp.attention(Q, K, V, mask=mask)
+    expected = vtnp.encoder.attention(Q, K, V, mask=mask)
     assert_close(case(), expected.reshape(*batch, heads, t, s, -1))
 
 
@@ -351,7 +355,7 @@ def dot_product_static_video(case):
     assert_close(y[..., in_time, :, :, :], still["V"][..., in_time, :, :, :])
     *batch, heads, t, s, _ = case["Q"].shape
     Q, K, V = (x.reshape(*batch, heads, t * s, -1) for x in still.values())
-    joint = vtnp.attention(Q, K, V).reshape(y.shape)
+    joint = vtnp.encoder.attention(Q, K, V).reshape(y.shape)
     assert_close(y[..., in_space, :, :, :], joint[..., in_space, :, :, :])
 
 
@@ -374,18 +378,19 @@ def dot_product_layer_is_a_masked_layer(case):
     """Its update is that of joint attention whose heads are masked, projected and merged."""
     params, (*batch, t, s, d) = case["params"], case["z"].shape
     weights = params["attention"]
-    x = vtnp.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
+    x = vtnp.encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
     Q, K, V = (
-        vtnp.head_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
+        vtnp.encoder.head_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}"))
+        for c in "qkv"
     )
     when, where = np.divmod(np.arange(t * s), s)
     masks = [where[:, None] == where, when[:, None] == when]
     mask = np.stack(masks if case["first"] == "time" else masks[::-1])
-    update = vtnp.head_merge(
-        vtnp.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
+    update = vtnp.encoder.head_merge(
+        vtnp.encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
     )
     y = case["z"] + update.reshape(case["z"].shape)
-    expected = vtnp.feed_forward_step(y, params, eps=1e-6, activation="gelu_tanh")
+    expected = vtnp.encoder.feed_forward_step(y, params, eps=1e-6, activation="gelu_tanh")
     assert_close(case(), expected, within=1e-11)
 
 
@@ -400,5 +405,7 @@ def dot_product_layer_sees_a_cross(case):
 
 @special("factorised-dot-product-layer", "silent-attention")
 def dot_product_layer_silent_attention(case):
-    expected = vtnp.feed_forward_step(case["z"], case["params"], eps=1e-6, activation="gelu_tanh")
+    expected = vtnp.encoder.feed_forward_step(
+        case["z"], case["params"], eps=1e-6, activation="gelu_tanh"
+    )
     assert_close(case(params=silent(case["params"])), expected)

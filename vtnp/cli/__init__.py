@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from vtnp._errors import FormulaError
-from vtnp._pages import UnknownFormulaError
-from vtnp._usage import UsageError
+from vtnp._registry.errors import FormulaError, UsageError
+from vtnp._registry.pages import UnknownFormulaError
 from vtnp.checkpoints.files import FileError
 
 # Each is the module of its name here; only the one that is asked for is imported.

@@ -22,13 +22,13 @@ import argparse
 from difflib import get_close_matches
 from pathlib import Path
 
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.cli import reports
 from vtnp.cli.settings import changes
-from vtnp.prices import models
+from vtnp.cost import models
 from vtnp.verify.errors import CandidateError
-from vtnp.verify.layers import compare
-from vtnp.verify.target import load
+from vtnp.verify.functions.target import load
+from vtnp.verify.models.compare import compare
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:

@@ -22,17 +22,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vtnp._pages import UnknownFormulaError, formula
-from vtnp._spec import registry
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
+from vtnp._registry.pages import UnknownFormulaError, formula
+from vtnp._registry.spec import registry
 from vtnp.cli import units
 from vtnp.cli.settings import changes, pairs
-from vtnp.cost import Cost, counted, counted_gradient
-from vtnp.prices import sizes
-from vtnp.prices.forms import closed_form
-from vtnp.prices.measure import Measured, measured
-from vtnp.prices.models import model_cost, names
-from vtnp.prices.sweep import Step, steps, sweep
+from vtnp.cost import Cost, counted, counted_gradient, sizes
+from vtnp.cost.forms import closed_form
+from vtnp.cost.measure import Measured, measured
+from vtnp.cost.models import model_cost, names
+from vtnp.cost.sweep import Step, steps, sweep
 
 Lines = list[tuple[str, ...]]
 
@@ -66,14 +65,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from vtnp.prices import table
+    from vtnp.cost import table
 
     print(table.to_json() if options.json else table.to_text())
     return 0
 
 
 def _plot(file: Path) -> int:
-    from vtnp.prices.plot import draw
+    from vtnp.cost.plot import draw
 
     draw(file)
     print(f"see {file}")

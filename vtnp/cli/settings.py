@@ -4,9 +4,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from vtnp._usage import UsageError
-from vtnp.prices.models import config
-from vtnp.prices.parsing import value_of
+from vtnp._registry.errors import UsageError
+from vtnp.cost.models import config
+from vtnp.cost.parsing import value_of
 
 
 def pairs(texts: Sequence[str], option: str = "") -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.cli import reports, units
 
 _NEEDED = ("jsonschema", "safetensors")

@@ -13,13 +13,13 @@ import argparse
 import ast
 from typing import Any
 
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.cli import reports
 from vtnp.cli.settings import pairs
-from vtnp.verify import limits
-from vtnp.verify.check import EXAMPLES, check
+from vtnp.verify.functions import limits
+from vtnp.verify.functions.check import EXAMPLES, check
+from vtnp.verify.functions.target import load
 from vtnp.verify.report import Report
-from vtnp.verify.target import load
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:

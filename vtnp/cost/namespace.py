@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from vtnp._xp import is_boxed
-from vtnp.cost import _layout as layouts
-from vtnp.cost._arrays import CostArray, Ledger
-from vtnp.cost._layout import Layout, Shape, normal
+from vtnp._array.xp import is_boxed
+from vtnp.cost import layout as layouts
+from vtnp.cost.arrays import CostArray, Ledger
+from vtnp.cost.layout import Layout, Shape, normal
 
 Operand = Any  # a CostArray or one of Python's numbers
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.deformable import (
     deformable_attention,
     deformable_layer,

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._xp import constant, device, namespace, transposed
+from vtnp._array.xp import constant, device, namespace, transposed
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import (
     dilated_attention,

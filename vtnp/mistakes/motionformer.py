@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._xp import biased, namespace, transposed
+from vtnp._array.xp import biased, namespace, transposed
 from vtnp.encoder import (
     attention,
     attention_weights,

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._xp import namespace, transposed
+from vtnp._array.xp import namespace, transposed
 from vtnp.encoder import (
     attention_weights,
     feed_forward_step,

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._xp import device, namespace, transposed
+from vtnp._array.xp import device, namespace, transposed
 from vtnp.encoder import attention, softmax
 from vtnp.mistakes._registry import mistake
 from vtnp.positions import (

@@ -1,8 +1,8 @@
 """The usual mistakes of the pages in spec/timesformer/."""
 
 from vtnp import timesformer as right
+from vtnp._array.xp import namespace
 from vtnp._neighbourhoods import ON_GRID, grouped
-from vtnp._xp import namespace
 from vtnp.encoder import attention, feed_forward_step
 from vtnp.mistakes._registry import mistake
 

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._xp import biased, device, namespace
+from vtnp._array.xp import biased, device, namespace
 from vtnp.mistakes._registry import mistake
 from vtnp.tokens import (
     bilinear_sample,

@@ -3,7 +3,7 @@
 import math
 
 from vtnp import vivit as right
-from vtnp._xp import namespace
+from vtnp._array.xp import namespace
 from vtnp.encoder import (
     attention,
     feed_forward_step,

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vtnp._xp import device, namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import device, namespace
 from vtnp.deformable import deformable_layer
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
 from vtnp.tokens import linear_embedding, patch_tokens
-from vtnp.typing import Array
 
 # How much longer than a displacement its embedding is at first, so that motion outweighs queries.
 _GAIN = 4.0
@@ -127,7 +127,7 @@ def apply(
     """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
 
     motion: `*b t s u 2`, from every frame's places to the u = t / clips frames of its sub-clip, in
-    token cells, as in motion-embedding; vtnp.motion.token_motion gives it. Left out, nothing moves.
+    token cells, as in motion-embedding; vtnp.video.motion.token_motion gives it. Left out, nothing moves.
     Raises ShapeError where video or motion have other sizes than the config.
     """
     x = patch_tokens(video, size=(1, config.patch, config.patch))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from vtnp._array.typing import Array
 from vtnp.encoder import head_merge, head_projection
 from vtnp.longnet import dilated_attention
 from vtnp.models import sequence
 from vtnp.models.parts import Params
 from vtnp.models.sequence import Read, SequenceConfig
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)

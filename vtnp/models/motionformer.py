@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vtnp._xp import biased, device, namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import biased, device, namespace
 from vtnp.encoder import layer_norm
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.motionformer import trajectory_layer
 from vtnp.positions import separable_positions
 from vtnp.tokens import linear_embedding, patch_tokens
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp import mvit as formulas
-from vtnp._xp import namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import namespace
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.mvit import Sizes
 from vtnp.positions import separable_positions
 from vtnp.tokens import spatio_temporal_embedding
-from vtnp.typing import Array
 
 _ONE: Sizes = (1, 1, 1)
 

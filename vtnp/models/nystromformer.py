@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from vtnp._array.typing import Array
 from vtnp.models import parts, sequence
 from vtnp.models.parts import Params
 from vtnp.models.sequence import SequenceConfig
 from vtnp.nystromformer import nystrom_self_attention
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)

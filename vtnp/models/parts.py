@@ -1,6 +1,6 @@
 """What the models share: params drawn from a generator, and the head.
 
-Params are nested dicts and lists of NumPy arrays; vtnp.trees brings them to another library.
+Params are nested dicts and lists of NumPy arrays; vtnp._array.trees brings them to another library.
 Linear maps are drawn as Glorot and Bengio (2010) have it, uniformly, so that signals keep their
 scale at any width; tables of tokens and positions, and the head, are small.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vtnp._xp import biased, namespace
+from vtnp._array.trees import tree_leaves
+from vtnp._array.typing import Array
+from vtnp._array.xp import biased, namespace
 from vtnp.encoder import layer_norm
-from vtnp.trees import leaves
-from vtnp.typing import Array
 
 Params = dict[str, Any]
 _SMALL = 0.02  # the deviation that ViT and its successors draw tables from
@@ -106,4 +106,4 @@ def repeated(token: Array, batch: tuple[int, ...]) -> Array:
 
 def size(tree: Any) -> int:
     """Count the numbers in a tree of params."""
-    return sum(math.prod(array.shape) for _, array in leaves(tree))
+    return sum(math.prod(array.shape) for _, array in tree_leaves(tree))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from vtnp._xp import namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import namespace
 from vtnp.encoder import feed_forward_step, layer_norm
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
 from vtnp.tokens import linear_embedding, patch_tokens
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp import timesformer as formulas
-from vtnp._xp import namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import namespace
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.tokens import patch_tokens
-from vtnp.typing import Array
 
 # The steps of each scheme's layer, in order.
 SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp import vivit as formulas
-from vtnp._errors import ShapeError
-from vtnp._xp import biased, namespace
+from vtnp._array.typing import Array
+from vtnp._array.xp import biased, namespace
+from vtnp._registry.errors import ShapeError
 from vtnp.encoder import layer_norm
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.positions import learned_positions
-from vtnp.typing import Array
 
 
 @dataclass(frozen=True)

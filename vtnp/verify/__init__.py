@@ -11,8 +11,8 @@
 
 """
 
-from vtnp.verify.check import check
 from vtnp.verify.errors import CandidateError
+from vtnp.verify.functions.check import check
 from vtnp.verify.report import Finding, Line, Report
 
 __all__ = ["CandidateError", "Finding", "Line", "Report", "check"]

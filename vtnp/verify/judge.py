@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp.trees import mapped
+from vtnp._array.trees import tree_map
 
 # Of some 500 runs of right candidates (formulas on torch, layers of torch and HuggingFace) the
 # closest came to half of these bounds; of all usual mistakes none stays below them everywhere.
@@ -63,7 +63,7 @@ class Figure:
 
 def rounded(arguments: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """Round all real numbers to a precision; they stay float64, or what they are."""
-    return {name: mapped(lambda x: _rounded(x, dtype), x) for name, x in arguments.items()}
+    return {name: tree_map(lambda x: _rounded(x, dtype), x) for name, x in arguments.items()}
 
 
 def _rounded(x: Any, dtype: str) -> Any:
@@ -82,7 +82,7 @@ def nudge(arguments: Mapping[str, Any], dtype: str, seed: int) -> dict[str, Any]
     """Change every real number by one unit in the last place of a precision."""
     seeds = count(seed)
     return {
-        name: mapped(lambda x: nudged(x, dtype, next(seeds)), x) for name, x in arguments.items()
+        name: tree_map(lambda x: nudged(x, dtype, next(seeds)), x) for name, x in arguments.items()
     }
 
 
@@ -97,7 +97,7 @@ def nudged(x: Any, dtype: str, seed: int) -> Any:
 
 def results_of(function: Function, arguments: Mapping[str, Any], dtype: str = "float64") -> Results:
     """Return the arrays that a function of NumPy's arrays makes, computed in that dtype."""
-    given = {name: mapped(lambda x: _in(x, dtype), x) for name, x in arguments.items()}
+    given = {name: tree_map(lambda x: _in(x, dtype), x) for name, x in arguments.items()}
     with np.errstate(all="ignore"):
         found = function(**given)
     return [np.asarray(y) for y in several(found)]

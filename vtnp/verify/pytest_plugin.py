@@ -18,7 +18,7 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "vtnp(formula, **options): the test returns a candidate, which vtnp.verify.check checks",
+        "vtnp(formula, **options): the test returns a candidate, which vtnp.verify.functions.check checks",
     )
 
 
@@ -38,7 +38,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture
 def vtnp_check() -> Callable[..., None]:
-    """A function that fails the test where vtnp.verify.check(candidate, formula) finds it wrong."""
+    """A function that fails the test where vtnp.verify.functions.check(candidate, formula) finds it wrong."""
     return _hold
 
 
@@ -47,7 +47,7 @@ def _hold(candidate: Callable[..., Any], formula: str | int, **options: Any) -> 
     # Here, not above: whoever has vtnp installed loads this plugin in every run.
     from rich.console import Console
 
-    from vtnp.verify.check import check
+    from vtnp.verify.functions.check import check
     from vtnp.verify.text import told
 
     report = check(candidate, formula, **options)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
 from vtnp.verify.report import RIGHT, Line, Report
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vtnp._spec import registry
+from vtnp._registry.spec import registry
 from vtnp.claims.cases._draw import Builder, Draw, Sizing, builders
 
 _SEEDS = 16  # enough to meet every optional argument

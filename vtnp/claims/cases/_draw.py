@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, assert_never
 
 import numpy as np
 
-from vtnp._shapes import parse
+from vtnp._registry.shapes import parse
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 Sizing = Literal["distinct", "equal", "one", "odd"]

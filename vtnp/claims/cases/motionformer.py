@@ -6,9 +6,9 @@ prototypes, and candidates, how many a set is chosen from.
 
 from typing import Any
 
+from vtnp._array.trees import tree_map
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm, projections
-from vtnp.trees import mapped
 
 
 @builds("trajectory-attention")
@@ -110,7 +110,7 @@ def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
     return {
         "z": draw.array("*b t s d"),
         "cls": draw.array("*b d"),
-        "params": mapped(lambda W: 0.4 * W, params),
+        "params": tree_map(lambda W: 0.4 * W, params),
         "value_projection": value_projection,
         "prototypes": choice_among(draw) if draw.chance() else None,
     }
@@ -120,5 +120,5 @@ def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
 def trajectory_layer(draw: Draw) -> dict[str, Any]:
     args = trajectory_self_attention(draw)
     rest = {"norm_1": norm(draw), "norm_2": norm(draw), "feed_forward": network(draw)}
-    args["params"] |= mapped(lambda W: 0.4 * W, rest)
+    args["params"] |= tree_map(lambda W: 0.4 * W, rest)
     return args

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from vtnp._array.trees import tree_map
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import layer, network, norm, projections
-from vtnp.trees import mapped
 
 
 def tokens(draw: Draw, text: str) -> Any:
@@ -15,7 +15,7 @@ def tokens(draw: Draw, text: str) -> Any:
 
 def gentle(draw: Draw) -> dict[str, Any]:
     """Draw attention that is not near a maximum: stacks of steep layers have no digits left."""
-    return mapped(lambda x: 0.3 * x, projections(draw))
+    return tree_map(lambda x: 0.3 * x, projections(draw))
 
 
 def gentle_layer(draw: Draw) -> dict[str, Any]:

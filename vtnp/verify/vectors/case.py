@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vtnp._pages import formula, front_matter
-from vtnp._shapes import Bound, bind
-from vtnp._spec import Entry
-from vtnp.trees import leaves
-from vtnp.verify.gradients import gradients_of, weights_for
+from vtnp._array.trees import tree_leaves
+from vtnp._registry.pages import formula, front_matter
+from vtnp._registry.shapes import Bound, bind
+from vtnp._registry.spec import Entry
+from vtnp.verify.functions.gradients import gradients_of, weights_for
 from vtnp.verify.judge import (
     EPS,
     HALVES,
@@ -40,7 +40,7 @@ class Case:
 
     def __init__(self, entry: Entry, arguments: Arguments, seed: int) -> None:
         self.entry, self.arguments, self.seed = entry, arguments, seed
-        self.inputs = {path: np.asarray(x) for path, x in leaves(_without_pythons(arguments))}
+        self.inputs = {path: np.asarray(x) for path, x in tree_leaves(_without_pythons(arguments))}
 
     @cached_property
     def outputs(self) -> Arrays:
@@ -167,7 +167,7 @@ class Case:
 
     def _gradients_in_order(self, **arguments: Any) -> tuple[Any, ...]:
         """Return the gradients of real inputs, in the precision that those have."""
-        real = (x.dtype for _, x in leaves(arguments) if x.dtype.kind == "f")
+        real = (x.dtype for _, x in tree_leaves(arguments) if x.dtype.kind == "f")
         weights = [self.weights.get(name, np.zeros(y.shape)) for name, y in self.outputs.items()]
         found = gradients_of(as_arrays(self.entry), arguments, weights, str(next(real)))
         return tuple(np.asarray(g) for g in found.values())

@@ -11,8 +11,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._pages import formula
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
+from vtnp._registry.pages import formula
 from vtnp.checkpoints.files import FileError, load, one_line, read_header
 from vtnp.checkpoints.weights import from_npz
 from vtnp.verify.judge import EPS, MULTIPLE, Figure, figure

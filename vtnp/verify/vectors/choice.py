@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from vtnp._spec import Entry
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
+from vtnp._registry.spec import Entry
 from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
-from vtnp.verify.trials import trial
+from vtnp.verify.functions.trials import trial
 from vtnp.verify.vectors.case import Case
 
 _DRAWN = 8  # of which the most different are taken

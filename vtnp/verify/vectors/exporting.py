@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import vtnp
-from vtnp._pages import formula
-from vtnp._spec import Entry, registry
-from vtnp._usage import UsageError
+from vtnp._registry.errors import UsageError
+from vtnp._registry.pages import formula
+from vtnp._registry.spec import Entry, registry
 from vtnp.checkpoints.files import FileError, one_line, save
 from vtnp.verify.judge import EPS
 from vtnp.verify.vectors import options

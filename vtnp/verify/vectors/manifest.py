@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vtnp._pages import formulas
-from vtnp._spec import registry
+from vtnp._registry.pages import formulas
+from vtnp._registry.spec import registry
 from vtnp.checkpoints.files import FileError, load, one_line, read_header
 
 MANIFEST = "manifest.json"

@@ -4,8 +4,8 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 
-from vtnp._pages import formula, front_matter
-from vtnp._spec import registry
+from vtnp._registry.pages import formula, front_matter
+from vtnp._registry.spec import registry
 
 _SILENT = ("By hand", "Usual mistakes", "Sources")  # sections that explain no option
 

@@ -1,0 +1,1 @@
+"""What an array is: namespaces, differentiable primitives and their rules, boxes, trees."""

@@ -1,0 +1,28 @@
+"""Trees of params: nested dicts and lists of arrays, walked and mapped."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+def tree_leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, array) for every array of a tree, paths like "layers.0.norm_1.gamma"."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from tree_leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            yield from tree_leaves(value, f"{path}.{index}" if path else str(index))
+    elif hasattr(tree, "dtype"):
+        yield path, tree
+
+
+def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply f to every array of a tree, for instance to bring it to another library.
+
+    What is neither an array nor a dict, list or tuple stays what it is.
+    """
+    if isinstance(tree, Mapping):
+        return {key: tree_map(f, value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(tree_map(f, value) for value in tree)
+    return f(tree) if hasattr(tree, "dtype") else tree

@@ -1,0 +1,82 @@
+"""The pages of `spec/`, read on demand: never at import time, never by a formula."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from vtnp._registry.errors import UnknownFormulaError
+from vtnp._registry.spec import Entry, registry
+
+
+@dataclass(frozen=True)
+class Formula:
+    """One formula: its function, and what its page says of it."""
+
+    id: str
+    function: Callable[..., Any]
+    survey: str
+    source: Mapping[str, str]
+    plain: str
+    laws: tuple[str, ...]
+    special: tuple[str, ...]
+    mistakes: tuple[str, ...]
+    cost: Mapping[str, str]
+    page: str
+
+
+def pages_folder() -> Path:
+    """Return where the pages are: beside the package in a checkout, within it when installed."""
+    package = Path(__file__).parent.parent
+    installed = package / "spec_pages"
+    return installed if installed.is_dir() else package.parent / "spec"
+
+
+def front_matter(page: str) -> dict[str, Any]:
+    """Read the TOML block at the head of a page."""
+    start = page.index("```toml\n") + len("```toml\n")
+    return tomllib.loads(page[start : page.index("\n```", start)])
+
+
+def formulas() -> tuple[Formula, ...]:
+    """Return every formula, in the survey's order."""
+    return tuple(_read(entry) for entry in registry.values())
+
+
+def formula(name: str | int) -> Formula:
+    """Return one formula by its id, by "eq2", or by the survey's number.
+
+    Raises UnknownFormulaError, with the nearest names.
+    """
+    wanted = str(name).lower()
+    if wanted in registry:
+        return _read(registry[wanted])
+    number = wanted.removeprefix("eq").strip(" .()")
+    for each in formulas():
+        if each.survey == f"eq. ({number})":
+            return each
+    near = get_close_matches(wanted, list(registry), n=3, cutoff=0.4)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    raise UnknownFormulaError(f"no formula is called {name!r}{hint}")
+
+
+@cache
+def _read(entry: Entry) -> Formula:
+    text = (pages_folder() / entry.module / f"{entry.id}.md").read_text(encoding="utf-8")
+    front = front_matter(text)
+    return Formula(
+        id=entry.id,
+        function=entry.function,
+        survey=front["survey"],
+        source=MappingProxyType(front["source"]),
+        plain=front["plain"],
+        laws=tuple(front["laws"]),
+        special=tuple(front["special"]),
+        mistakes=tuple(front["mistakes"]),
+        cost=MappingProxyType(front["cost"]),
+        page=text,
+    )

@@ -1,0 +1,45 @@
+"""Sizes of vtnp.deformable's formulas: the Deformable Video Transformer, N = 8 samples of a frame.
+
+16 frames of 14 x 14 tokens in B = 4 sub-clips, widths of ViT-B (Wang and Torresani 2022).
+"""
+
+from vtnp.cost.recipes.tables import (
+    Recipe,
+    Sizes,
+    Table,
+    biased,
+    feed_forward_half,
+    letters,
+    norm,
+    share,
+)
+
+
+def _heads(z: Sizes) -> Table:
+    return {
+        "W_q": "d d",
+        "W_v": "heads d d_v",
+        "W_alpha": "heads d points",
+        "W_delta": "heads d points 2",
+        "W_c": "heads d_v d",
+        "b_q": biased(z, "d"),
+        "b_v": biased(z, "heads d_v"),
+        "b_alpha": biased(z, "heads points"),
+        "b_delta": biased(z, "heads points 2"),
+        "b_c": biased(z, "d"),
+    }
+
+
+def _layer(z: Sizes) -> Table:
+    motion = {"E": "2 d", "bias": biased(z, "d")}
+    rest = {"norm_1": norm(z), "motion": motion, **feed_forward_half(z)}
+    return {**rest, "attention": _heads(z)}
+
+
+_SUBCLIPS = {"clips": 4, "u": lambda z: share(z, "t", "clips")}
+_NAMES = letters("heads d_v points", biases=bool)
+SIZES = {"t": 16, "points": 8}
+RECIPES = {
+    "deformable-self-attention": Recipe(_SUBCLIPS, _NAMES, _heads),
+    "deformable-layer": Recipe(_SUBCLIPS, {**letters("d_f"), **_NAMES}, _layer),
+}

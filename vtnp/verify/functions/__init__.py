@@ -1,0 +1,1 @@
+"""One function: is it right, and if not, which mistake makes its numbers."""

@@ -1,0 +1,1 @@
+"""Whole models: where two of them diverge on the same weights."""

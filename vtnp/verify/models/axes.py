@@ -1,0 +1,65 @@
+"""Arrays of candidates brought to how ours lie: patterns of einops, with a choice of entries."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._registry.errors import UsageError
+
+_AXIS = re.compile(r"(\([^)]*\)|\w+)(?:\[([^]]*)\])?")
+_INNER = re.compile(r"(\w+)(?:\[([^]]*)\])?")
+_PICKS: Mapping[str, Any] = {
+    "mean": lambda x, axis: np.mean(x, axis=axis),
+    "0": lambda x, axis: np.take(x, 0, axis=axis),
+    "1": lambda x, axis: np.take(x, 1, axis=axis),
+    "2": lambda x, axis: np.take(x, 2, axis=axis),
+    "1:": lambda x, axis: np.delete(x, 0, axis=axis),
+}
+
+
+def arranged(x: NDArray[Any], axes: str, sizes: Mapping[str, int]) -> NDArray[Any]:
+    """Bring an array of theirs to how ours lies. Raises ValueError where it does not fit."""
+    if not axes:
+        return x
+    there, _, here = axes.partition("->")
+    groups = _AXIS.findall(there.replace(" 1 ", " one "))
+    if len(groups) != x.ndim:
+        raise ValueError(f"{x.ndim} axes, not those of {there.strip()!r}")
+    for axis, (_, pick) in reversed(list(enumerate(groups))):
+        x = _picked(x, pick, axis)
+    groups = [group for group, pick in groups if pick in ("", "1:")]
+    inner = [each for group in groups for each in _INNER.findall(group)]
+    within = {name for group in groups if "(" in group for name, _ in _INNER.findall(group)}
+    outer = " ".join(re.sub(r"\[[^]]*\]", "", group) for group in groups)
+    apart = " ".join(name for name, _ in inner)
+    known = {name: size for name, size in sizes.items() if name in within}
+    x = rearranged(x, f"{outer} -> {apart}", **known)
+    for axis, (_, pick) in reversed(list(enumerate(inner))):
+        x = _picked(x, pick, axis)
+    left = " ".join(name for name, pick in inner if pick in ("", "1:"))
+    return rearranged(x, f"{left} -> {here.strip()}")
+
+
+def _picked(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
+    if not pick:
+        return x
+    if pick not in _PICKS:
+        raise ValueError(f"[{pick}] is none of {', '.join(_PICKS)}")
+    found: NDArray[Any] = _PICKS[pick](x, axis)
+    return found
+
+
+def rearranged(x: NDArray[Any], pattern: str, **sizes: int) -> NDArray[Any]:
+    """Return einops.rearrange. Raises ValueError where the pattern does not fit."""
+    try:
+        import einops
+    except ImportError:
+        raise UsageError("einops not found: pip install 'vtnp[verify]'") from None
+    try:
+        moved: NDArray[Any] = einops.rearrange(x, pattern, **sizes)
+    except einops.EinopsError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].strip()) from None
+    return moved

@@ -1,0 +1,166 @@
+"""Why a quantity of a model may part: what to look at, and what makes exactly its numbers."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtnp._registry.spec import registry
+from vtnp.mistakes import mistakes
+from vtnp.verify.functions.diagnose import mend, told
+from vtnp.verify.functions.replaced import Function, Instead
+from vtnp.verify.judge import EPS, Figure, largest
+
+Key = tuple[str, str]  # a formula's id and the name of a mistake
+_SECONDS = 30.0  # for all changes of one quantity
+_POOLED = [["attention", f"norm_{letter}"] for letter in "qkv"]
+_OF_FLOAT32 = (EPS["float32"] / 64, 64 * EPS["float32"])
+
+_LIKELY: Mapping[str, str] = {
+    "input": "look at what is added before: an update, the tokens that go around it, positions",
+    "norm": "look at the norm's eps, its gain and offset, and the axis",
+    "projection": "look for a weight transposed, rows of q, k, v or of heads in another order, "
+    "a bias left out",
+    "weights": "look at the scale, a mask, the softmax's axis, which tokens see each other",
+    "read": "look at how values are averaged; where no weights are exposed, at scale and mask",
+    "merged": "look for heads merged in another order, a weight transposed, a bias left out",
+    "fc": "look for a weight transposed, a bias left out",
+    "widened": "look for a weight transposed, a bias left out",
+    "pooled": "look at the pooling: its kernel, stride, padding, and the class token's row",
+    "widening": "look for a weight transposed, a bias left out, what is normalised before",
+    "pre_logits": "look for a weight transposed, a bias left out",
+    "hidden": "look at the activation: GELU by erf or by tanh, ReLU",
+    "feed_forward": "look for a weight transposed, a bias left out",
+    "embedding": "look at the order of a patch's pixels, frames and channels, and at the bias",
+    "tokens": "look at the order of tokens, and the tables of positions",
+    "logits": "look at which tokens are read out, and at the head's weight and bias",
+}
+_FORMULAS: Mapping[str, tuple[str, ...]] = {
+    "norm": ("layer-norm",),
+    "projection": ("head-projection",),
+    "weights": ("attention-weights", "softmax"),
+    "read": (
+        "attention-weights", "softmax", "attention", "nystrom-attention", "segment-means",
+        "iterative-pinv", "sequence-convolution", "nystrom-self-attention", "class-attention",
+        "factorised-dot-product-attention", "trajectory-tokens", "trajectory-attention",
+        "trajectory-self-attention", "pooling-attention", "multi-head-pooling-attention",
+        "dilated-attention", "dilated-branch", "mix-branches", "head-offsets",
+    ),
+    "pooled": ("pool", "pooled-tokens"),
+    "merged": ("head-merge",),
+    "hidden": ("gelu", "relu"),
+    "feed_forward": ("feed-forward",),
+    "embedding": ("patch-tokens", "linear-embedding", "tubelet-embedding"),
+    "tokens": ("separable-positions",),
+}  # fmt: skip
+
+
+class Explained(NamedTuple):
+    """The changes with which our model makes a candidate's numbers; the first one is told."""
+
+    says: str = ""
+    mend: str = ""
+    mistakes: tuple[tuple[str, str], ...] = ()
+    same: tuple[str, ...] = ()
+
+
+def kind_of(name: str) -> str:
+    """Return what sort of quantity a name is of."""
+    words = [word for word in name.split(".") if word != "cls"]
+    words = words[:-1] if words[-1].isdigit() else words
+    last = words[-1]
+    if last == "input" and words[-3:-1] in _POOLED:
+        return "pooled"
+    if last.startswith("norm"):
+        return "norm"
+    return "projection" if last in ("q", "k", "v") else last
+
+
+def likely(name: str, found: Figure, theirs: NDArray[Any], dtype: str) -> str:
+    """Say what to look at, by the quantity."""
+    least, most = (bound * largest(theirs) for bound in _OF_FLOAT32)
+    if dtype == "float64" and least < found.error < most:
+        small = "; or is it computed in float32? Its error is as small as that makes it"
+    else:
+        small = ""
+    return f"{_LIKELY.get(kind_of(name), 'look at how it is computed')}{small}."
+
+
+def explained(name: str, explains: Callable[[str, Instead], bool], heads: int) -> Explained:
+    """Try the mistakes of the formula's page, and other values of what it is given.
+
+    explains: tells whether a change makes the candidate's numbers. What takes longer than _SECONDS
+    is not tried.
+    """
+    end, found = time.monotonic() + _SECONDS, []
+    for says, key, instead in _changes(kind_of(name), heads):
+        if time.monotonic() > end:
+            break
+        if explains(name, instead):
+            found.append((says, key))
+    if not found:
+        return Explained()
+    (first, key), *others = found
+    of_page = f": {told(*key)}" if key else "."
+    return Explained(
+        f"With {first} our model makes exactly its numbers{of_page}",
+        mend(key[0]) if key else "",
+        (key,) if key else (),
+        tuple(says for says, _ in others),
+    )
+
+
+def _changes(kind: str, heads: int) -> Iterator[tuple[str, Key | None, Instead]]:
+    """Yield changes in words, as mistakes of pages, and as functions."""
+    for id in _FORMULAS.get(kind, ()):
+        for key in mistakes:
+            if key[0] == id:
+                yield f"{key[1]} ({id})", key, (registry[id].function, mistakes[key])
+    for says, instead in _others(kind, heads):
+        yield says, None, instead
+
+
+def _others(kind: str, heads: int) -> Iterator[tuple[str, Instead]]:
+    """Yield what a formula may have been given instead, and the formula that is given it."""
+    if kind == "norm":
+        right = registry["layer-norm"].function
+        for eps in (0.0, *(10.0**-n for n in range(12, 1, -1))):
+            yield f"eps = {eps:g}", (right, _given(right, eps=eps))
+    if kind in ("weights", "read"):
+        right = registry["attention-weights"].function
+        for says, power, many in (
+            ("scale = 1 / d_h", -1.0, 1), ("scale = 1 / sqrt(heads d_h)", -0.5, heads),
+            ("scale = d_h^(-1/4)", -0.25, 1), ("scale = sqrt(d_h)", 0.5, 1),
+        ):  # fmt: skip
+            yield says, (right, _scaled(right, power, many))
+    if kind in ("projection", "merged"):
+        right = registry["head-projection" if kind == "projection" else "head-merge"].function
+        yield "its weight transposed", (right, _turned(right, by_column=kind == "projection"))
+
+
+def _given(right: Function, **options: Any) -> Function:
+    def other(*args: Any, **kwargs: Any) -> Any:
+        return right(*args, **{**kwargs, **options})
+
+    return other
+
+
+def _scaled(right: Function, power: float, many: int) -> Function:
+    def other(Q: Any, K: Any, **kwargs: Any) -> Any:
+        return right(Q, K, **{**kwargs, "scale": float(many * K.shape[-1]) ** power})
+
+    return other
+
+
+def _turned(right: Function, *, by_column: bool) -> Function:
+    """Transpose the matrix of all heads, whose columns, or rows, are those of each head."""
+
+    def other(x: Any, W: Any, **kwargs: Any) -> Any:
+        whole = np.moveaxis(W, 0, 1) if by_column else W
+        rows = whole.shape[0] if by_column else whole.shape[0] * whole.shape[1]
+        turned = whole.reshape(rows, -1).T.reshape(whole.shape)
+        return right(x, np.moveaxis(turned, 1, 0) if by_column else turned, **kwargs)
+
+    return other

@@ -1,0 +1,104 @@
+"""What of a model is compared: how it runs, on what, and on which params."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vtnp import encoder, models, nystromformer
+from vtnp._registry.errors import UsageError
+from vtnp.checkpoints import LayoutError, layouts, load_weights, to_theirs
+from vtnp.verify.models.activations import Run
+
+
+class Subject(NamedTuple):
+    """One model: run(params, x), and the shape of x without its batch axis.
+
+    sizes: of axes that patterns may name.
+    """
+
+    run: Run
+    shape: tuple[int, ...]
+    sizes: Mapping[str, int]
+
+
+def subject(model: str, config: Any) -> Subject:
+    """Return what is compared of a model.
+
+    Notes: of Nyströmformer and LongNet the layers alone, on tokens: the video encoders of
+    vtnp.models share their params, and nothing else is published. Nyströmformer's are as released,
+    which normalise sums.
+    """
+    sizes = {"d_h": config.d // config.heads, "three": 3, "two": 2}
+    if model != "mvit":  # whose heads grow in number
+        sizes["heads"] = config.heads
+    if model in _LAYERS:
+        t, s = config.grid
+        return Subject(_LAYERS[model](config), (t * s, config.d), sizes)
+    module = getattr(models, model)
+    shape = (config.frames, *config.image, config.channels)
+    t, *places = _frames(model, config) + tuple(config.grid)
+    sizes |= {"t": t, "s": math.prod(places)}
+    return Subject(lambda params, x: module.apply(params, x, config), shape, sizes)
+
+
+def _frames(model: str, config: Any) -> tuple[int, ...]:
+    """Return how many frames of tokens there are, where the grid does not begin with them."""
+    if model == "timesformer":
+        return (config.frames,)
+    return (config.frames // config.tubelet,) if model == "motionformer" else ()
+
+
+def _nystromformer(config: Any) -> Run:
+    def run(params: Any, x: Any) -> Any:
+        known = {name: getattr(config, name) for name in _OPTIONS}
+        for layer in params["layers"]:
+            read = nystromformer.nystrom_self_attention(x, **layer["attention"], **known)
+            y = encoder.add_and_norm(x, read, **layer["norm_1"], eps=config.eps)
+            z = encoder.feed_forward(y, **layer["feed_forward"], activation=config.activation)
+            x = encoder.add_and_norm(y, z, **layer["norm_2"], eps=config.eps)
+        return x
+
+    return run
+
+
+def _longnet(config: Any) -> Run:
+    return lambda params, x: models.longnet.through_layers(params, x, config)
+
+
+_OPTIONS = ("landmarks", "pinv", "iterations", "start")
+_LAYERS = {"nystromformer": _nystromformer, "longnet": _longnet}
+
+
+def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return our params out of a file, and the same weights by the layout's names.
+
+    Raises UsageError, one line.
+    """
+    if model not in layouts():
+        raise UsageError(f"no weights of {model} are published; of {', '.join(layouts())} they are")
+    if layout not in layouts()[model]:
+        raise UsageError(f"{model} has the layouts {', '.join(layouts()[model])}, not {layout!r}")
+    torch, beside = is_of_torch(file), _unread(model, config)
+    try:
+        params = load_weights(file, model, config, layout=layout, torch=torch, beside=beside)
+        return params, to_theirs(model, config, layout, params)
+    except LayoutError as error:
+        first, *more = error.problems
+        others = f", and {len(more)} more such keys" if more else ""
+        raise UsageError(f"{file} does not fit {model}, layout {layout}: {first}{others}") from None
+
+
+def is_of_torch(file: Path) -> bool:
+    """Tell whether a file is one that torch has written, which is unpickled."""
+    return file.suffix in (".pt", ".pth", ".pyth", ".bin")
+
+
+def _unread(model: str, config: Any) -> Any:
+    """Return params that are not run, and that no released file has."""
+    if model not in _LAYERS:
+        return None
+    drawn = getattr(models, model).init(np.random.default_rng(0), config)
+    return {name: x for name, x in drawn.items() if name != "layers"}

@@ -1,0 +1,141 @@
+"""ViViT: HuggingFace's port, under both its names; and scenic, whose names flax joins by "/"."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from vtnp.verify.models.tables.filled import filled
+
+_BLOCK = """
+{norm1}:in = {here}.norm_1.input
+{norm1}    = {here}.norm_1
+{attn}{q}  = {here}.q : b n (heads d_h) -> b heads n d_h
+{attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
+{attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
+{attn}:1   = {here}.weights
+{proj}:in  = {here}.read : b n (heads d_h) -> b heads n d_h
+{proj}     = {here}.merged
+{norm2}:in = {here}.norm_2.input
+{norm2}    = {here}.norm_2
+{fc1}      = {here}.widened
+{fc2}:in   = {here}.hidden
+{fc2}      = {here}.feed_forward
+"""
+
+
+def _ported(layer: str, words: Mapping[str, str]) -> str:
+    words = {word: f"{{layer}}.{name}" for word, name in words.items()}
+    letters = {letter: f".{words.pop(letter).removeprefix('{layer}.')}" for letter in "qkv"}
+    known = {**words, **letters, "layer": layer, "here": "encoder.layers.{i}"}
+    return f"""
+input = b t h w c -> b t c h w
+vivit.embeddings.patch_embeddings.projection = embedding : b d t h w -> b t (h w) d
+{filled(_BLOCK, known)}
+vivit.layernorm:in = encoder.norm.input
+vivit.layernorm = encoder.norm
+classifier = logits
+"""
+
+
+_NORMS = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
+_HUGGINGFACE = _ported(
+    "vivit.layers.{i}",
+    _NORMS
+    | {f"{letter}": f"{letter}_proj" for letter in "qkv"}
+    | {"attn": "attention", "proj": "attention.o_proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"},
+)
+_HUGGINGFACE_4 = _ported(
+    "vivit.encoder.layer.{i}",
+    _NORMS
+    | {"q": "query", "k": "key", "v": "value"}
+    | {"attn": "attention.attention", "proj": "attention.output.dense"}
+    | {"fc1": "intermediate.dense", "fc2": "output.dense"},
+)
+
+# --- Scenic ---------------------------------------------------------------------------------------
+
+_ATTENTION = """
+{norm} = {here}.norm_1 : {tokens} d -> {ours} d
+{attn}/query = {here}.q : {tokens} heads d_h -> {heads} d_h
+{attn}/key   = {here}.k : {tokens} heads d_h -> {heads} d_h
+{attn}/value = {here}.v : {tokens} heads d_h -> {heads} d_h
+{attn}/out   = {here}.merged : {tokens} d -> {ours} d
+"""
+_NETWORK = """
+{norm}        = {here}.norm_2       : {tokens} d -> {ours} d
+{mlp}/Dense_0 = {here}.widened      : {tokens} d -> {ours} d
+{mlp}/Dense_1 = {here}.feed_forward : {tokens} d -> {ours} d
+"""
+_ENDS = """
+embedding         = embedding : b t h w d -> b t (h w) d
+output_projection = logits
+"""
+
+
+class _Axes(NamedTuple):
+    """How tokens lie there; here; and here with the heads of queries, keys and values."""
+
+    tokens: str = "b n"
+    ours: str = "b n"
+    heads: str = "b heads n"
+
+
+_SEQUENCE = _Axes()
+_GRID = _Axes("b t s", "b t s")
+_FLAT = _Axes("b (t s)", "b t s")
+
+
+def _encoder(there: str, here: str, of: _Axes = _SEQUENCE, behind: _Axes = _SEQUENCE) -> str:
+    """Write an encoder of models 1, 2 or 4. of, behind: its attention, and all behind it."""
+    block, layer = f"{there}/encoderblock_{{i}}", f"{here}.layers.{{i}}"
+    attention = {
+        "norm": f"{block}/LayerNorm_0", "attn": f"{block}/MultiHeadDotProductAttention_0"
+    }  # fmt: skip
+    network = {"norm": f"{block}/LayerNorm_1", "mlp": f"{block}/MlpBlock_0"}
+    return (
+        filled(_ATTENTION, {**attention, "here": layer, **of._asdict()})
+        + filled(_NETWORK, {**network, "here": layer, **behind._asdict()})
+        + f"{there}/encoder_norm = {here}.norm\n"
+    )
+
+
+def _half(axis: str, of: _Axes) -> str:
+    """Write the attention of one axis in model 3."""
+    block = "Transformer/encoderblock_{i}"
+    words = {
+        "norm": f"{block}/LayerNorm_{axis}",
+        "attn": f"{block}/MultiHeadDotProductAttention_{axis}",
+        "here": f"encoder.layers.{{i}}.{axis}",
+    }
+    return filled(_ATTENTION, {**words, **of._asdict()})
+
+
+def _two_steps() -> str:
+    words = {
+        "norm": "Transformer/encoderblock_{i}/LayerNorm_mlp",
+        "mlp": "Transformer/encoderblock_{i}/MlpBlock",
+        "here": "encoder.layers.{i}",
+    }
+    return (
+        _half("time", _Axes("(b s) t", "b s t", "b s heads t"))
+        + _half("space", _Axes("(b t) s", "b t s", "b t heads s"))
+        + filled(_NETWORK, {**words, **_FLAT._asdict()})
+    )
+
+
+_NORM_OF_GRID = "Transformer/encoder_norm = encoder.norm : b (t s) d -> b t s d\n"
+_DOT_PRODUCT = _Axes("b t s", "b (t s)", "b heads (t s)")
+# The first encoder of model 2 runs under a vmap, where flax shows none of its values.
+_OFFICIAL = {
+    "spatio-temporal": _ENDS + _encoder("Transformer", "encoder"),
+    "factorised-encoder": _ENDS + _encoder("TemporalTransformer", "encoder.time"),
+    "factorised-self-attention": _ENDS + _two_steps() + _NORM_OF_GRID,
+    "factorised-dot-product": _ENDS
+    + _NORM_OF_GRID
+    + _encoder("Transformer", "encoder", _DOT_PRODUCT, _GRID),
+}
+
+TABLES: Mapping[str, tuple[str | Mapping[str, str], str]] = {
+    "huggingface": (_HUGGINGFACE, "vivit."),
+    "huggingface-4": (_HUGGINGFACE_4, "vivit."),
+    "official": (_OFFICIAL, ""),
+}
