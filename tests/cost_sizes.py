@@ -94,7 +94,7 @@ def instance_tokens(draw, given):
     given["size"] = triple(draw)[:2]
 
 
-@rule("bilinear-sample", "sampled-sum", "deformable-attention")
+@rule("bilinear-sample", "weighted-sum-of-samples", "deformable-attention")
 def sampled(draw, given):
     given["padding"] = draw(st.sampled_from(["zeros", "border"]))
     if "s" in given:
@@ -107,7 +107,7 @@ def on_grid(draw, given, unit=1):
     del given["s"]
 
 
-@rule("windows", "spatial-embedding", "spatio-temporal-embedding")
+@rule("sliding-windows", "spatial-embedding", "spatio-temporal-embedding")
 def embedded(draw, given):
     kernel = given.get("k_t", 1), given.get("k_h", 2), given.get("k_w", 3)
     flat = "k_t" not in given and "k_h" in given
@@ -146,7 +146,7 @@ def odd(draw, given):
         landmarks(draw, given)
 
 
-@rule("local-attention", "global-attention", "attention-step", "class-attention")
+@rule("local-attention", "global-attention", "attention-sublayer", "class-attention")
 @rule("local-global-layer")
 def halved(draw, given):
     given["t"] *= 2
@@ -231,8 +231,8 @@ def pooled(draw, given):
         given |= {"kernel": False, "size": None, "stride": (1, 1, 1)}
 
 
-@rule("pooled-skip")
-def pooled_skip(draw, given):
+@rule("pooled-residual")
+def pooled_residual(draw, given):
     window(draw, given)
     del given["size"], given["n"]
 
@@ -276,7 +276,7 @@ def iterative_pinv(draw, given):
     given["start"] = draw(st.sampled_from(["paper", "exact", "original"]))
 
 
-@rule("head-offsets", "dilated-segments", "scatter-back", "kept-places", "dilated-branch")
+@rule("head-offsets", "dense-to-sparse", "sparse-to-dense", "valid-mask", "dilated-branch")
 def branch(draw, given):
     if "segment" in given:
         given["segment"] += given["dilation"]

@@ -80,9 +80,9 @@ def test_at_first_samples_follow_motion(monkeypatch):
     """With queries of 0, the first sample of every head is where the motion leads to."""
     params = model.init(np.random.default_rng(3), TINY)
     seen = []
-    original = vtnp.deformable.sampled_sum
+    original = vtnp.deformable.weighted_sum_of_samples
     monkeypatch.setattr(
-        "vtnp.deformable.sampled_sum",
+        "vtnp.deformable.weighted_sum_of_samples",
         lambda v, positions, alpha, **options: (
             seen.append((positions, alpha)) or original(v, positions, alpha, **options)
         ),
@@ -93,7 +93,7 @@ def test_at_first_samples_follow_motion(monkeypatch):
     model.apply(params, video, TINY, motion)
     u = TINY.frames // TINY.clips
     cut = motion.reshape(2, TINY.clips, 1, u, 16, u, 2)
-    expected = vtnp.deformable.token_places(*GRID, like=motion)[:, None, :] + cut
+    expected = vtnp.deformable.reference_points(*GRID, like=motion)[:, None, :] + cut
     for positions, alpha in seen:
         assert_close(positions[..., 0, :], np.broadcast_to(expected, positions[..., 0, :].shape))
         assert_close(np.hypot(*np.moveaxis(positions[..., 1:, :] - positions[..., :1, :], -1, 0)),

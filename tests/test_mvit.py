@@ -170,8 +170,8 @@ def test_keys_and_values_of_different_windows_are_refused():
 
 
 def test_widening_refuses():
-    case = make("widening-step", 0)
-    with pytest.raises(vtnp.FormulaError, match="widening-step: argument activation"):
+    case = make("widening-mlp", 0)
+    with pytest.raises(vtnp.FormulaError, match="widening-mlp: argument activation"):
         case(activation="swish")
 
 

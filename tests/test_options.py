@@ -139,7 +139,7 @@ def test_numpys_whole_numbers_and_lists_are_taken():
     for size in ([1, 2, 2], (1, n, n), np.asarray([1, 2, 2])):
         assert np.array_equal(vtnp.tokens.patch_tokens(VIDEO, size=size), meant)
     on_strict = strict.asarray(VIDEO)
-    wide = vtnp.tokens.windows(on_strict, size=[n, n, n], stride=[n, n, n])
+    wide = vtnp.tokens.sliding_windows(on_strict, size=[n, n, n], stride=[n, n, n])
     assert wide.shape == (2, 3, 4, 2, 2, 2, 3)
     assert vtnp.positions.sinusoidal_positions(np.int64(3), np.int64(4)).shape == (3, 4)
     z = np.ones((2, 6, 4))

@@ -65,7 +65,7 @@ def test_a_step_is_named_in_the_message():
 
 def test_a_step_does_not_look_at_the_other_half():
     params = layer()
-    assert vtnp.encoder.feed_forward_step(X, params | {"more": X}, eps=1e-6).shape == X.shape
+    assert vtnp.encoder.feed_forward_sublayer(X, params | {"more": X}, eps=1e-6).shape == X.shape
 
 
 def test_boxed_params_are_looked_through():

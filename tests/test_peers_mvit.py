@@ -107,8 +107,8 @@ def test_eps_of_the_norms_behind_the_pooling():
     update, _ = vtnp.mvit.multi_head_pooling_attention(
         normalised, params["attention"], grid=grid, **stride, cls=True, eps=1e-5
     )
-    y = vtnp.mvit.pooled_skip(x, grid=grid, stride=(1, 2, 2), cls=True) + update
-    assert_close(vtnp.encoder.feed_forward_step(y, params, eps=1e-6), theirs)
+    y = vtnp.mvit.pooled_residual(x, grid=grid, stride=(1, 2, 2), cls=True) + update
+    assert_close(vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6), theirs)
     assert difference(ours, theirs) > 1e-7
 
 

@@ -91,7 +91,7 @@ def heads_of(tree):
     """Return queries, keys and values of every head."""
     weights = projections(tree)
     return [
-        vtnp.encoder.head_projection(tree["x"], weights[f"W_{each}"], bias=weights[f"b_{each}"])
+        vtnp.encoder.qkv_projection(tree["x"], weights[f"W_{each}"], bias=weights[f"b_{each}"])
         for each in "qkv"
     ]
 
@@ -253,7 +253,7 @@ def test_package_divides_by_the_real_tokens(eps, within):
     )
     tree = arrays_of(module)
     weights = packaged_projections(tree)
-    Q, K, V = (vtnp.encoder.head_projection(x, weights[f"W_{each}"]) for each in "qkv")
+    Q, K, V = (vtnp.encoder.qkv_projection(x, weights[f"W_{each}"]) for each in "qkv")
     tilde = {
         f"{name}_tilde": vtnp.nystromformer.segment_means(X, LANDMARKS, mask=mask, divisor="tokens")
         for name, X in (("Q", Q), ("K", K))
@@ -266,5 +266,5 @@ def test_package_divides_by_the_real_tokens(eps, within):
     assert difference(by_segment, y) > 1e-3
     real = np.where(mask[:, None], V, 0.0)
     y = y + vtnp.nystromformer.sequence_convolution(real, tree["res_conv.weight"][:, 0, :, 0])
-    ours = vtnp.encoder.head_merge(y, weights["W_c"], bias=weights["b_c"])
+    ours = vtnp.encoder.output_projection(y, weights["W_c"], bias=weights["b_c"])
     assert_close(ours[:, mask], theirs[:, mask], within=within)

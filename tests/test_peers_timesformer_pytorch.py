@@ -80,7 +80,9 @@ def logits_of(raw, **rule):
     for i in range(LAYERS):
         for j, attend in enumerate(("time", "space")):
             step = step_of(raw, f"layers.{i}.{j}")
-            z, cls = vtnp.timesformer.attention_step(z, cls, step, attend=attend, **(THEIRS | rule))
+            z, cls = vtnp.timesformer.attention_sublayer(
+                z, cls, step, attend=attend, **(THEIRS | rule)
+            )
         z, cls = (gated_network(y, raw, f"layers.{i}.2") for y in (z, cls))
     return biased(
         vtnp.encoder.layer_norm(cls, **norm(raw, "to_out.0"), eps=EPS) @ head["W"], head["b"]
@@ -122,7 +124,9 @@ def test_each_step_and_its_gradients(peer, attend, place, axes):
     def step(raw):
         params = step_of(raw, "step")
         return together(
-            *vtnp.timesformer.attention_step(raw["z"], raw["cls"], params, attend=attend, **THEIRS)
+            *vtnp.timesformer.attention_sublayer(
+                raw["z"], raw["cls"], params, attend=attend, **THEIRS
+            )
         )
 
     arrays = {f"step.{name}": x for name, x in sides.arrays_of(module).items()}

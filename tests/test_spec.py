@@ -193,7 +193,7 @@ def test_every_equation_is_one_formula():
         5: "deformable-attention",
         6: "deformable-logits",
         7: "deformable-weights",
-        8: "sampling-positions",
+        8: "sampling-locations",
         9: "sampling-offsets",
         10: "pooled-projection",
         11: "pooling-attention",

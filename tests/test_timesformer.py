@@ -38,8 +38,10 @@ def test_a_class_key_without_its_value_is_refused(id):
 
 @pytest.mark.parametrize(("option", "word"), [("attend", "diagonal"), ("class_token", "maybe")])
 def test_unknown_words_are_refused(option, word):
-    case = make("attention-step", 0)
-    with pytest.raises(vtnp.FormulaError, match=f"attention-step: argument {option}: .*'{word}'"):
+    case = make("attention-sublayer", 0)
+    with pytest.raises(
+        vtnp.FormulaError, match=f"attention-sublayer: argument {option}: .*'{word}'"
+    ):
         case(**{option: word})
 
 

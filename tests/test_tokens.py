@@ -74,7 +74,7 @@ def test_instances_refuse_an_empty_grid():
 )
 def test_windows_that_do_not_fit_are_refused(options, word):
     with pytest.raises(vtnp.FormulaError, match=f"windows: argument size.*{word}"):
-        vtnp.tokens.windows(np.zeros((2, 3, 4, 1)), **options)
+        vtnp.tokens.sliding_windows(np.zeros((2, 3, 4, 1)), **options)
 
 
 @needs(torch, "vtnp[peers]")

@@ -9,9 +9,9 @@ from vtnp.deformable import (
     deformable_attention,
     deformable_logits,
     deformable_weights,
+    reference_points,
+    sampling_locations,
     sampling_offsets,
-    sampling_positions,
-    token_places,
 )
 
 VECTORS = load("dvt_single_head_zeros")
@@ -35,7 +35,7 @@ def test_weights_and_positions():
     alpha = deformable_weights(deformable_logits(q, m, par["W_alpha"]))
     assert_close(alpha, aux["alpha"][:, :, :, 0], within=WITHIN)
     W_delta = par["W_delta"].reshape((-1, POINTS, 2))
-    positions = sampling_positions(token_places(*GRID, like=q), sampling_offsets(q, m, W_delta))
+    positions = sampling_locations(reference_points(*GRID, like=q), sampling_offsets(q, m, W_delta))
     assert_close(positions, aux["pos"][:, :, :, :, 0], within=WITHIN)
 
 

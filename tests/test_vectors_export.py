@@ -175,7 +175,7 @@ def test_the_manifest_says_what_a_port_needs(vectors):
 
 
 def test_words_are_explained_by_the_page(tmp_path):
-    folder = export(tmp_path / "vectors", ["attention-step"])
+    folder = export(tmp_path / "vectors", ["attention-sublayer"])
     (step,) = manifest_of(folder)["formulas"]
     told = step["options"]["class_token"]
     used = {case["options"]["class_token"] for case in step["cases"]}

@@ -13,7 +13,7 @@ import pytest
 from tests.compare import assert_close, largest
 from tests.layouts import params_of, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
-from vtnp.encoder import head_merge, head_projection
+from vtnp.encoder import output_projection, qkv_projection
 from vtnp.longnet import dilated_attention, dilated_branch, mix_branches
 from vtnp.mistakes import mistakes
 from vtnp.models.longnet import LongNetConfig
@@ -41,7 +41,7 @@ def projected(vectors):
     """Return Q, K and V of every head."""
     params = attention_params(vectors)
     return [
-        head_projection(vectors["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
+        qkv_projection(vectors["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
         for letter in "qkv"
     ]
 
@@ -52,7 +52,7 @@ def module(read):
     def f(vectors):
         params = attention_params(vectors)
         y = read(*projected(vectors))
-        return {"out.y": head_merge(y, params["W_c"], bias=params["b_c"])}
+        return {"out.y": output_projection(y, params["W_c"], bias=params["b_c"])}
 
     return f
 

@@ -7,7 +7,7 @@ from tests.compare import assert_close
 from tests.layouts import params_of, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, gradients, load, named
 from vtnp._array.xp import namespace
-from vtnp.encoder import head_projection
+from vtnp.encoder import qkv_projection
 from vtnp.models.motionformer import MotionformerConfig
 from vtnp.motionformer import (
     orthogonal_prototypes,
@@ -95,7 +95,7 @@ def test_choice_of_prototypes_in_a_video():
     vectors = load("motionformer_orthoformer_trajectory_original")
     first = attention_params(vectors)["attention"]
     patches = vectors["in.x"][:, 1:]
-    Q = head_projection(patches, first["W_q"], bias=first["b_q"])
+    Q = qkv_projection(patches, first["W_q"], bias=first["b_q"])
     start = vectors["aux.first_index"].reshape(-1, HEADS)
     order = orthogonal_prototypes(Q, 5, start=start)
     assert np.array_equal(order.reshape(-1, 5), vectors["aux.selection_order"])

@@ -5,7 +5,7 @@ import pytest
 from tests.compare import assert_close
 from tests.layouts import params_of_block, prefixed
 from tests.vectors import WITHIN, assert_gradients, assert_results, load, named
-from vtnp.encoder import head_projection
+from vtnp.encoder import qkv_projection
 from vtnp.models.mvit import Block
 from vtnp.mvit import (
     multi_head_pooling_attention,
@@ -97,7 +97,7 @@ def test_gradients(name):
 def test_pooled_queries_keys_and_values(letter):
     tree = load("mvit_attention_conv_cls")
     params = attention_params(tree)
-    y = head_projection(tree["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
+    y = qkv_projection(tree["in.x"], params[f"W_{letter}"], bias=params[f"b_{letter}"])
     y = pooled_tokens(
         y,
         params[f"kernel_{letter}"],

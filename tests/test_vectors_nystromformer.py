@@ -6,7 +6,7 @@ import pytest
 from tests.compare import assert_close
 from tests.vectors import WITHIN, assert_gradients, assert_results, load
 from vtnp._array.xp import namespace
-from vtnp.encoder import attention_weights, head_merge, head_projection
+from vtnp.encoder import attention_weights, output_projection, qkv_projection
 from vtnp.nystromformer import (
     iterative_pinv,
     nystrom_attention,
@@ -39,13 +39,13 @@ def uneven(tree):
     bias = tree["par.qkv.bias"].reshape((3, 1, width))
     xp = namespace(rows)
     Q, K, V = (
-        head_projection(x, xp.matrix_transpose(rows[i])[None], bias=bias[i]) for i in range(3)
+        qkv_projection(x, xp.matrix_transpose(rows[i])[None], bias=bias[i]) for i in range(3)
     )
     y = nystrom_attention(Q, K, V, landmarks=4, scale=d**-0.5, pinv="iterative", start="exact")
     y = y + sequence_convolution(V, tree["par.conv.weight"][:, 0, :, 0])
     W_c = namespace(tree["par.proj.weight"]).matrix_transpose(tree["par.proj.weight"])[None]
     # The peculiarity of T2T-ViT: the values themselves are the residual.
-    return {"out.y": head_merge(y, W_c, bias=tree["par.proj.bias"]) + V[..., 0, :, :]}
+    return {"out.y": output_projection(y, W_c, bias=tree["par.proj.bias"]) + V[..., 0, :, :]}
 
 
 VECTORS = {

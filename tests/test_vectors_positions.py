@@ -42,11 +42,11 @@ def test_relative_attention():
         x, par = v["in.x"], named(v, "par")
         d, d_h = x.shape[-1], par["a_K"].shape[-1]
         Q, K, V = (
-            vtnp.encoder.head_projection(x, namespace(W).moveaxis(W.reshape((d, heads, d_h)), 1, 0))
+            vtnp.encoder.qkv_projection(x, namespace(W).moveaxis(W.reshape((d, heads, d_h)), 1, 0))
             for W in (par["W_Q"], par["W_K"], par["W_V"])
         )
         y = vtnp.positions.relative_attention(Q, K, V, par["a_K"], par["a_V"])
-        return {"out.y": vtnp.encoder.head_merge(y, par["W_O"].reshape((heads, d_h, d)))}
+        return {"out.y": vtnp.encoder.output_projection(y, par["W_O"].reshape((heads, d_h, d)))}
 
     v = load("shaw_multi_head")
     assert_results(layer, v)

@@ -374,7 +374,7 @@ def test_right_in_head_0_only():
         y[..., 1:, :, :] *= 1.01
         return y
 
-    found = titles(check(projection, "head-projection", **FAST))
+    found = titles(check(projection, "qkv-projection", **FAST))
     assert "right in head 0 only" in found
 
 

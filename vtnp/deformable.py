@@ -8,7 +8,13 @@ from vtnp._array.xp import biased, device, namespace
 from vtnp._registry.errors import require
 from vtnp._registry.params import FEED_FORWARD, NORM, keys
 from vtnp._registry.spec import spec
-from vtnp.encoder import feed_forward_step, head_merge, head_projection, layer_norm, softmax
+from vtnp.encoder import (
+    feed_forward_sublayer,
+    layer_norm,
+    output_projection,
+    qkv_projection,
+    softmax,
+)
 from vtnp.tokens import bilinear_sample, linear_embedding
 
 
@@ -93,8 +99,8 @@ def sampling_offsets(
     return biased(xp.reshape(flat, (*m.shape[:-1], points, 2)), bias)
 
 
-@spec("token-places")
-def token_places(h: int, w: int, *, like: Array) -> Float[Array, "s 2"]:
+@spec("reference-points")
+def reference_points(h: int, w: int, *, like: Array) -> Float[Array, "s 2"]:
     """Number the places of a grid row by row and tell where each is.
 
     p[s] = (s mod w, floor(s / w))
@@ -103,7 +109,7 @@ def token_places(h: int, w: int, *, like: Array) -> Float[Array, "s 2"]:
     Raises FormulaError.
     Notes: (x, y), the column first, in token cells; (0, 0) is the centre of the first token.
     """
-    require(min(h, w) >= 1, "token-places", "h, w", "at least one row and column", (h, w))
+    require(min(h, w) >= 1, "reference-points", "h, w", "at least one row and column", (h, w))
     xp, there = namespace(like), device(like)
     x = xp.arange(w, dtype=like.dtype, device=there)
     y = xp.arange(h, dtype=like.dtype, device=there)
@@ -111,8 +117,8 @@ def token_places(h: int, w: int, *, like: Array) -> Float[Array, "s 2"]:
     return xp.stack([xp.reshape(x, (h * w,)), xp.reshape(y, (h * w,))], axis=-1)
 
 
-@spec("sampling-positions")
-def sampling_positions(
+@spec("sampling-locations")
+def sampling_locations(
     p: Float[Array, "s 2"], offsets: Float[Array, "*b t s u points 2"]
 ) -> Float[Array, "*b t s u points 2"]:
     """Move from each query's own place to where it samples each frame.
@@ -121,13 +127,13 @@ def sampling_positions(
 
     p: places of the tokens. offsets: Delta; both (x, y), in the same unit.
     Raises ShapeError.
-    Notes: nothing is cut off: what lies outside the grid, sampled-sum decides.
+    Notes: nothing is cut off: what lies outside the grid, weighted-sum-of-samples decides.
     """
     return offsets + p[:, None, None, :]
 
 
-@spec("sampled-sum")
-def sampled_sum(
+@spec("weighted-sum-of-samples")
+def weighted_sum_of_samples(
     v: Float[Array, "*b u s d"],
     positions: Float[Array, "*b t s u points 2"],
     alpha: Float[Array, "*b t s u points"],
@@ -148,8 +154,8 @@ def sampled_sum(
     h, w = grid
     *batch, t, s, u, points = alpha.shape
     fits = min(h, w) >= 1 and h * w == s
-    require(fits, "sampled-sum", "grid", f"(h, w) with h w = {s}", grid)
-    require(u >= 1, "sampled-sum", "v", "at least one frame", tuple(v.shape))
+    require(fits, "weighted-sum-of-samples", "grid", f"(h, w) with h w = {s}", grid)
+    require(u >= 1, "weighted-sum-of-samples", "v", "at least one frame", tuple(v.shape))
     xp = namespace(v, positions, alpha)
     read = []
     for i in range(u):
@@ -181,15 +187,15 @@ def deformable_attention(
 
     z: tokens. q: their queries. m: motion between frames t and u, in the space of the queries. v:
     values. W_alpha, W_delta, b_alpha, b_delta: as W and bias in deformable-logits and
-    sampling-offsets. grid, padding: as in sampled-sum.
-    Raises ShapeError; FormulaError as sampled-sum and deformable-weights do.
+    sampling-offsets. grid, padding: as in weighted-sum-of-samples.
+    Raises ShapeError; FormulaError as weighted-sum-of-samples and deformable-weights do.
     Notes: the survey prints z_s^t' on the left; the updated token of the query is meant. The
     residual is part of the formula. A motion that is NaN makes its query's result NaN, no other.
     """
     alpha = deformable_weights(deformable_logits(q, m, W_alpha, bias=b_alpha))
     offsets = sampling_offsets(q, m, W_delta, bias=b_delta)
-    positions = sampling_positions(token_places(*grid, like=z), offsets)
-    return z + sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+    positions = sampling_locations(reference_points(*grid, like=z), offsets)
+    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
 
 
 _HEADS = keys("W_q W_v W_alpha W_delta W_c b_q? b_v? b_alpha? b_delta? b_c?")
@@ -212,8 +218,8 @@ def deformable_self_attention(
     z: tokens. m: motion from frame t to frame u of its sub-clip, in the space of the queries, for
     all heads. params: W_q `d d`, W_v `heads d d_v`, W_alpha `heads d points`,
     W_delta `heads d points 2`, W_c `heads d_v d`, and b_q?, b_v?, b_alpha?, b_delta?, b_c?. grid,
-    padding: as in sampled-sum. clips: B, how many sub-clips of u = t / B frames there are.
-    Raises ShapeError; FormulaError for clips with B u != t, and as sampled-sum does.
+    padding: as in weighted-sum-of-samples. clips: B, how many sub-clips of u = t / B frames there are.
+    Raises ShapeError; FormulaError for clips with B u != t, and as weighted-sum-of-samples does.
     Notes: without the residual, which a layer adds. Heads are our choice (page, Deviations).
     """
     *batch, t, s, d = z.shape
@@ -224,14 +230,14 @@ def deformable_self_attention(
     z = xp.reshape(z, (*batch, clips, u, s, d))
     m = xp.reshape(m, (*batch, clips, u, s, u, d))
     q = biased(z @ params["W_q"], params.get("b_q"))
-    v = head_projection(
+    v = qkv_projection(
         xp.reshape(z, (*batch, clips, u * s, d)), params["W_v"], bias=params.get("b_v")
     )
     v = xp.reshape(v, (*v.shape[:-2], u, s, v.shape[-1]))
     alpha, positions = _samples(q, m, params, grid)
-    read = sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+    read = weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
     read = xp.reshape(read, (*read.shape[:-3], u * s, read.shape[-1]))
-    merged = head_merge(read, params["W_c"], bias=params.get("b_c"))
+    merged = output_projection(read, params["W_c"], bias=params.get("b_c"))
     return xp.reshape(xp.reshape(merged, (*batch, clips, u, s, d)), (*batch, t, s, d))
 
 
@@ -250,7 +256,7 @@ def _samples(
     logits = xp.reshape(logits, (*front, heads, points))
     offsets = xp.reshape(offsets, (*front, heads, points, 2))
     alpha = deformable_weights(xp.moveaxis(logits, -2, -5))
-    return alpha, sampling_positions(token_places(*grid, like=q), xp.moveaxis(offsets, -3, -6))
+    return alpha, sampling_locations(reference_points(*grid, like=q), xp.moveaxis(offsets, -3, -6))
 
 
 def _side_by_side(W: Array | None, axis: int) -> Array | None:
@@ -295,4 +301,4 @@ def deformable_layer(
     y = z + deformable_self_attention(
         x, m, params["attention"], grid=grid, clips=clips, padding=padding
     )
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)

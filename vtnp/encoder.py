@@ -32,8 +32,8 @@ def softmax(x: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     return exponentials / xp.where(total == 0.0, 1.0, total)
 
 
-@spec("head-projection")
-def head_projection(
+@spec("qkv-projection")
+def qkv_projection(
     x: Float[Array, "*b n d"],
     W: Float[Array, "heads d d_h"],
     *,
@@ -52,8 +52,8 @@ def head_projection(
     return xp.moveaxis(y, -2, -3)
 
 
-@spec("head-merge")
-def head_merge(
+@spec("output-projection")
+def output_projection(
     y: Float[Array, "*b heads n d_h"],
     W_c: Float[Array, "heads d_h d"],
     *,
@@ -166,11 +166,11 @@ def cross_attention(
     multi-head-self-attention. mask: True where token i of x may attend to token j of memory.
     Raises ShapeError; FormulaError for an empty memory.
     """
-    Q = head_projection(x, W_q, bias=b_q)
-    K = head_projection(memory, W_k, bias=b_k)
-    V = head_projection(memory, W_v, bias=b_v)
+    Q = qkv_projection(x, W_q, bias=b_q)
+    K = qkv_projection(memory, W_k, bias=b_k)
+    V = qkv_projection(memory, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-3)
-    return head_merge(attention(Q, K, V, mask=each_head), W_c, bias=b_c)
+    return output_projection(attention(Q, K, V, mask=each_head), W_c, bias=b_c)
 
 
 @spec("causal-mask")
@@ -333,12 +333,12 @@ def pre_norm_layer(
     Raises ShapeError; FormulaError.
     Notes: a stack of these ends with one more layer norm, which belongs to the model.
     """
-    y = self_attention_step(x, params, mask=mask, eps=eps)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    y = self_attention_sublayer(x, params, mask=mask, eps=eps)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
-@spec("self-attention-step", params=keys("...", norm_1=NORM, attention=ATTENTION))
-def self_attention_step(
+@spec("self-attention-sublayer", params=keys("...", norm_1=NORM, attention=ATTENTION))
+def self_attention_sublayer(
     x: Float[Array, "*b n d"],
     params: Mapping[str, Any],
     *,
@@ -358,8 +358,8 @@ def self_attention_step(
     return x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
-@spec("feed-forward-step", params=keys("...", norm_2=NORM, feed_forward=FEED_FORWARD))
-def feed_forward_step(
+@spec("feed-forward-sublayer", params=keys("...", norm_2=NORM, feed_forward=FEED_FORWARD))
+def feed_forward_sublayer(
     y: Float[Array, "*b n d"], params: Mapping[str, Any], *, eps: float, activation: str = "gelu"
 ) -> Float[Array, "*b n d"]:
     """Add to every token what the feed-forward network makes of it, normalised.

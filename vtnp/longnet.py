@@ -64,8 +64,8 @@ def _padded(x: Array, rows: int) -> Array:
     return xp.concat([x, zeros], axis=-2)
 
 
-@spec("dilated-segments")
-def dilated_segments(
+@spec("dense-to-sparse")
+def dense_to_sparse(
     x: Float[Array, "*b heads n d"], *, segment: int, dilation: int, offsets: str = "paper"
 ) -> Float[Array, "*b heads segments kept d"]:
     """Cut the sequence into segments and keep every r-th row of each, from the head's offset on.
@@ -75,10 +75,10 @@ def dilated_segments(
     x: the queries, keys or values of each head. segment: w, cut down to n. dilation: r.
     offsets: s, as in head-offsets.
     Raises ShapeError; FormulaError for no tokens, a dilation < 1 or a segment < the dilation.
-    Notes: kept = ceil(w / r), the same for all heads; kept-places tells tokens from padding.
+    Notes: kept = ceil(w / r), the same for all heads; valid-mask tells tokens from padding.
     """
     *batch, heads, n, d = x.shape
-    length, segments, kept = _sizes("dilated-segments", n, segment, dilation)
+    length, segments, kept = _sizes("dense-to-sparse", n, segment, dilation)
     xp = namespace(x)
     x = xp.reshape(_padded(x, segments * length - n), (*batch, heads, segments, length, d))
     x = _padded(x, kept * dilation - length)
@@ -87,8 +87,8 @@ def dilated_segments(
     return xp.sum(xp.where(_chosen(heads, dilation, offsets, x), x, 0.0), axis=-2)
 
 
-@spec("scatter-back")
-def scatter_back(
+@spec("sparse-to-dense")
+def sparse_to_dense(
     y: Float[Array, "*b heads segments kept d"],
     n: int,
     *,
@@ -101,33 +101,33 @@ def scatter_back(
 
     x[h, i w + j r + s[h]] = y[h,i,j], fill elsewhere
 
-    y: one row for each row that dilated-segments keeps. n: length of the sequence. segment,
-    dilation, offsets: as in dilated-segments. fill: what a token gets that the head has not kept.
-    Raises ShapeError; FormulaError as dilated-segments does, and where y is not of its shape.
+    y: one row for each row that dense-to-sparse keeps. n: length of the sequence. segment,
+    dilation, offsets: as in dense-to-sparse. fill: what a token gets that the head has not kept.
+    Raises ShapeError; FormulaError as dense-to-sparse does, and where y is not of its shape.
     """
     *batch, heads, segments, kept, d = y.shape
-    length, *meant = _sizes("scatter-back", n, segment, dilation)
+    length, *meant = _sizes("sparse-to-dense", n, segment, dilation)
     fits, what = [segments, kept] == meant, f"{meant[0]} segments of {meant[1]} kept rows"
-    require(fits, "scatter-back", "y", what, tuple(y.shape))
+    require(fits, "sparse-to-dense", "y", what, tuple(y.shape))
     xp = namespace(y)
     x = xp.where(_chosen(heads, dilation, offsets, y), xp.expand_dims(y, axis=-2), fill)
     x = xp.reshape(x, (*batch, heads, segments, kept * dilation, d))[..., :length, :]
     return xp.reshape(x, (*batch, heads, segments * length, d))[..., :n, :]
 
 
-@spec("kept-places")
-def kept_places(
+@spec("valid-mask")
+def valid_mask(
     n: int, heads: int, *, segment: int, dilation: int, offsets: str = "paper", like: Array
 ) -> Bool[Array, "heads segments kept"]:
-    """Tell which rows of dilated-segments are tokens and which are padding.
+    """Tell which rows of dense-to-sparse are tokens and which are padding.
 
     kept[h,i,j] = (j r + s[h] < w) and (i w + j r + s[h] < n)
 
-    n: length of the sequence. heads: how many. segment, dilation, offsets: as in dilated-segments.
+    n: length of the sequence. heads: how many. segment, dilation, offsets: as in dense-to-sparse.
     like: an array whose library and device the answer is made for.
-    Raises FormulaError as dilated-segments does.
+    Raises FormulaError as dense-to-sparse does.
     """
-    length, segments, kept = _sizes("kept-places", n, segment, dilation)
+    length, segments, kept = _sizes("valid-mask", n, segment, dilation)
     xp, there = namespace(like), device(like)
     first = head_offsets(heads, dilation, offsets=offsets, like=like)
     place = xp.reshape(first, (heads, 1, 1)) + xp.arange(kept, device=there) * dilation
@@ -135,8 +135,8 @@ def kept_places(
     return xp.logical_and(place < length, start + place < n)
 
 
-@spec("log-sum-exp")
-def log_sum_exp(x: Float[Array, "*b n"]) -> Float[Array, "*b"]:
+@spec("logsumexp")
+def logsumexp(x: Float[Array, "*b n"]) -> Float[Array, "*b"]:
     """Take the logarithm of the denominator that a softmax over the row has.
 
     l = log sum_j exp(x[j])
@@ -146,7 +146,7 @@ def log_sum_exp(x: Float[Array, "*b n"]) -> Float[Array, "*b"]:
     Notes: a row of nothing but -inf has l = -inf. Shifted by the row's maximum, so that no finite
     score overflows.
     """
-    require(x.shape[-1] >= 1, "log-sum-exp", "x", "at least one score per row", tuple(x.shape))
+    require(x.shape[-1] >= 1, "logsumexp", "x", "at least one score per row", tuple(x.shape))
     xp = namespace(x)
     # log sum exp(x - c) + c is the same for any c, so the shift needs no gradient of its own.
     largest = xp.max(constant(x), axis=-1, keepdims=True)
@@ -172,20 +172,20 @@ def dilated_branch(
 
     y[p] = sum_q exp(x[p,q] - l[p]) V[q], l[p] = log sum_q exp(x[p,q]), x = Q K^T / sqrt(d_k)
 
-    Q, K, V: of each head. segment, dilation, offsets: as in dilated-segments; p and q run over the
+    Q, K, V: of each head. segment, dilation, offsets: as in dense-to-sparse; p and q run over the
     tokens that a head keeps of one segment. causal: only q <= p. zero_keys: let the zero rows that
     pad a segment take part as keys, as torchscale does.
-    Raises ShapeError; FormulaError as dilated-segments does, and for keys of width 0.
+    Raises ShapeError; FormulaError as dense-to-sparse does, and for keys of width 0.
     Notes: a token that its head has not kept gets y = 0 and l = -inf.
     """
     require(K.shape[-1] >= 1, "dilated-branch", "K", "a width of at least 1", tuple(K.shape))
     n, xp = K.shape[-2], namespace(Q, K, V)
-    take = partial(dilated_segments, segment=segment, dilation=dilation, offsets=offsets)
-    back = partial(scatter_back, n=n, segment=segment, dilation=dilation, offsets=offsets)
+    take = partial(dense_to_sparse, segment=segment, dilation=dilation, offsets=offsets)
+    back = partial(sparse_to_dense, n=n, segment=segment, dilation=dilation, offsets=offsets)
     mask = _readable(K, segment, dilation, offsets, causal=causal, zero_keys=zero_keys)
     scores = take(Q) @ transposed(take(K)) * (1.0 / math.sqrt(K.shape[-1]))
     scores = xp.where(mask, scores, -math.inf)
-    l = xp.expand_dims(log_sum_exp(scores), axis=-1)
+    l = xp.expand_dims(logsumexp(scores), axis=-1)
     return back(softmax(scores) @ take(V)), back(l, fill=-math.inf)[..., 0]
 
 
@@ -195,7 +195,7 @@ def _readable(
     """Tell which kept key each kept query may read, as (heads, segments, 1 or kept, kept)."""
     heads, n = K.shape[-3:-1]
     xp = namespace(K)
-    places = kept_places(n, heads, segment=segment, dilation=dilation, offsets=offsets, like=K)
+    places = valid_mask(n, heads, segment=segment, dilation=dilation, offsets=offsets, like=K)
     mask = xp.expand_dims(xp.ones_like(places) if zero_keys else places, axis=-2)
     # Queries and keys are kept at the same places, so their order is that of the tokens.
     return xp.logical_and(mask, causal_mask(mask.shape[-1], like=K)) if causal else mask

@@ -12,10 +12,10 @@ from vtnp._registry.spec import spec
 from vtnp.encoder import (
     attention,
     attention_weights,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
+    qkv_projection,
 )
 
 
@@ -276,13 +276,15 @@ def trajectory_self_attention(
         namespace(x_cls, x).concat([x_cls, _flat(x)], axis=-2)
         for x_cls, x in zip(of_cls, (K, V), strict=True)
     )
-    u_cls = head_merge(attention(Q_cls, all_keys, all_values), first["W_c"], bias=first.get("b_c"))
+    u_cls = output_projection(
+        attention(Q_cls, all_keys, all_values), first["W_c"], bias=first.get("b_c")
+    )
     if prototypes is None:
         Y_tilde = trajectory_tokens(Q, K, V)
     else:
         Y_tilde = _through_prototypes(Q, K, V, **prototypes)
     y = _flat(_second_stage(Y_tilde, second, value_projection=value_projection))
-    u = head_merge(y, first["W_c"], bias=first.get("b_c"))
+    u = output_projection(y, first["W_c"], bias=first.get("b_c"))
     return _unflat(u, z.shape[-3:-1]), u_cls[..., 0, :]
 
 
@@ -324,7 +326,7 @@ def _projected(x: Array, params: Mapping[str, Any], letter: str, axes: int) -> A
     """Project tokens that lie on so many axes into every head."""
     front, on = x.shape[: -1 - axes], x.shape[-1 - axes : -1]
     x = namespace(x).reshape(x, (*front, math.prod(on), x.shape[-1]))
-    y = head_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
+    y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
     return _unflat(y, tuple(on))
 
 
@@ -357,5 +359,5 @@ def trajectory_layer(
         x, x_cls, params, value_projection=value_projection, prototypes=prototypes
     )
     y, y_cls = z + update, (cls + update_cls)[..., None, :]
-    cls = feed_forward_step(y_cls, params, eps=eps, activation=activation)[..., 0, :]
-    return feed_forward_step(y, params, eps=eps, activation=activation), cls
+    cls = feed_forward_sublayer(y_cls, params, eps=eps, activation=activation)[..., 0, :]
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation), cls

@@ -12,12 +12,12 @@ from vtnp._registry.spec import spec
 from vtnp.encoder import (
     ACTIVATIONS,
     attention,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
+    qkv_projection,
 )
-from vtnp.tokens import linear_embedding, windows
+from vtnp.tokens import linear_embedding, sliding_windows
 
 Sizes = tuple[int, int, int]
 MODES = ("conv", "max", "avg")
@@ -81,9 +81,9 @@ def pool(
     if mode == "max":
         some = all(p < k for p, k in zip(padding, size, strict=True))
         require(some, "pool", "padding", f"less than the size {size}", padding)
-        seen = windows(_surrounded(x, padding, -math.inf), size=size, stride=stride)
+        seen = sliding_windows(_surrounded(x, padding, -math.inf), size=size, stride=stride)
         return xp.max(seen, axis=(-4, -3, -2))
-    seen = windows(x, size=size, stride=stride, padding=padding)
+    seen = sliding_windows(x, size=size, stride=stride, padding=padding)
     if kernel is None:
         return xp.mean(seen, axis=(-4, -3, -2))
     places, d = math.prod(size), x.shape[-1]
@@ -247,7 +247,7 @@ def multi_head_pooling_attention(
         _of_heads(letter, x, params, grid, size_kv, stride_kv, mode, eps, cls=cls)
         for letter in ("k", "v")
     )
-    u = head_merge(pooling_attention(Q, K, V), params["W_c"], bias=params.get("b_c"))
+    u = output_projection(pooling_attention(Q, K, V), params["W_c"], bias=params.get("b_c"))
     size = _size_of(params.get("kernel_q"), size_q, mode)
     return u, grid if size is None else pooled_grid(grid, size=size, stride=stride_q)
 
@@ -265,14 +265,14 @@ def _of_heads(
     cls: bool,
 ) -> Array:
     """Return the pooled queries, keys or values of every head, `*b heads m d_h`."""
-    y = head_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
+    y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
     kernel, norm = params.get(f"kernel_{letter}"), params.get(f"norm_{letter}", {})
     options: dict[str, Any] = {"grid": grid, "size": size, "stride": stride, "mode": mode}
     return pooled_tokens(y, kernel, **options, **norm, eps=eps, cls=cls)
 
 
-@spec("pooled-skip")
-def pooled_skip(
+@spec("pooled-residual")
+def pooled_residual(
     x: Float[Array, "*b n d"], *, grid: Sizes, stride: Sizes, cls: bool = False
 ) -> Float[Array, "*b m d"]:
     """Shrink the tokens themselves to the grid of the pooled queries, by their maximum.
@@ -289,8 +289,8 @@ def pooled_skip(
     return pooled_tokens(x, grid=grid, size=(t, h, w), stride=stride, mode="max", cls=cls)
 
 
-@spec("widening-step", params=keys("...", **_WIDENING))
-def widening_step(
+@spec("widening-mlp", params=keys("...", **_WIDENING))
+def widening_mlp(
     y: Float[Array, "*b n d"], params: Mapping[str, Any], *, eps: float, activation: str = "gelu"
 ) -> Float[Array, "*b n d_out"]:
     """Turn every token into a wider one: a feed-forward network beside a linear map.
@@ -301,10 +301,10 @@ def widening_step(
     {W, b?}, W_2 and W to the new width; others are not looked at. eps: of the norm. activation: as
     in feed-forward.
     Raises ShapeError; FormulaError for another activation.
-    Notes: the linear map stands where feed-forward-step adds y, and takes y normalised.
+    Notes: the linear map stands where feed-forward-sublayer adds y, and takes y normalised.
     """
     known = activation in ACTIVATIONS
-    require(known, "widening-step", "activation", f"one of {sorted(ACTIVATIONS)}", activation)
+    require(known, "widening-mlp", "activation", f"one of {sorted(ACTIVATIONS)}", activation)
     network, skip = params["feed_forward"], params["widening"]
     v = layer_norm(y, **params["norm_2"], eps=eps)
     hidden = ACTIVATIONS[activation](linear_embedding(v, network["W_1"], bias=network.get("b_1")))
@@ -329,11 +329,11 @@ def multiscale_block(
 ) -> tuple[Float[Array, "*b n_q d_out"], Sizes]:
     """Pass tokens through one block, which may shrink their grid and widen them.
 
-    z = y + FFN(LN_2(y)), y = pooled-skip(x) + MHPA(LN_1(x))
+    z = y + FFN(LN_2(y)), y = pooled-residual(x) + MHPA(LN_1(x))
 
     x: tokens in the order of the grid. params: norm_1 {gamma, beta}, attention as in
-    multi-head-pooling-attention, norm_2 and feed_forward as in feed-forward-step, and, where the
-    block widens, widening as in widening-step. grid, stride_q, stride_kv, size_q, size_kv, mode,
+    multi-head-pooling-attention, norm_2 and feed_forward as in feed-forward-sublayer, and, where the
+    block widens, widening as in widening-mlp. grid, stride_q, stride_kv, size_q, size_kv, mode,
     cls: as in multi-head-pooling-attention. eps: of all norms. activation: as in feed-forward.
     Raises ShapeError; FormulaError where queries and skip come to different grids.
     Notes: also returns the new grid. Queries change the grid; keys and values do not.
@@ -351,11 +351,11 @@ def multiscale_block(
         cls=cls,
         eps=eps,
     )
-    skip = pooled_skip(x, grid=grid, stride=stride_q, cls=cls)
+    skip = pooled_residual(x, grid=grid, stride=stride_q, cls=cls)
     fits = skip.shape == update.shape
     expected = f"one that pools the skip, too, to {shrunk} (page, Special cases)"
     require(fits, "multiscale-block", "stride_q", expected, stride_q)
-    step = widening_step if "widening" in params else feed_forward_step
+    step = widening_mlp if "widening" in params else feed_forward_sublayer
     return step(skip + update, params, eps=eps, activation=activation), shrunk
 
 

@@ -6,7 +6,7 @@ from vtnp._array.typing import Array, Bool, Float
 from vtnp._array.xp import constant, device, namespace, transposed
 from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
-from vtnp.encoder import attention_weights, head_merge, head_projection
+from vtnp.encoder import attention_weights, output_projection, qkv_projection
 
 
 @spec("softmax-blocks")
@@ -269,12 +269,12 @@ def nystrom_self_attention(
     Raises ShapeError; FormulaError as nystrom-attention and sequence-convolution do.
     Notes: masked tokens count as 0 in the convolution too.
     """
-    Q = head_projection(x, W_q, bias=b_q)
-    K = head_projection(x, W_k, bias=b_k)
-    V = head_projection(x, W_v, bias=b_v)
+    Q = qkv_projection(x, W_q, bias=b_q)
+    K = qkv_projection(x, W_k, bias=b_k)
+    V = qkv_projection(x, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-2)
     inverse: dict[str, Any] = {"pinv": pinv, "iterations": iterations, "start": start}
     y = nystrom_attention(Q, K, V, landmarks=landmarks, mask=each_head, **inverse)
     if kernel is not None:
         y = y + sequence_convolution(_real(V, each_head), kernel)
-    return head_merge(y, W_c, bias=b_c)
+    return output_projection(y, W_c, bias=b_c)

@@ -9,7 +9,13 @@ from vtnp._neighbourhoods import NAMES, ON_GRID, grouped, ungrouped
 from vtnp._registry.errors import require
 from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._registry.spec import spec
-from vtnp.encoder import attention, feed_forward_step, head_merge, head_projection, layer_norm
+from vtnp.encoder import (
+    attention,
+    feed_forward_sublayer,
+    layer_norm,
+    output_projection,
+    qkv_projection,
+)
 from vtnp.positions import learned_positions
 from vtnp.tokens import linear_embedding
 
@@ -221,8 +227,8 @@ _NETWORK = {"norm_2": NORM, "feed_forward": FEED_FORWARD}
 CLASS_TOKEN_RULES = ("out", "key", "mean", "all")
 
 
-@spec("attention-step", params=_STEP)
-def attention_step(
+@spec("attention-sublayer", params=_STEP)
+def attention_sublayer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
     params: Mapping[str, Any],
@@ -243,11 +249,13 @@ def attention_step(
     the same neighbourhoods; "all" is read, and reads itself and all patches at once. grid: (h, w),
     where the neighbourhood needs it. eps: of the norm.
     Raises ShapeError; FormulaError.
-    Notes: the first half of every layer here; feed-forward-step is the second.
+    Notes: the first half of every layer here; feed-forward-sublayer is the second.
     """
     rules = CLASS_TOKEN_RULES
-    require(attend in ATTENTIONS, "attention-step", "attend", f"one of {[*ATTENTIONS]}", attend)
-    require(class_token in rules, "attention-step", "class_token", f"one of {rules}", class_token)
+    require(attend in ATTENTIONS, "attention-sublayer", "attend", f"one of {[*ATTENTIONS]}", attend)
+    require(
+        class_token in rules, "attention-sublayer", "class_token", f"one of {rules}", class_token
+    )
     on_grid: dict[str, Any] = {"grid": grid} if attend in ON_GRID else {}
     Q, K, V = _projected(z, params, eps)
     if class_token == "out":
@@ -278,12 +286,12 @@ def space_layer(
     z' = y + FFN(LN_2(y)), y = z + MHA_space(LN_1(z)), cls alike
 
     z, cls: patches and class token. params: those of pre-norm-layer. cls_in_space: the rule for
-    the class token, as class_token in attention-step. eps: of both norms. activation: as in
+    the class token, as class_token in attention-sublayer. eps: of both norms. activation: as in
     feed-forward.
     Raises ShapeError; FormulaError.
     Notes: the published model has a class token for each frame: let frames be batch axes (page).
     """
-    z, cls = attention_step(z, cls, params, attend="space", class_token=cls_in_space, eps=eps)
+    z, cls = attention_sublayer(z, cls, params, attend="space", class_token=cls_in_space, eps=eps)
     return _fed_forward(z, cls, params, eps, activation)
 
 
@@ -305,7 +313,7 @@ def joint_layer(
     Raises ShapeError; FormulaError.
     Notes: a pre-norm-layer over the class token and all patches.
     """
-    z, cls = attention_step(z, cls, params, attend="joint", class_token="mean", eps=eps)
+    z, cls = attention_sublayer(z, cls, params, attend="joint", class_token="mean", eps=eps)
     return _fed_forward(z, cls, params, eps, activation)
 
 
@@ -325,9 +333,9 @@ def divided_layer(
 
     z' = y + FFN(LN_2(y)), y = x + MHA_space(LN(x)), x = z + fc(MHA_time(LN(z)))
 
-    z, cls: patches and class token. params: time and space, each as in attention-step, norm_2 and
+    z, cls: patches and class token. params: time and space, each as in attention-sublayer, norm_2 and
     feed_forward. order: "time-space" or "space-time". cls_in_time, cls_in_space: the rules for the
-    class token, as class_token in attention-step. eps: of all norms. activation: as in
+    class token, as class_token in attention-sublayer. eps: of all norms. activation: as in
     feed-forward.
     Raises ShapeError; FormulaError.
     Notes: the paper has cls_in_time="key" and no fc; published checkpoints need the defaults and
@@ -338,7 +346,9 @@ def divided_layer(
     rules = {"time": cls_in_time, "space": cls_in_space}
     for attend in order.split("-"):
         rule = rules[attend]
-        z, cls = attention_step(z, cls, params[attend], attend=attend, class_token=rule, eps=eps)
+        z, cls = attention_sublayer(
+            z, cls, params[attend], attend=attend, class_token=rule, eps=eps
+        )
     return _fed_forward(z, cls, params, eps, activation)
 
 
@@ -358,16 +368,16 @@ def local_global_layer(
 
     z' = y + FFN(LN_2(y)), y = x + MHA_global(LN(x)), x = z + fc(MHA_local(LN(z)))
 
-    z, cls: patches and class token. params: local and global, each as in attention-step, norm_2
+    z, cls: patches and class token. params: local and global, each as in attention-sublayer, norm_2
     and feed_forward. grid: rows and columns of patches (h, w). cls_in_local, cls_in_global: the
-    rules for the class token, as class_token in attention-step. eps: of all norms. activation: as
+    rules for the class token, as class_token in attention-sublayer. eps: of all norms. activation: as
     in feed-forward.
     Raises ShapeError; FormulaError where t, h or w is odd.
     Notes: neither equation nor code was published; the rules follow divided-layer (page).
     """
     rules = {"local": cls_in_local, "global": cls_in_global}
     for attend, rule in rules.items():
-        z, cls = attention_step(
+        z, cls = attention_sublayer(
             z, cls, params[attend], attend=attend, class_token=rule, grid=grid, eps=eps
         )
     return _fed_forward(z, cls, params, eps, activation)
@@ -390,16 +400,16 @@ def axial_layer(
 
     z' = y + FFN(LN_2(y)), y = time, width, height step of z, each x + fc(MHA(LN(x)))
 
-    z, cls: patches and class token. params: time, width and height, each as in attention-step,
+    z, cls: patches and class token. params: time, width and height, each as in attention-sublayer,
     norm_2 and feed_forward. grid: rows and columns of patches (h, w). cls_in_time, cls_in_width,
-    cls_in_height: the rules for the class token, as class_token in attention-step. eps: of all
+    cls_in_height: the rules for the class token, as class_token in attention-sublayer. eps: of all
     norms. activation: as in feed-forward.
     Raises ShapeError; FormulaError.
     Notes: neither equation nor code was published; the rules follow divided-layer (page).
     """
     rules = {"time": cls_in_time, "width": cls_in_width, "height": cls_in_height}
     for attend, rule in rules.items():
-        z, cls = attention_step(
+        z, cls = attention_sublayer(
             z, cls, params[attend], attend=attend, class_token=rule, grid=grid, eps=eps
         )
     return _fed_forward(z, cls, params, eps, activation)
@@ -408,8 +418,8 @@ def axial_layer(
 def _fed_forward(
     z: Array, cls: Array, params: Mapping[str, Any], eps: float, activation: str
 ) -> tuple[Array, Array]:
-    cls = feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)
-    return feed_forward_step(z, params, eps=eps, activation=activation), cls[..., 0, :]
+    cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)
+    return feed_forward_sublayer(z, params, eps=eps, activation=activation), cls[..., 0, :]
 
 
 def _projected(z: Array, params: Mapping[str, Any], eps: float) -> list[Array]:
@@ -419,7 +429,7 @@ def _projected(z: Array, params: Mapping[str, Any], eps: float) -> list[Array]:
     x = layer_norm(z, **params["norm_1"], eps=eps)
     x = namespace(x).reshape(x, (*batch, t * s, d))
     heads = [
-        head_projection(x, weights[f"W_{letter}"], bias=weights.get(f"b_{letter}"))
+        qkv_projection(x, weights[f"W_{letter}"], bias=weights.get(f"b_{letter}"))
         for letter in ("q", "k", "v")
     ]
     return [namespace(y).reshape(y, (*y.shape[:-2], t, s, y.shape[-1])) for y in heads]
@@ -430,7 +440,7 @@ def _merged(y: Array, params: Mapping[str, Any]) -> Array:
     *front, t, s, d_v = y.shape
     weights = params["attention"]
     y = namespace(y).reshape(y, (*front, t * s, d_v))
-    u = head_merge(y, weights["W_c"], bias=weights.get("b_c"))
+    u = output_projection(y, weights["W_c"], bias=weights.get("b_c"))
     if "fc" in params:
         u = biased(u @ params["fc"]["W"], params["fc"].get("b"))
     return namespace(u).reshape(u, (*u.shape[:-2], t, s, u.shape[-1]))

@@ -177,8 +177,8 @@ def linear_embedding(
     return biased(x @ E, bias)
 
 
-@spec("windows")
-def windows(
+@spec("sliding-windows")
+def sliding_windows(
     video: Float[Array, "*b T H W C"], *, size: Sizes, stride: Sizes, padding: Sizes = (0, 0, 0)
 ) -> Float[Array, "*b t h w k_t k_h k_w C"]:
     """Collect what a kernel sees at each of its places.
@@ -193,9 +193,11 @@ def windows(
     """
     whole = min(*size, *stride) >= 1 and min(padding) >= 0
     expected = "three numbers each, size and stride >= 1, padding >= 0"
-    require(whole, "windows", "size, stride, padding", expected, (size, stride, padding))
+    require(whole, "sliding-windows", "size, stride, padding", expected, (size, stride, padding))
     fits = all(n + 2 * p >= k for n, p, k in zip(video.shape[-4:], padding, size, strict=False))
-    require(fits, "windows", "size", f"at most that of the video {tuple(video.shape)}", size)
+    require(
+        fits, "sliding-windows", "size", f"at most that of the video {tuple(video.shape)}", size
+    )
     unfolded = video
     for k, step, edge in zip(size, stride, padding, strict=True):
         unfolded = _unfolded(unfolded, k, step, edge)
@@ -251,7 +253,7 @@ def spatio_temporal_embedding(
 ) -> Float[Array, "*b t h w d"]:
     """Embed a video by a three-dimensional convolution.
 
-    z[t,h,w] = bias + sum_{a,b,c} kernel[a,b,c]^T windows(video)[t,h,w,a,b,c]
+    z[t,h,w] = bias + sum_{a,b,c} kernel[a,b,c]^T sliding_windows(video)[t,h,w,a,b,c]
 
     video: frames, rows, columns, channels. kernel: one map for each place under it. bias: left
     out, none is added. stride: (s_t, s_h, s_w). padding: zeros before and after each axis.
@@ -261,7 +263,7 @@ def spatio_temporal_embedding(
     """
     xp = namespace(video, kernel)
     *size, C, d = kernel.shape
-    seen = windows(video, size=tuple(size), stride=stride, padding=padding)
+    seen = sliding_windows(video, size=tuple(size), stride=stride, padding=padding)
     flat = math.prod(size) * C
     return linear_embedding(
         xp.reshape(seen, (*seen.shape[:-4], flat)), xp.reshape(kernel, (flat, d)), bias=bias

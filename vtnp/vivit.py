@@ -10,12 +10,12 @@ from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
     attention,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
     pre_norm_layer,
-    self_attention_step,
+    qkv_projection,
+    self_attention_sublayer,
 )
 from vtnp.tokens import spatio_temporal_embedding
 
@@ -210,9 +210,9 @@ def factorised_self_attention_layer(
     require(order in orders, id, "order", f"one of {orders}", order)
     for axis in order.split("-"):
         together = _turned(z) if axis == "time" else z
-        read = self_attention_step(together, params[axis], eps=eps)
+        read = self_attention_sublayer(together, params[axis], eps=eps)
         z = _turned(read) if axis == "time" else read
-    return feed_forward_step(z, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(z, params, eps=eps, activation=activation)
 
 
 def _turned(z: Array) -> Array:
@@ -268,13 +268,13 @@ def factorised_dot_product_layer(
     """
     weights, (*batch, t, s, d) = params["attention"], z.shape
     x = layer_norm(_reshaped(z, (*batch, t * s, d)), **params["norm_1"], eps=eps)
-    heads = (head_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv")
+    heads = (qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv")
     Q, K, V = (_reshaped(y, (*y.shape[:-2], t, s, y.shape[-1])) for y in heads)
     Y = factorised_dot_product_attention(Q, K, V, first=first)
     Y = _reshaped(Y, (*Y.shape[:-3], t * s, Y.shape[-1]))
-    update = head_merge(Y, weights["W_c"], bias=weights.get("b_c"))
+    update = output_projection(Y, weights["W_c"], bias=weights.get("b_c"))
     y = z + _reshaped(update, z.shape)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:

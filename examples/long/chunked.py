@@ -148,7 +148,7 @@ def inside(Q: Block, K: Block, V: Block, *, segment: int, dilation: int) -> Bloc
 
 def sparsified(x: Block, *, chunk: int, dilation: int) -> Block:
     """Keep the rows that each head keeps of a chunk."""
-    return vtnp.longnet.dilated_segments(x, segment=chunk, dilation=dilation)[:, 0]
+    return vtnp.longnet.dense_to_sparse(x, segment=chunk, dilation=dilation)[:, 0]
 
 
 def across(
@@ -161,15 +161,14 @@ def across(
     """
     heads, n, width = Q.shape
     places = [
-        vtnp.longnet.kept_places(m, heads, segment=chunk, dilation=dilation, like=Q)
-        for m in lengths
+        vtnp.longnet.valid_mask(m, heads, segment=chunk, dilation=dilation, like=Q) for m in lengths
     ]
     mask = np.concatenate(places, axis=-1)
     scores = sparsified(Q, chunk=chunk, dilation=dilation) @ np.concatenate(K, axis=1).mT
     scores = np.where(mask, scores * (1.0 / math.sqrt(width)), -math.inf)[:, None]
     y = vtnp.encoder.softmax(scores) @ np.concatenate(V, axis=1)[:, None]
-    l = vtnp.longnet.log_sum_exp(scores)[..., None]
-    back = partial(vtnp.longnet.scatter_back, n=n, segment=chunk, dilation=dilation)
+    l = vtnp.longnet.logsumexp(scores)[..., None]
+    back = partial(vtnp.longnet.sparse_to_dense, n=n, segment=chunk, dilation=dilation)
     return _packed(back(y), back(l, fill=-math.inf)[..., 0])
 
 

@@ -81,12 +81,14 @@ def of_samples(
 
     What is missing from a sum of 1 has been sampled outside.
     """
-    with patch.object(formulas, "sampled_sum", wraps=formulas.sampled_sum) as watched:
+    with patch.object(
+        formulas, "weighted_sum_of_samples", wraps=formulas.weighted_sum_of_samples
+    ) as watched:
         apply(params, clip, config)
     (v, positions, alpha), options = watched.call_args
     u, s = v.shape[-3:-1]
     # Where each patch's value is its own name, what is read is the weight of each patch.
     names = np.eye(u * s, dtype=v.dtype).reshape(u, s, u * s)
     names = np.broadcast_to(names, (*v.shape[:-3], *names.shape))
-    shares = formulas.sampled_sum(names, positions, alpha, **options)
+    shares = formulas.weighted_sum_of_samples(names, positions, alpha, **options)
     return shares.mean(axis=(1, 2, 3)).reshape(config.frames, *config.grid) / config.clips

@@ -50,7 +50,7 @@ def sampling_offsets(q, m, W_delta, *, bias=None):
     return offsets
 
 
-def token_places(h, w, *, like):
+def reference_points(h, w, *, like):
     p = np.zeros((h * w, 2), like.dtype)
     for row in range(h):
         for column in range(w):
@@ -58,7 +58,7 @@ def token_places(h, w, *, like):
     return p
 
 
-def sampling_positions(p, offsets):
+def sampling_locations(p, offsets):
     positions = np.zeros_like(offsets)
     for *batch, t, s, u, n, c in np.ndindex(*offsets.shape):
         positions[(*batch, t, s, u, n, c)] = p[s, c] + offsets[(*batch, t, s, u, n, c)]
@@ -77,7 +77,7 @@ def _between(frame, x, y, h, w, padding):
     return value
 
 
-def sampled_sum(v, positions, alpha, *, grid, padding="zeros"):
+def weighted_sum_of_samples(v, positions, alpha, *, grid, padding="zeros"):
     *batch, t, s, u, points = alpha.shape
     h, w = grid
     y = np.zeros((*batch, t, s, v.shape[-1]), v.dtype)
@@ -96,8 +96,8 @@ def deformable_attention(
 ):
     alpha = deformable_weights(deformable_logits(q, m, W_alpha, bias=b_alpha))
     offsets = sampling_offsets(q, m, W_delta, bias=b_delta)
-    positions = sampling_positions(token_places(*grid, like=z), offsets)
-    return z + sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+    positions = sampling_locations(reference_points(*grid, like=z), offsets)
+    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
 
 
 def _product(x, W, b):
@@ -134,8 +134,8 @@ def deformable_self_attention(z, m, params, *, grid, clips=1, padding="zeros"):
                 deformable_logits(q, motion, W_alpha, bias=of_head["b_alpha"])
             )
             offsets = sampling_offsets(q, motion, W_delta, bias=of_head["b_delta"])
-            positions = sampling_positions(token_places(*grid, like=z), offsets)
-            y = sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+            positions = sampling_locations(reference_points(*grid, like=z), offsets)
+            y = weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
             out[..., clip, :, :] += _product(y, params["W_c"][h], None)
     return out if biases["b_c"] is None else out + biases["b_c"]
 

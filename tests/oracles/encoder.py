@@ -18,7 +18,7 @@ def softmax(x):
     return y
 
 
-def head_projection(x, W, *, bias=None):
+def qkv_projection(x, W, *, bias=None):
     *batch, n, d = x.shape
     heads, _, d_h = W.shape
     y = np.zeros((*batch, heads, n, d_h), x.dtype)
@@ -29,7 +29,7 @@ def head_projection(x, W, *, bias=None):
     return y
 
 
-def head_merge(y, W_c, *, bias=None):
+def output_projection(y, W_c, *, bias=None):
     *batch, heads, n, d_h = y.shape
     d = W_c.shape[-1]
     merged = np.zeros((*batch, n, d), y.dtype)
@@ -81,11 +81,11 @@ def cross_attention(
     for h in range(W_q.shape[0]):
         one = slice(h, h + 1)
         Q, K, V = (
-            head_projection(tokens, W[one], bias=None if b is None else b[one])[..., 0, :, :]
+            qkv_projection(tokens, W[one], bias=None if b is None else b[one])[..., 0, :, :]
             for tokens, W, b in ((x, W_q, b_q), (memory, W_k, b_k), (memory, W_v, b_v))
         )
         read.append(attention(Q, K, V, mask=mask))
-    return head_merge(np.stack(read, axis=-3), W_c, bias=b_c)
+    return output_projection(np.stack(read, axis=-3), W_c, bias=b_c)
 
 
 def causal_mask(n, *, like):
@@ -163,16 +163,16 @@ def encoder_layer(x, params, *, mask=None, eps):
 
 
 def pre_norm_layer(x, params, *, mask=None, eps, activation="gelu"):
-    y = self_attention_step(x, params, mask=mask, eps=eps)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    y = self_attention_sublayer(x, params, mask=mask, eps=eps)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
-def self_attention_step(x, params, *, mask=None, eps):
+def self_attention_sublayer(x, params, *, mask=None, eps):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     return x + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
-def feed_forward_step(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer(y, params, *, eps, activation="gelu"):
     normalised = layer_norm(y, **params["norm_2"], eps=eps)
     return y + feed_forward(normalised, **params["feed_forward"], activation=activation)
 

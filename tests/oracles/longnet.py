@@ -30,7 +30,7 @@ def head_offsets(heads, dilation, *, offsets="paper", like):
     return np.array([offset(h, heads, dilation, offsets) for h in range(heads)])
 
 
-def dilated_segments(x, *, segment, dilation, offsets="paper"):
+def dense_to_sparse(x, *, segment, dilation, offsets="paper"):
     *batch, heads, n, d = x.shape
     each = [kept_of(h, heads, n, segment, dilation, offsets) for h in range(heads)]
     y = np.zeros((*batch, heads, len(each[0]), len(each[0][0]), d), x.dtype)
@@ -43,7 +43,7 @@ def dilated_segments(x, *, segment, dilation, offsets="paper"):
     return y
 
 
-def scatter_back(y, n, *, segment, dilation, offsets="paper", fill=0.0):
+def sparse_to_dense(y, n, *, segment, dilation, offsets="paper", fill=0.0):
     *batch, heads, _, _, d = y.shape
     x = np.full((*batch, heads, n, d), fill, y.dtype)
     for b in np.ndindex(*batch):
@@ -55,12 +55,12 @@ def scatter_back(y, n, *, segment, dilation, offsets="paper", fill=0.0):
     return x
 
 
-def kept_places(n, heads, *, segment, dilation, offsets="paper", like):
+def valid_mask(n, heads, *, segment, dilation, offsets="paper", like):
     each = [kept_of(h, heads, n, segment, dilation, offsets) for h in range(heads)]
     return np.array([[[token is not None for token in row] for row in rows] for rows in each])
 
 
-def log_sum_exp(x):
+def logsumexp(x):
     l = np.zeros(x.shape[:-1], x.dtype)
     for row in np.ndindex(l.shape):
         largest = max(x[row])

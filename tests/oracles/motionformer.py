@@ -6,10 +6,10 @@ import numpy as np
 
 from tests.oracles.encoder import (
     attention,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
+    qkv_projection,
     softmax,
 )
 
@@ -120,7 +120,7 @@ def trajectory_self_attention(z, cls, params, *, value_projection=False, prototy
     *batch, t, s, d = z.shape
     first, second = params["attention"], params["trajectory"]
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
-    Q, K, V = (head_projection(tokens, first[f"W_{i}"], bias=first.get(f"b_{i}")) for i in "qkv")
+    Q, K, V = (qkv_projection(tokens, first[f"W_{i}"], bias=first.get(f"b_{i}")) for i in "qkv")
     y = np.zeros(V.shape, V.dtype)
     y[..., :1, :] = attention(Q[..., :1, :], K, V)
     heads, d_v = V.shape[-3], V.shape[-1]
@@ -149,7 +149,7 @@ def trajectory_self_attention(z, cls, params, *, value_projection=False, prototy
             q = mapped(mixed[i], *map_of("q", h))
             y[(*b, h, 1 + i * s + j)] = attention(q[None], keys, np.stack(values))[0]
     assert y.shape[-1] == d_v
-    u = head_merge(y, first["W_c"], bias=first.get("b_c"))
+    u = output_projection(y, first["W_c"], bias=first.get("b_c"))
     return u[..., 1:, :].reshape(z.shape), u[..., 0, :]
 
 
@@ -157,5 +157,5 @@ def trajectory_layer(z, cls, params, *, eps=1e-6, activation="gelu", **options):
     x, x_cls = (layer_norm(x, **params["norm_1"], eps=eps) for x in (z, cls))
     update, update_cls = trajectory_self_attention(x, x_cls, params, **options)
     y, y_cls = z + update, (cls + update_cls)[..., None, :]
-    z = feed_forward_step(y, params, eps=eps, activation=activation)
-    return z, feed_forward_step(y_cls, params, eps=eps, activation=activation)[..., 0, :]
+    z = feed_forward_sublayer(y, params, eps=eps, activation=activation)
+    return z, feed_forward_sublayer(y_cls, params, eps=eps, activation=activation)[..., 0, :]

@@ -6,10 +6,10 @@ import numpy as np
 
 from tests.oracles.encoder import (
     attention,
-    feed_forward_step,
+    feed_forward_sublayer,
     gelu,
-    head_merge,
     layer_norm,
+    output_projection,
     relu,
 )
 from tests.oracles.tokens import linear_embedding
@@ -128,7 +128,7 @@ def multi_head_pooling_attention(
                 )
             )
         read = pooling_attention(*pooled)[..., None, :, :]
-        total = total + head_merge(read, params["W_c"][head][None])
+        total = total + output_projection(read, params["W_c"][head][None])
     if "b_c" in params:
         total = total + params["b_c"]
     kernel = params.get("kernel_q")
@@ -136,12 +136,12 @@ def multi_head_pooling_attention(
     return total, grid if size_q is None else pooled_grid(grid, size=size_q, stride=stride_q)
 
 
-def pooled_skip(x, *, grid, stride, cls=False):
+def pooled_residual(x, *, grid, stride, cls=False):
     size = tuple(s + 1 if s > 1 else 1 for s in stride)
     return pooled_tokens(x, grid=grid, size=size, stride=stride, mode="max", cls=cls)
 
 
-def widening_step(y, params, *, eps, activation="gelu"):
+def widening_mlp(y, params, *, eps, activation="gelu"):
     v = layer_norm(y, **params["norm_2"], eps=eps)
     network, widening = params["feed_forward"], params["widening"]
     hidden = linear_embedding(v, network["W_1"], bias=network.get("b_1"))
@@ -160,10 +160,10 @@ def multiscale_block(
     update, shrunk = multi_head_pooling_attention(
         normalised, params["attention"], grid=grid, stride_q=stride_q, cls=cls, eps=eps, **options
     )
-    y = pooled_skip(x, grid=grid, stride=stride_q, cls=cls) + update
+    y = pooled_residual(x, grid=grid, stride=stride_q, cls=cls) + update
     if "widening" in params:
-        return widening_step(y, params, eps=eps, activation=activation), shrunk
-    return feed_forward_step(y, params, eps=eps, activation=activation), shrunk
+        return widening_mlp(y, params, eps=eps, activation=activation), shrunk
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation), shrunk
 
 
 def adaptive_strides(stride_kv, strides_q):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.oracles.encoder import attention_weights, head_merge, head_projection
+from tests.oracles.encoder import attention_weights, output_projection, qkv_projection
 
 
 def softmax_blocks(Q, K, l):
@@ -204,8 +204,8 @@ def nystrom_self_attention(
     iterations=6,
     start="paper",
 ):
-    Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
-    V = head_projection(x, W_v, bias=b_v)
+    Q, K = qkv_projection(x, W_q, bias=b_q), qkv_projection(x, W_k, bias=b_k)
+    V = qkv_projection(x, W_v, bias=b_v)
     *batch, heads, n, _ = Q.shape
     real = np.zeros((*batch, heads, n), bool)
     for b in np.ndindex(*batch):
@@ -219,4 +219,4 @@ def nystrom_self_attention(
             if not real[token]:
                 V[token] = 0
         y = y + sequence_convolution(V, kernel)
-    return head_merge(y, W_c, bias=b_c)
+    return output_projection(y, W_c, bias=b_c)

@@ -4,10 +4,10 @@ import numpy as np
 
 from tests.oracles.encoder import (
     attention,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
+    qkv_projection,
 )
 
 
@@ -107,13 +107,13 @@ def class_attention(Q_cls, K, V, *, K_cls=None, V_cls=None, over="space", grid=N
     return y / np.asarray(len(groups), V.dtype)
 
 
-def attention_step(z, cls, params, *, attend, class_token, grid=None, eps=1e-6):
+def attention_sublayer(z, cls, params, *, attend, class_token, grid=None, eps=1e-6):
     *batch, t, s, d = z.shape
     weights = params["attention"]
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
     normalised = layer_norm(tokens, **params["norm_1"], eps=eps)
     Q, K, V = (
-        head_projection(normalised, weights[f"W_{i}"], bias=weights.get(f"b_{i}")) for i in "qkv"
+        qkv_projection(normalised, weights[f"W_{i}"], bias=weights.get(f"b_{i}")) for i in "qkv"
     )
     Q_p, K_p, V_p = (y[..., 1:, :].reshape(*y.shape[:-2], t, s, y.shape[-1]) for y in (Q, K, V))
     as_key = (None, None) if class_token == "out" else (K[..., :1, :], V[..., :1, :])
@@ -132,7 +132,7 @@ def update(read, params):
     """Add up the heads of what the patches have read, and pass it through the extra linear map."""
     *front, t, s, d_v = read.shape
     weights = params["attention"]
-    u = head_merge(read.reshape(*front, t * s, d_v), weights["W_c"], bias=weights.get("b_c"))
+    u = output_projection(read.reshape(*front, t * s, d_v), weights["W_c"], bias=weights.get("b_c"))
     if "fc" not in params:
         return u
     W, b = params["fc"]["W"], params["fc"].get("b")
@@ -147,11 +147,13 @@ def update(read, params):
 
 def layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
     for attend, rule, of_step in steps:
-        z, cls = attention_step(
+        z, cls = attention_sublayer(
             z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
         )
-    cls = feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
-    return feed_forward_step(z, params, eps=eps, activation=activation), cls
+    cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)[
+        ..., 0, :
+    ]
+    return feed_forward_sublayer(z, params, eps=eps, activation=activation), cls
 
 
 def space_layer(z, cls, params, *, cls_in_space="mean", **options):

@@ -91,7 +91,7 @@ def steps(n, k, step, edge):
     return count
 
 
-def windows(video, *, size, stride, padding=(0, 0, 0)):
+def sliding_windows(video, *, size, stride, padding=(0, 0, 0)):
     *batch, T, H, W, C = video.shape
     grid = [steps(*axis) for axis in zip((T, H, W), size, stride, padding, strict=True)]
     y = np.zeros((*batch, *grid, *size, C), video.dtype)
@@ -107,7 +107,7 @@ def windows(video, *, size, stride, padding=(0, 0, 0)):
 
 def spatio_temporal_embedding(video, kernel, *, bias=None, stride, padding=(0, 0, 0)):
     *size, C, d = kernel.shape
-    seen = windows(video, size=size, stride=stride, padding=padding)
+    seen = sliding_windows(video, size=size, stride=stride, padding=padding)
     z = np.zeros((*seen.shape[:-4], d), video.dtype)
     for place in np.ndindex(z.shape[:-1]):
         for i, j, k, channel in np.ndindex(*size, C):

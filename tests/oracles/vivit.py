@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.oracles.encoder import (
     attention,
-    feed_forward_step,
+    feed_forward_sublayer,
     layer_norm,
     multi_head_self_attention,
     pre_norm_layer,
@@ -111,7 +111,7 @@ def factorised_self_attention_layer(
 ):
     first, second = order.split("-")
     y = _attended(_attended(z, params[first], first, eps), params[second], second, eps)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 def factorised_dot_product_attention(Q, K, V, *, first="time"):
@@ -148,4 +148,4 @@ def factorised_dot_product_layer(z, params, *, first="time", eps=1e-6, activatio
             if "b_c" in weights:
                 update[i, j] += weights["b_c"]
         y[b] = z[b] + update
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)

@@ -4,7 +4,7 @@ import numpy as np
 
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
-from vtnp.deformable import deformable_attention, deformable_weights, token_places
+from vtnp.deformable import deformable_attention, deformable_weights, reference_points
 from vtnp.tokens import bilinear_sample
 
 
@@ -158,10 +158,10 @@ def weights_of_a_frame_do_not_sum_to_one(case):
     assert_close(case(logits=logits).sum(axis=-1), np.array([[[1 / 3, 2 / 3]]]))
 
 
-# --- token-places and sampling-positions ----------------------------------------------------------
+# --- reference-points and sampling-locations ----------------------------------------------------------
 
 
-@law("token-places", "back-to-place")
+@law("reference-points", "back-to-place")
 def places_back(case):
     p, h, w = case(), case["h"], case["w"]
     assert np.array_equal(p[:, 1] * w + p[:, 0], np.arange(h * w))
@@ -171,26 +171,26 @@ def places_back(case):
     assert p[:, 1].max() == h - 1
 
 
-@special("token-places", "single-row")
+@special("reference-points", "single-row")
 def places_of_a_single_row(case):
     w = case["w"]
     assert np.array_equal(case(h=1), np.stack([np.arange(w), np.zeros(w)], axis=-1))
 
 
-@law("sampling-positions", "translate")
+@law("sampling-locations", "translate")
 def positions_translate(case):
     c = np.array([2.5, -1.0])
     assert_close(case(p=case["p"] + c), case() + c)
 
 
-@special("sampling-positions", "no-offset")
+@special("sampling-locations", "no-offset")
 def positions_without_offsets(case):
     positions = case(offsets=np.zeros_like(case["offsets"]))
     expected = np.broadcast_to(case["p"][:, None, None, :], positions.shape)
     assert np.array_equal(positions, expected)
 
 
-# --- sampled-sum ----------------------------------------------------------------------------------
+# --- weighted-sum-of-samples ----------------------------------------------------------------------------------
 
 
 def within(case):
@@ -199,26 +199,26 @@ def within(case):
     return case.rng.uniform(0, 1, case["positions"].shape) * np.array([w - 1, h - 1])
 
 
-@law("sampled-sum", "linear-in-values")
+@law("weighted-sum-of-samples", "linear-in-values")
 def sum_is_linear_in_values(case):
     other = case.rng.standard_normal(case["v"].shape)
     assert_close(case(v=2.0 * case["v"] - other), 2.0 * case() - case(v=other))
 
 
-@law("sampled-sum", "linear-in-weights")
+@law("weighted-sum-of-samples", "linear-in-weights")
 def sum_is_linear_in_weights(case):
     other = case.rng.standard_normal(case["alpha"].shape)
     assert_close(case(alpha=2.0 * case["alpha"] - other), 2.0 * case() - case(alpha=other))
 
 
-@law("sampled-sum", "permute-points")
+@law("weighted-sum-of-samples", "permute-points")
 def sum_permutes_points(case):
     order = order_of(case, case["alpha"].shape[-1])
     changed = case(positions=case["positions"][..., order, :], alpha=case["alpha"][..., order])
     assert_close(changed, case())
 
 
-@law("sampled-sum", "frame-by-frame")
+@law("weighted-sum-of-samples", "frame-by-frame")
 def sum_frame_by_frame(case):
     parts = [
         case(
@@ -231,11 +231,11 @@ def sum_frame_by_frame(case):
     assert_close(case(), sum(parts))
 
 
-@law("sampled-sum", "affine-values")
+@law("weighted-sum-of-samples", "affine-values")
 def sum_of_affine_values(case):
     u, d = case["v"].shape[-3], case["v"].shape[-1]
     a, b, c = case.rng.standard_normal((3, u, 1, d))
-    places = token_places(*case["grid"], like=case["v"])
+    places = reference_points(*case["grid"], like=case["v"])
     v = a + b * places[:, :1] + c * places[:, 1:]
     positions = within(case)
     there = a + b * positions[..., :1] + c * positions[..., 1:]
@@ -243,7 +243,7 @@ def sum_of_affine_values(case):
     assert_close(case(v=np.broadcast_to(v, case["v"].shape).copy(), positions=positions), expected)
 
 
-@law("sampled-sum", "within-the-values")
+@law("weighted-sum-of-samples", "within-the-values")
 def sum_within_the_values(case):
     y = case(alpha=deformable_weights(case["alpha"]), padding="border")
     low = case["v"].min(axis=(-3, -2))[..., None, None, :]
@@ -252,7 +252,7 @@ def sum_within_the_values(case):
     assert np.all(y <= high + 1e-12)
 
 
-@special("sampled-sum", "whole-positions")
+@special("weighted-sum-of-samples", "whole-positions")
 def sum_at_whole_positions(case):
     positions = np.round(within(case))
     index = (positions[..., 1] * case["grid"][1] + positions[..., 0]).astype(int)
@@ -265,7 +265,7 @@ def sum_at_whole_positions(case):
     assert_close(case(positions=positions), expected, within=1e-15)
 
 
-@special("sampled-sum", "far-outside")
+@special("weighted-sum-of-samples", "far-outside")
 def sum_far_outside(case):
     h, w = case["grid"]
     far = np.where(case["positions"] < 0.5, -1.0, np.array([w, h]) + 0.0)
@@ -274,14 +274,14 @@ def sum_far_outside(case):
     assert np.array_equal(case(positions=far, padding="border"), case(positions=nearest))
 
 
-@special("sampled-sum", "constant-values")
+@special("weighted-sum-of-samples", "constant-values")
 def sum_of_constant_values(case):
     y = case(v=np.full_like(case["v"], 2.0), padding="border")
     expected = 2.0 * case["alpha"].sum(axis=(-2, -1))[..., None]
     assert_close(y, np.broadcast_to(expected, y.shape))
 
 
-@special("sampled-sum", "nan-position")
+@special("weighted-sum-of-samples", "nan-position")
 def sum_at_nan(case):
     positions = case["positions"].copy()
     positions[..., 0, 1, 0, 0, 0] = np.nan
@@ -359,7 +359,7 @@ def attention_translates(case):
     after = update(moved(q), moved(m), moved(v))
     offsets = np.einsum("thwud,dnc->thwunc", q[..., None, :] + m, options["W_delta"])
     offsets = offsets + options.get("b_delta", 0.0)
-    places = token_places(h, w, like=q).reshape(h, w, 1, 1, 2) + offsets
+    places = reference_points(h, w, like=q).reshape(h, w, 1, 1, 2) + offsets
     # Within the grid before and after the move, which rolls the last row and column round.
     inside = (places >= 0) & (places <= np.array([w - 2, h - 2]))
     rows, columns = np.arange(h)[:, None] < h - 1, np.arange(w) < w - 1
@@ -390,7 +390,7 @@ def attention_follows_motion(case):
     expected = 0.0
     for i in range(u):
         frame = case["v"][..., i, :, :].reshape(*batch, h, w, d)
-        there = token_places(h, w, like=motion) + motion[..., i, :]
+        there = reference_points(h, w, like=motion) + motion[..., i, :]
         there = there.reshape(*batch, t * s, 2)
         read = bilinear_sample(frame, there, padding=case["padding"])
         expected = expected + read.reshape(*batch, t, s, d) / u

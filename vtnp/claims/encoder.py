@@ -287,32 +287,32 @@ def softmax_nan_row(case):
 # --- Heads ----------------------------------------------------------------------------------------
 
 
-@law("head-projection", "linear")
+@law("qkv-projection", "linear")
 def projection_linear(case):
     other = case.rng.standard_normal(case["x"].shape)
     sum_of_both = case(x=2.0 * case["x"] - 3.0 * other, bias=None)
     assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(x=other, bias=None))
 
 
-@law("head-projection", "each-token-alone")
+@law("qkv-projection", "each-token-alone")
 def projection_each_token_alone(case):
     assert_each_token_alone(case, "x")
 
 
-@law("head-projection", "permute-heads")
+@law("qkv-projection", "permute-heads")
 def projection_permute_heads(case):
     order = reordered(case, case["W"].shape[0])
     changed = {name: case[name][order] for name in ("W", "bias") if name in case.args}
     assert_close(case(**changed), np.take(case(), order, axis=-3))
 
 
-@law("head-projection", "bias-adds")
+@law("qkv-projection", "bias-adds")
 def projection_bias_adds(case):
     bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
     assert_close(case(bias=bias), case(bias=None) + bias[:, None, :])
 
 
-@law("head-projection", "fused-matrix")
+@law("qkv-projection", "fused-matrix")
 def projection_fused_matrix(case):
     heads, _, d_h = case["W"].shape
     fused = case["x"] @ np.concatenate(list(case["W"]), axis=-1)
@@ -321,21 +321,21 @@ def projection_fused_matrix(case):
         assert_close(y[..., h, :, :], fused[..., h * d_h : (h + 1) * d_h])
 
 
-@special("head-projection", "one-head")
+@special("qkv-projection", "one-head")
 def projection_one_head(case):
     y = case(W=case["W"][:1], bias=None)
     assert_close(y[..., 0, :, :], case["x"] @ case["W"][0])
     assert y.shape[-3] == 1
 
 
-@special("head-projection", "zero-weights")
+@special("qkv-projection", "zero-weights")
 def projection_zero_weights(case):
     bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
     y = case(W=np.zeros_like(case["W"]), bias=bias)
     assert np.array_equal(y, np.broadcast_to(bias[:, None, :], y.shape))
 
 
-@law("head-merge", "equal-to-concatenation")
+@law("output-projection", "equal-to-concatenation")
 def merge_equal_to_concatenation(case):
     heads = case["W_c"].shape[0]
     side_by_side = np.concatenate([case["y"][..., h, :, :] for h in range(heads)], axis=-1)
@@ -344,39 +344,39 @@ def merge_equal_to_concatenation(case):
     assert_close(case(), side_by_side @ W_O + bias)
 
 
-@law("head-merge", "linear")
+@law("output-projection", "linear")
 def merge_linear(case):
     other = case.rng.standard_normal(case["y"].shape)
     sum_of_both = case(y=2.0 * case["y"] - 3.0 * other, bias=None)
     assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(y=other, bias=None))
 
 
-@law("head-merge", "each-token-alone")
+@law("output-projection", "each-token-alone")
 def merge_each_token_alone(case):
     assert_each_token_alone(case, "y")
 
 
-@law("head-merge", "permute-heads")
+@law("output-projection", "permute-heads")
 def merge_permute_heads(case):
     order = reordered(case, case["W_c"].shape[0])
     permuted = case(y=np.take(case["y"], order, axis=-3), W_c=case["W_c"][order])
     assert_close(permuted, case())
 
 
-@law("head-merge", "sum-of-heads")
+@law("output-projection", "sum-of-heads")
 def merge_sum_of_heads(case):
     heads = range(case["W_c"].shape[0])
     one = [case(y=case["y"][..., [h], :, :], W_c=case["W_c"][[h]], bias=None) for h in heads]
     assert_close(sum(one), case(bias=None))
 
 
-@special("head-merge", "one-head")
+@special("output-projection", "one-head")
 def merge_one_head(case):
     merged = case(y=case["y"][..., :1, :, :], W_c=case["W_c"][:1], bias=None)
     assert_close(merged, case["y"][..., 0, :, :] @ case["W_c"][0])
 
 
-@special("head-merge", "zero-weights")
+@special("output-projection", "zero-weights")
 def merge_zero_weights(case):
     bias = case.rng.standard_normal(case["W_c"].shape[-1])
     merged = case(W_c=np.zeros_like(case["W_c"]), bias=bias)
@@ -1344,24 +1344,24 @@ def pre_norm_huge_token(case):
     assert largest(update - limit) <= 4 * EPS * largest(huge) + 1e-11 * largest(limit)
 
 
-@law("feed-forward-step", "each-token-alone")
+@law("feed-forward-sublayer", "each-token-alone")
 def step_each_token_alone(case):
     assert_each_token_alone(case, "y")
 
 
-@law("feed-forward-step", "shift-passes-through")
+@law("feed-forward-sublayer", "shift-passes-through")
 def step_shift_passes_through(case):
     shift = 3.0 * case.rng.standard_normal((*case["y"].shape[:-1], 1))
     assert_close(case(y=case["y"] + shift), case() + shift, within=1e-11)
 
 
-@law("feed-forward-step", "permute-hidden")
+@law("feed-forward-sublayer", "permute-hidden")
 def step_permute_hidden(case):
     permuted = permuted_hidden(case, case["params"]["feed_forward"])
     assert_close(case(params={**case["params"], "feed_forward": permuted}), case())
 
 
-@law("feed-forward-step", "scale-of-the-update")
+@law("feed-forward-sublayer", "scale-of-the-update")
 def step_scale_of_the_update(case):
     for scale in (1e-3, 7.0):
         update = case(y=scale * case["y"]) - scale * case["y"]
@@ -1369,12 +1369,12 @@ def step_scale_of_the_update(case):
         assert_close(update, expected, within=1e-11)
 
 
-@special("feed-forward-step", "zero-output")
+@special("feed-forward-sublayer", "zero-output")
 def step_zero_output(case):
     assert np.array_equal(case(params=silenced(case, "feed_forward")), case["y"])
 
 
-@special("feed-forward-step", "constant-token")
+@special("feed-forward-sublayer", "constant-token")
 def step_constant_token(case):
     params = case["params"]
     beta = params["norm_2"]["beta"][None]
@@ -1455,18 +1455,18 @@ def decoder_single_memory_token(case):
 # --- Exact values and accuracy --------------------------------------------------------------------
 
 
-@law("self-attention-step", "shift-passes-through")
+@law("self-attention-sublayer", "shift-passes-through")
 def attention_step_shift_passes_through(case):
     shift = 3.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
     assert_close(case(x=case["x"] + shift), case() + shift, within=1e-10)
 
 
-@law("self-attention-step", "permute-tokens")
+@law("self-attention-sublayer", "permute-tokens")
 def attention_step_permute_tokens(case):
     assert_tokens_permute(case)
 
 
-@law("self-attention-step", "first-half-of-the-layer")
+@law("self-attention-sublayer", "first-half-of-the-layer")
 def attention_step_first_half_of_the_layer(case):
     d = case["x"].shape[-1]
     second = {
@@ -1477,6 +1477,6 @@ def attention_step_first_half_of_the_layer(case):
     assert_close(vtnp.encoder.pre_norm_layer(**arguments), case())
 
 
-@special("self-attention-step", "zero-attention")
+@special("self-attention-sublayer", "zero-attention")
 def attention_step_zero_attention(case):
     assert np.array_equal(case(params=silenced(case, "attention")), case["x"])

@@ -9,7 +9,7 @@ from autograd import elementwise_grad, make_vjp
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
 from vtnp.encoder import attention, causal_mask, softmax
-from vtnp.longnet import dilated_segments, head_offsets, kept_places, scatter_back
+from vtnp.longnet import dense_to_sparse, head_offsets, sparse_to_dense, valid_mask
 
 LIKE = np.zeros(1)
 
@@ -19,7 +19,7 @@ def only(case, *names):
 
 
 def slots(case):
-    """Return the arguments of kept-places for a case of another formula."""
+    """Return the arguments of valid-mask for a case of another formula."""
     x = case.args.get("x", case.args.get("K"))
     branch = only(case, "segment", "dilation", "offsets")
     return {"n": x.shape[-2], "heads": x.shape[-3], **branch, "like": LIKE}
@@ -94,79 +94,79 @@ def offsets_few_heads(case):
     assert np.array_equal(case(dilation=heads + 2), np.arange(heads))
 
 
-# --- kept-places ----------------------------------------------------------------------------------
+# --- valid-mask ----------------------------------------------------------------------------------
 
 
-@law("kept-places", "heads-share-tokens")
+@law("valid-mask", "heads-share-tokens")
 def places_heads_share_tokens(case):
     assert case(heads=case["dilation"]).sum() == case["n"]
 
 
-@law("kept-places", "long-segment")
+@law("valid-mask", "long-segment")
 def places_long_segment(case):
     n = max(case["n"], case["dilation"])
     assert np.array_equal(case(n=n, segment=n + 4), case(n=n, segment=n))
 
 
-@special("kept-places", "whole-segments")
+@special("valid-mask", "whole-segments")
 def places_whole_segments(case):
     whole = 2 * case["dilation"]
     assert np.all(case(n=3 * whole, segment=whole))
 
 
-# --- dilated-segments and scatter-back ------------------------------------------------------------
+# --- dense-to-sparse and sparse-to-dense ------------------------------------------------------------
 
 
-@law("dilated-segments", "there-and-back")
+@law("dense-to-sparse", "there-and-back")
 def segments_there_and_back(case):
     branch = only(case, "segment", "dilation", "offsets")
-    back = scatter_back(case(), case["x"].shape[-2], **branch)
+    back = sparse_to_dense(case(), case["x"].shape[-2], **branch)
     assert np.array_equal(back, np.where(kept_tokens(case)[..., None], case["x"], 0.0))
 
 
-@law("dilated-segments", "padding-is-zero")
+@law("dense-to-sparse", "padding-is-zero")
 def segments_padding_is_zero(case):
-    kept = kept_places(**slots(case))[..., None]
+    kept = valid_mask(**slots(case))[..., None]
     assert not np.any(np.where(kept, 0.0, case(x=np.ones_like(case["x"]))))
 
 
-@law("dilated-segments", "long-segment")
+@law("dense-to-sparse", "long-segment")
 def segments_long_segment(case):
     n = max(case["x"].shape[-2], case["dilation"])
     x = case.rng.standard_normal((*case["x"].shape[:-2], n, case["x"].shape[-1]))
     assert np.array_equal(case(x=x, segment=n + 5), case(x=x, segment=n))
 
 
-@special("dilated-segments", "no-dilation")
+@special("dense-to-sparse", "no-dilation")
 def segments_no_dilation(case):
     whole = case(segment=case["x"].shape[-2], dilation=1)
     assert np.array_equal(whole, np.expand_dims(case["x"], axis=-3))
 
 
-@special("dilated-segments", "nan-elsewhere")
+@special("dense-to-sparse", "nan-elsewhere")
 def segments_nan_elsewhere(case):
     """A NaN in a token that a head has not kept does not reach the head."""
     hidden = np.where(kept_tokens(case)[..., None], case["x"], np.nan)
     assert np.array_equal(case(x=hidden), case())
 
 
-@law("scatter-back", "adjoint")
+@law("sparse-to-dense", "adjoint")
 def back_is_adjoint(case):
     x = case.rng.standard_normal(case(fill=0.0).shape)
     branch = only(case, "segment", "dilation", "offsets")
-    there = np.sum(dilated_segments(x, **branch) * case["y"], axis=(-4, -3, -2, -1))
+    there = np.sum(dense_to_sparse(x, **branch) * case["y"], axis=(-4, -3, -2, -1))
     assert_close(np.sum(x * case(fill=0.0), axis=(-3, -2, -1)), there)
 
 
-@law("scatter-back", "back-and-there")
+@law("sparse-to-dense", "back-and-there")
 def back_and_there(case):
     branch = only(case, "segment", "dilation", "offsets")
-    kept = kept_places(case["n"], case["y"].shape[-4], **branch, like=LIKE)[..., None]
-    again = dilated_segments(case(fill=0.0), **branch)
+    kept = valid_mask(case["n"], case["y"].shape[-4], **branch, like=LIKE)[..., None]
+    again = dense_to_sparse(case(fill=0.0), **branch)
     assert np.array_equal(again, np.where(kept, case["y"], 0.0))
 
 
-@special("scatter-back", "nothing-kept")
+@special("sparse-to-dense", "nothing-kept")
 def back_nothing_kept(case):
     """A sequence of one token is kept by the heads of offset 0 alone."""
     y = case["y"][..., :1, :1, :]
@@ -175,51 +175,51 @@ def back_nothing_kept(case):
     assert np.array_equal(x, np.where(s[:, None, None] == 0, y[..., 0, :, :], -np.inf))
 
 
-# --- log-sum-exp ----------------------------------------------------------------------------------
+# --- logsumexp ----------------------------------------------------------------------------------
 
 
-@law("log-sum-exp", "shift")
+@law("logsumexp", "shift")
 def log_sum_exp_shift(case):
     assert_close(case(x=case["x"] + 2.5), case() + 2.5)
 
 
-@law("log-sum-exp", "bounds")
+@law("logsumexp", "bounds")
 def log_sum_exp_bounds(case):
     largest, slack = case["x"].max(axis=-1), 1e-14 * np.abs(case["x"]).max(axis=-1, initial=1.0)
     assert np.all(case() >= largest - slack)
     assert np.all(case() <= largest + math.log(case["x"].shape[-1]) + slack)
 
 
-@law("log-sum-exp", "permute")
+@law("logsumexp", "permute")
 def log_sum_exp_permute(case):
     order = case.rng.permutation(case["x"].shape[-1])
     assert_close(case(x=case["x"][..., order]), case())
 
 
-@law("log-sum-exp", "slope-is-softmax", differentiates=True)
+@law("logsumexp", "slope-is-softmax", differentiates=True)
 def log_sum_exp_slope(case):
     assert_close(elementwise_grad(lambda x: case.function(x=x))(case["x"]), softmax(case["x"]))
 
 
-@special("log-sum-exp", "single-score")
+@special("logsumexp", "single-score")
 def log_sum_exp_single_score(case):
     assert np.array_equal(case(x=case["x"][..., :1]), case["x"][..., 0])
 
 
-@special("log-sum-exp", "minus-infinity")
+@special("logsumexp", "minus-infinity")
 def log_sum_exp_minus_infinity(case):
     absent = np.full_like(case["x"][..., :1], -np.inf)
     assert_close(case(x=np.concatenate([case["x"], absent], axis=-1)), case())
 
 
-@special("log-sum-exp", "all-minus-infinity", differentiates=True)
+@special("logsumexp", "all-minus-infinity", differentiates=True)
 def log_sum_exp_all_minus_infinity(case):
     absent = np.full_like(case["x"], -np.inf)
     assert np.all(case(x=absent) == -np.inf)
     assert not np.any(elementwise_grad(lambda x: case.function(x=x))(absent))
 
 
-@special("log-sum-exp", "huge-scores")
+@special("logsumexp", "huge-scores")
 def log_sum_exp_huge_scores(case):
     huge = 1e4 * case["x"]
     assert np.all(np.isfinite(case(x=huge)))

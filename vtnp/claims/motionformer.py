@@ -731,6 +731,8 @@ def layer_is_its_parts(case):
     )
     options = {k: case[k] for k in ("value_projection", "prototypes")}
     update, update_cls = vtnp.motionformer.trajectory_self_attention(x, x_cls, params, **options)
-    z = vtnp.encoder.feed_forward_step(case["z"] + update, params, eps=1e-6)
-    cls = vtnp.encoder.feed_forward_step((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
+    z = vtnp.encoder.feed_forward_sublayer(case["z"] + update, params, eps=1e-6)
+    cls = vtnp.encoder.feed_forward_sublayer(
+        (case["cls"] + update_cls)[..., None, :], params, eps=1e-6
+    )
     assert_close(case(), (z, cls[..., 0, :]))

@@ -412,7 +412,7 @@ def heads_one_head(case):
 # --- The skip -------------------------------------------------------------------------------------
 
 
-@law("pooled-skip", "at-least-the-first-of-each-step")
+@law("pooled-residual", "at-least-the-first-of-each-step")
 def skip_at_least_the_first_of_each_step(case):
     x, stride = case["x"], case["stride"]
     size: Any = tuple(s + 1 if s > 1 else 1 for s in stride)
@@ -425,7 +425,7 @@ def skip_at_least_the_first_of_each_step(case):
     assert np.all(np.isin(y, x)), "a maximum is one of the numbers"
 
 
-@law("pooled-skip", "class-token-passes-by")
+@law("pooled-residual", "class-token-passes-by")
 def skip_class_token_passes_by(case):
     x = case["x"][..., case["cls"] :, :]
     row = drawn(case, *x.shape[:-2], 1, x.shape[-1])
@@ -434,17 +434,17 @@ def skip_class_token_passes_by(case):
     assert np.array_equal(y[..., 1:, :], case(x=x, cls=False))
 
 
-@law("pooled-skip", "keeps-order")
+@law("pooled-residual", "keeps-order")
 def skip_keeps_order(case):
     assert np.array_equal(case(x=np.exp(case["x"])), np.exp(case()))
 
 
-@special("pooled-skip", "stride-one")
+@special("pooled-residual", "stride-one")
 def skip_stride_one(case):
     assert np.array_equal(case(stride=ONE), case["x"])
 
 
-@special("pooled-skip", "all-negative")
+@special("pooled-residual", "all-negative")
 def skip_all_negative(case):
     assert np.all(case(x=-1.0 - np.abs(case["x"])) <= -1.0)
 
@@ -452,20 +452,20 @@ def skip_all_negative(case):
 # --- Widening -------------------------------------------------------------------------------------
 
 
-@law("widening-step", "blind-to-level-and-scale")
+@law("widening-mlp", "blind-to-level-and-scale")
 def widening_blind_to_level_and_scale(case):
     """Nothing of a token gets through but its normalised shape, where eps is next to nothing."""
     y = 100.0 * case["y"]
     assert_close(case(y=3.0 * y + 7.0), case(y=y), within=1e-7)
 
 
-@law("widening-step", "token-by-token")
+@law("widening-mlp", "token-by-token")
 def widening_token_by_token(case):
     order = case.rng.permutation(case["y"].shape[-2])
     assert_close(case(y=case["y"][..., order, :]), case()[..., order, :])
 
 
-@law("widening-step", "two-maps-added")
+@law("widening-mlp", "two-maps-added")
 def widening_two_maps_added(case):
     silent = {**case["params"], "widening": {"W": 0.0 * case["params"]["widening"]["W"]}}
     alone = case(params=silent)
@@ -474,7 +474,7 @@ def widening_two_maps_added(case):
     assert_close(case() - alone, v @ skip["W"] + skip.get("b", 0.0))
 
 
-@special("widening-step", "silent-network")
+@special("widening-mlp", "silent-network")
 def widening_silent_network(case):
     params = case["params"]
     network = {name: 0.0 * each for name, each in params["feed_forward"].items()}
@@ -520,7 +520,7 @@ def block_silence_leaves_the_skip(case):
     params["feed_forward"] = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     params.pop("widening", None)
     stride = case.args.get("stride_q", ONE)
-    skip = vtnp.mvit.pooled_skip(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
+    skip = vtnp.mvit.pooled_residual(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
     assert_close(case(params=params)[0], skip)
 
 
@@ -532,7 +532,7 @@ def block_widens_after_attention(case):
     silent = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     narrow = {k: v for k, v in params.items() if k != "widening"} | {"feed_forward": silent}
     y, _ = case(params=narrow)
-    step = vtnp.mvit.widening_step if "widening" in params else vtnp.encoder.feed_forward_step
+    step = vtnp.mvit.widening_mlp if "widening" in params else vtnp.encoder.feed_forward_sublayer
     assert_close(case()[0], step(y, params, eps=1e-6))
 
 

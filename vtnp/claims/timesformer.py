@@ -404,7 +404,7 @@ def class_single_frame(case):
 # --- One step -------------------------------------------------------------------------------------
 
 
-@law("attention-step", "fc-folds")
+@law("attention-sublayer", "fc-folds")
 def step_fc_folds(case):
     d = case["z"].shape[-1]
     fc = {"W": case.rng.standard_normal((d, d)), "b": case.rng.standard_normal(d)}
@@ -412,7 +412,7 @@ def step_fc_folds(case):
     assert_close(case(params=params), case(params=without_fc(params)), within=1e-11)
 
 
-@law("attention-step", "key-bias-is-invisible")
+@law("attention-sublayer", "key-bias-is-invisible")
 def step_key_bias_is_invisible(case):
     weights = case["params"]["attention"]
     heads, _, d_h = weights["W_k"].shape
@@ -422,14 +422,14 @@ def step_key_bias_is_invisible(case):
     assert_close(case(params=params), case(params=unbiased), within=1e-11)
 
 
-@law("attention-step", "rules-agree-on-patches")
+@law("attention-sublayer", "rules-agree-on-patches")
 def step_rules_agree_on_patches(case):
     z, _ = case(class_token="key")
     for rule in ("mean", "all"):
         assert_close(case(class_token=rule)[0], z)
 
 
-@law("attention-step", "others-do-not-matter")
+@law("attention-sublayer", "others-do-not-matter")
 def step_others_do_not_matter(case):
     t, s = case["z"].shape[-3:-1]
     i, j = case.rng.integers(t), case.rng.integers(s)
@@ -438,13 +438,13 @@ def step_others_do_not_matter(case):
     assert_close(case(z=z)[0][..., i, j, :], case()[0][..., i, j, :])
 
 
-@law("attention-step", "shift-frames")
+@law("attention-sublayer", "shift-frames")
 def step_shift_frames(case):
     z, cls = case()
     assert_close(case(z=np.roll(case["z"], 1, axis=-3)), (np.roll(z, 1, axis=-3), cls))
 
 
-@special("attention-step", "class-token-stays")
+@special("attention-sublayer", "class-token-stays")
 def step_class_token_stays(case):
     for rule in ("out", "key"):
         assert np.array_equal(case(class_token=rule)[1], case["cls"])
@@ -452,23 +452,23 @@ def step_class_token_stays(case):
     assert np.array_equal(case(class_token="out", cls=other)[0], case(class_token="out")[0])
 
 
-@special("attention-step", "zero-merge")
+@special("attention-sublayer", "zero-merge")
 def step_zero_merge(case):
     z, cls = case(params=merged_to_zero(case["params"]))
     assert np.array_equal(z, case["z"])
     assert np.array_equal(cls, case["cls"])
 
 
-@special("attention-step", "alone-in-time")
+@special("attention-sublayer", "alone-in-time")
 def step_alone_in_time(case):
     """With one frame, a time step maps each token's value and looks at no query and no key."""
     z = case["z"][..., :1, :, :]
     weights = case["params"]["attention"]
-    values = vtnp.encoder.head_projection(
+    values = vtnp.encoder.qkv_projection(
         vtnp.encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
         weights["W_v"], bias=weights.get("b_v"),
     )  # fmt: skip
-    update = vtnp.encoder.head_merge(values, weights["W_c"], bias=weights.get("b_c"))
+    update = vtnp.encoder.output_projection(values, weights["W_c"], bias=weights.get("b_c"))
     if "fc" in case["params"]:
         update = update @ case["params"]["fc"]["W"] + case["params"]["fc"].get("b", 0.0)
     result, _ = case(z=z, attend="time", class_token="out", grid=None)
@@ -634,7 +634,7 @@ def divided_static_clip_is_image(case):
 def divided_class_token_is_mean_of_frames(case):
     params, z = without_time(case["params"]), case["z"]
     of_frames = [
-        vtnp.timesformer.attention_step(
+        vtnp.timesformer.attention_sublayer(
             z[..., i : i + 1, :, :],
             case["cls"],
             params["space"],
@@ -644,7 +644,7 @@ def divided_class_token_is_mean_of_frames(case):
         for i in range(z.shape[-3])
     ]
     mean = sum(of_frames) / len(of_frames)
-    expected = vtnp.encoder.feed_forward_step(mean[..., None, :], params, eps=1e-6)[..., 0, :]
+    expected = vtnp.encoder.feed_forward_sublayer(mean[..., None, :], params, eps=1e-6)[..., 0, :]
     assert_close(case(params=params)[1], expected)
 
 
@@ -664,7 +664,9 @@ def divided_two_masked_attentions(case):
     y = y + vtnp.encoder.cross_attention(
         normalised[..., 1:, :], normalised, **space["attention"], mask=mask
     )
-    assert_close(flat(case()[0]), vtnp.encoder.feed_forward_step(y, params, eps=1e-6), within=1e-11)
+    assert_close(
+        flat(case()[0]), vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6), within=1e-11
+    )
 
 
 @special("divided-layer", "single-frame")
@@ -689,16 +691,16 @@ def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
     params, grid = case["params"], case["grid"][::-1]
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
-    z, cls = vtnp.timesformer.attention_step(
+    z, cls = vtnp.timesformer.attention_sublayer(
         z, cls, params["time"], attend="time", class_token="out"
     )
     for attend, own, rule in (("height", "width", "out"), ("width", "height", "mean")):
-        z, cls = vtnp.timesformer.attention_step(
+        z, cls = vtnp.timesformer.attention_sublayer(
             z, cls, params[own], attend=attend, class_token=rule, grid=grid
         )
     expected = (
-        vtnp.encoder.feed_forward_step(z, params, eps=1e-6),
-        vtnp.encoder.feed_forward_step(cls[..., None, :], params, eps=1e-6)[..., 0, :],
+        vtnp.encoder.feed_forward_sublayer(z, params, eps=1e-6),
+        vtnp.encoder.feed_forward_sublayer(cls[..., None, :], params, eps=1e-6)[..., 0, :],
     )
     z, cls = case()
     assert_close((transposed(z, case["grid"]), cls), expected, within=1e-11)

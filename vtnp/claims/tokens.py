@@ -360,7 +360,7 @@ def padded(video, padding):
     return np.pad(video, around)
 
 
-@law("windows", "patches")
+@law("sliding-windows", "patches")
 def windows_side_by_side_are_patches(case):
     size = case["size"]
     y = case(stride=size, padding=(0, 0, 0))
@@ -368,14 +368,14 @@ def windows_side_by_side_are_patches(case):
     assert np.array_equal(y.reshape(patches.shape), patches)
 
 
-@law("windows", "padding-is-zeros")
+@law("sliding-windows", "padding-is-zeros")
 def padding_is_a_frame_of_zeros(case):
     padding = case.args.get("padding", (2, 0, 1))
     zeros = case(video=padded(case["video"], padding), padding=(0, 0, 0))
     assert np.array_equal(case(padding=padding), zeros)
 
 
-@law("windows", "shift-by-a-stride")
+@law("sliding-windows", "shift-by-a-stride")
 def windows_shift_with_the_video(case):
     """Away from the ends, where a shift meets the padding."""
     step = case["stride"][0]
@@ -384,7 +384,7 @@ def windows_shift_with_the_video(case):
     assert np.array_equal(later, all_of_it[..., 1:, :, :, :, :, :, :])
 
 
-@law("windows", "remainder-unseen")
+@law("sliding-windows", "remainder-unseen")
 def what_is_left_over_is_not_seen(case):
     video, size = case["video"].copy(), case["size"]
     y = case(stride=size, padding=(0, 0, 0))
@@ -394,13 +394,13 @@ def what_is_left_over_is_not_seen(case):
     assert np.array_equal(case(video=video, stride=size, padding=(0, 0, 0)), y)
 
 
-@special("windows", "single-pixels")
+@special("sliding-windows", "single-pixels")
 def windows_of_one_pixel(case):
     y = case(size=(1, 1, 1), stride=(1, 1, 1), padding=(0, 0, 0))
     assert np.array_equal(y[..., 0, 0, 0, :], case["video"])
 
 
-@special("windows", "whole-video")
+@special("sliding-windows", "whole-video")
 def one_window(case):
     video = case["video"]
     y = case(size=video.shape[-4:-1], padding=(0, 0, 0))

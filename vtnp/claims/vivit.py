@@ -380,17 +380,16 @@ def dot_product_layer_is_a_masked_layer(case):
     weights = params["attention"]
     x = vtnp.encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
     Q, K, V = (
-        vtnp.encoder.head_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}"))
-        for c in "qkv"
+        vtnp.encoder.qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
     )
     when, where = np.divmod(np.arange(t * s), s)
     masks = [where[:, None] == where, when[:, None] == when]
     mask = np.stack(masks if case["first"] == "time" else masks[::-1])
-    update = vtnp.encoder.head_merge(
+    update = vtnp.encoder.output_projection(
         vtnp.encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
     )
     y = case["z"] + update.reshape(case["z"].shape)
-    expected = vtnp.encoder.feed_forward_step(y, params, eps=1e-6, activation="gelu_tanh")
+    expected = vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6, activation="gelu_tanh")
     assert_close(case(), expected, within=1e-11)
 
 
@@ -405,7 +404,7 @@ def dot_product_layer_sees_a_cross(case):
 
 @special("factorised-dot-product-layer", "silent-attention")
 def dot_product_layer_silent_attention(case):
-    expected = vtnp.encoder.feed_forward_step(
+    expected = vtnp.encoder.feed_forward_sublayer(
         case["z"], case["params"], eps=1e-6, activation="gelu_tanh"
     )
     assert_close(case(params=silent(case["params"])), expected)

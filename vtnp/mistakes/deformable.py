@@ -12,12 +12,12 @@ from vtnp.deformable import (
     deformable_self_attention,
     deformable_weights,
     motion_embedding,
-    sampled_sum,
+    reference_points,
+    sampling_locations,
     sampling_offsets,
-    sampling_positions,
-    token_places,
+    weighted_sum_of_samples,
 )
-from vtnp.encoder import feed_forward_step, layer_norm, softmax
+from vtnp.encoder import feed_forward_sublayer, layer_norm, softmax
 from vtnp.mistakes._registry import mistake
 from vtnp.tokens import bilinear_sample
 
@@ -96,72 +96,72 @@ def offsets_of_reversed_motion(q, m, W_delta, *, bias=None):
     return sampling_offsets(q, -m, W_delta, bias=bias)
 
 
-@mistake("token-places", "xy-swapped")
+@mistake("reference-points", "xy-swapped")
 def places_row_first(h, w, *, like):
-    return _swapped(token_places(h, w, like=like))
+    return _swapped(reference_points(h, w, like=like))
 
 
-@mistake("token-places", "half-pixel")
+@mistake("reference-points", "half-pixel")
 def places_of_corners(h, w, *, like):
-    return token_places(h, w, like=like) + 0.5
+    return reference_points(h, w, like=like) + 0.5
 
 
-@mistake("token-places", "column-by-column")
+@mistake("reference-points", "column-by-column")
 def column_by_column(h, w, *, like):
-    return _swapped(token_places(w, h, like=like))
+    return _swapped(reference_points(w, h, like=like))
 
 
-@mistake("sampling-positions", "offset-subtracted")
+@mistake("sampling-locations", "offset-subtracted")
 def offset_subtracted(p, offsets):
-    return sampling_positions(p, -offsets)
+    return sampling_locations(p, -offsets)
 
 
-@mistake("sampling-positions", "own-place-left-out")
+@mistake("sampling-locations", "own-place-left-out")
 def own_place_left_out(p, offsets):
-    return sampling_positions(p * 0.0, offsets)
+    return sampling_locations(p * 0.0, offsets)
 
 
-@mistake("sampling-positions", "places-xy-swapped")
+@mistake("sampling-locations", "places-xy-swapped")
 def places_xy_swapped(p, offsets):
-    return sampling_positions(_swapped(p), offsets)
+    return sampling_locations(_swapped(p), offsets)
 
 
-@mistake("sampled-sum", "xy-swapped")
+@mistake("weighted-sum-of-samples", "xy-swapped")
 def positions_xy_swapped(v, positions, alpha, **options):
-    return sampled_sum(v, _swapped(positions), alpha, **options)
+    return weighted_sum_of_samples(v, _swapped(positions), alpha, **options)
 
 
-@mistake("sampled-sum", "nearest")
+@mistake("weighted-sum-of-samples", "nearest")
 def nearest(v, positions, alpha, **options):
-    return sampled_sum(v, namespace(positions).round(positions), alpha, **options)
+    return weighted_sum_of_samples(v, namespace(positions).round(positions), alpha, **options)
 
 
-@mistake("sampled-sum", "half-pixel")
+@mistake("weighted-sum-of-samples", "half-pixel")
 def half_pixel(v, positions, alpha, **options):
-    return sampled_sum(v, positions - 0.5, alpha, **options)
+    return weighted_sum_of_samples(v, positions - 0.5, alpha, **options)
 
 
-@mistake("sampled-sum", "other-padding")
+@mistake("weighted-sum-of-samples", "other-padding")
 def sum_other_padding(v, positions, alpha, *, grid, padding="zeros"):
-    return sampled_sum(v, positions, alpha, grid=grid, padding=_OTHER[padding])
+    return weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=_OTHER[padding])
 
 
-@mistake("sampled-sum", "columns-first")
+@mistake("weighted-sum-of-samples", "columns-first")
 def columns_first(v, positions, alpha, *, grid, padding="zeros"):
     xp, (h, w) = namespace(v), grid
     turned = xp.reshape(v, (*v.shape[:-2], w, h, v.shape[-1]))
     turned = xp.reshape(xp.moveaxis(turned, -3, -2), v.shape)
-    return sampled_sum(turned, positions, alpha, grid=grid, padding=padding)
+    return weighted_sum_of_samples(turned, positions, alpha, grid=grid, padding=padding)
 
 
-@mistake("sampled-sum", "frames-averaged")
+@mistake("weighted-sum-of-samples", "frames-averaged")
 def frames_averaged(v, positions, alpha, **options):
-    return sampled_sum(v, positions, alpha, **options) / v.shape[-3]
+    return weighted_sum_of_samples(v, positions, alpha, **options) / v.shape[-3]
 
 
-@mistake("sampled-sum", "next-frame")
+@mistake("weighted-sum-of-samples", "next-frame")
 def next_frame(v, positions, alpha, **options):
-    return sampled_sum(namespace(v).roll(v, 1, axis=-3), positions, alpha, **options)
+    return weighted_sum_of_samples(namespace(v).roll(v, 1, axis=-3), positions, alpha, **options)
 
 
 def _attention(
@@ -170,9 +170,9 @@ def _attention(
 ):  # fmt: skip
     """Compute deformable attention with some of its steps exchanged."""
     alpha = weights(logits(q, m, W_alpha, bias=b_alpha))
-    places = token_places(*grid, like=z)
-    positions = sampling_positions(places, offsets(q, m, W_delta, bias=b_delta))
-    return z + sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+    places = reference_points(*grid, like=z)
+    positions = sampling_locations(places, offsets(q, m, W_delta, bias=b_delta))
+    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
 
 
 def _with(**steps):
@@ -221,7 +221,7 @@ def dot_product(z, q, m, v, W_alpha, W_delta, *, b_alpha=None, b_delta=None, gri
     xp, (h, w) = namespace(z, v), grid
     *batch, t, s, u, _ = m.shape
     offsets = sampling_offsets(q, m, W_delta, bias=b_delta)
-    positions = sampling_positions(token_places(h, w, like=z), offsets)
+    positions = sampling_locations(reference_points(h, w, like=z), offsets)
     places = xp.moveaxis(positions, -3, -5)
     frames = xp.reshape(v, (*batch, u, h, w, v.shape[-1]))
     places = xp.reshape(places, (*batch, u, t * s * W_delta.shape[-2], 2))
@@ -229,7 +229,7 @@ def dot_product(z, q, m, v, W_alpha, W_delta, *, b_alpha=None, b_delta=None, gri
     samples = xp.reshape(samples, (*batch, u, t, s, W_delta.shape[-2], v.shape[-1]))
     logits = xp.moveaxis(xp.sum(samples * q[..., None, :, :, None, :], axis=-1), -4, -2)
     alpha = deformable_weights(logits / math.sqrt(q.shape[-1]))
-    return z + sampled_sum(v, positions, alpha, grid=grid, padding=padding)
+    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
 
 
 @mistake("deformable-self-attention", "frames-swapped")
@@ -273,7 +273,7 @@ def heads_averaged(z, m, params, **options):
 def norm_left_out(z, motion, params, *, eps=1e-6, activation="gelu", **options):
     m = motion_embedding(motion, **params["motion"])
     y = z + deformable_self_attention(z, m, params["attention"], **options)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 @mistake("deformable-layer", "no-residual")
@@ -281,7 +281,7 @@ def layer_without_residual(z, motion, params, *, eps=1e-6, activation="gelu", **
     x = layer_norm(z, **params["norm_1"], eps=eps)
     m = motion_embedding(motion, **params["motion"])
     y = deformable_self_attention(x, m, params["attention"], **options)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 @mistake("deformable-layer", "reversed-motion")

@@ -11,13 +11,13 @@ from vtnp.encoder import (
     cross_attention,
     encoder_layer,
     feed_forward,
-    feed_forward_step,
+    feed_forward_sublayer,
     gelu,
-    head_merge,
-    head_projection,
     layer_norm,
     multi_head_self_attention,
+    output_projection,
     pre_norm_layer,
+    qkv_projection,
     relu,
     softmax,
 )
@@ -61,22 +61,22 @@ def _interleaved(W, axis):
     return xp.stack(taken, axis=0)
 
 
-@mistake("head-projection", "heads-interleaved")
+@mistake("qkv-projection", "heads-interleaved")
 def projection_interleaved(x, W, *, bias=None):
     dealt = None if bias is None else _interleaved(bias, -1)
-    return head_projection(x, _interleaved(W, -1), bias=dealt)
+    return qkv_projection(x, _interleaved(W, -1), bias=dealt)
 
 
-@mistake("head-projection", "split-without-transpose")
+@mistake("qkv-projection", "split-without-transpose")
 def split_without_transpose(x, W, *, bias=None):
     xp = namespace(x, W, bias)
-    y = head_projection(x, W, bias=bias)
+    y = qkv_projection(x, W, bias=bias)
     return xp.reshape(xp.moveaxis(y, -3, -2), y.shape)
 
 
-@mistake("head-projection", "bias-forgotten")
+@mistake("qkv-projection", "bias-forgotten")
 def projection_without_bias(x, W, *, bias=None):
-    return head_projection(x, W)
+    return qkv_projection(x, W)
 
 
 def _merged_without_transpose(y):
@@ -86,24 +86,24 @@ def _merged_without_transpose(y):
     return xp.moveaxis(xp.reshape(y, (*batch, n, heads, d_h)), -2, -3)
 
 
-@mistake("head-merge", "merged-without-transpose")
+@mistake("output-projection", "merged-without-transpose")
 def merged_without_transpose(y, W_c, *, bias=None):
-    return head_merge(_merged_without_transpose(y), W_c, bias=bias)
+    return output_projection(_merged_without_transpose(y), W_c, bias=bias)
 
 
-@mistake("head-merge", "heads-interleaved")
+@mistake("output-projection", "heads-interleaved")
 def merge_interleaved(y, W_c, *, bias=None):
-    return head_merge(y, _interleaved(W_c, -2), bias=bias)
+    return output_projection(y, _interleaved(W_c, -2), bias=bias)
 
 
-@mistake("head-merge", "heads-averaged")
+@mistake("output-projection", "heads-averaged")
 def heads_averaged(y, W_c, *, bias=None):
-    return biased(head_merge(y, W_c) / y.shape[-3], bias)
+    return biased(output_projection(y, W_c) / y.shape[-3], bias)
 
 
-@mistake("head-merge", "bias-per-head")
+@mistake("output-projection", "bias-per-head")
 def bias_per_head(y, W_c, *, bias=None):
-    return head_merge(y, W_c, bias=None if bias is None else bias * y.shape[-3])
+    return output_projection(y, W_c, bias=None if bias is None else bias * y.shape[-3])
 
 
 # --- Attention ------------------------------------------------------------------------------------
@@ -191,11 +191,11 @@ def _multi_head(
     reading=attention,
 ):
     """Cross-attention with another formula for what each head reads."""
-    Q = head_projection(x, W_q, bias=b_q)
-    K = head_projection(memory, W_k, bias=b_k)
-    V = head_projection(memory, W_v, bias=b_v)
+    Q = qkv_projection(x, W_q, bias=b_q)
+    K = qkv_projection(memory, W_k, bias=b_k)
+    V = qkv_projection(memory, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-3)
-    return head_merge(reading(Q, K, V, mask=each_head), W_c, bias=b_c)
+    return output_projection(reading(Q, K, V, mask=each_head), W_c, bias=b_c)
 
 
 def _scaled_by(width):
@@ -549,7 +549,7 @@ def pre_norm_tanh(x, params, *, mask=None, eps, activation="gelu"):
 def residual_of_the_norm(x, params, *, mask=None, eps, activation="gelu"):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     y = normalised + multi_head_self_attention(normalised, **params["attention"], mask=mask)
-    return feed_forward_step(y, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 @mistake("pre-norm-layer", "norm-missing")
@@ -575,36 +575,36 @@ def pre_norm_scale_of_the_model(x, params, **options):
     return pre_norm_layer(x, wrong, **options)
 
 
-@mistake("feed-forward-step", "post-norm")
+@mistake("feed-forward-sublayer", "post-norm")
 def step_post_norm(y, params, *, eps, activation="gelu"):
     update = feed_forward(y, **params["feed_forward"], activation=activation)
     return add_and_norm(y, update, **params["norm_2"], eps=eps)
 
 
-@mistake("feed-forward-step", "norm-missing")
+@mistake("feed-forward-sublayer", "norm-missing")
 def step_without_norm(y, params, *, eps, activation="gelu"):
     return y + feed_forward(y, **params["feed_forward"], activation=activation)
 
 
-@mistake("feed-forward-step", "residual-of-the-norm")
+@mistake("feed-forward-sublayer", "residual-of-the-norm")
 def step_residual_of_the_norm(y, params, *, eps, activation="gelu"):
     normalised = layer_norm(y, **params["norm_2"], eps=eps)
     return normalised + feed_forward(normalised, **params["feed_forward"], activation=activation)
 
 
-@mistake("feed-forward-step", "residual-forgotten")
+@mistake("feed-forward-sublayer", "residual-forgotten")
 def step_residual_forgotten(y, params, *, eps, activation="gelu"):
-    return feed_forward_step(y, params, eps=eps, activation=activation) - y
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation) - y
 
 
-@mistake("feed-forward-step", "tanh-for-erf")
+@mistake("feed-forward-sublayer", "tanh-for-erf")
 def step_tanh(y, params, *, eps, activation="gelu"):
-    return feed_forward_step(y, params, eps=eps, activation=_OTHER_GELU[activation])
+    return feed_forward_sublayer(y, params, eps=eps, activation=_OTHER_GELU[activation])
 
 
-@mistake("feed-forward-step", "eps-of-torch")
+@mistake("feed-forward-sublayer", "eps-of-torch")
 def step_eps_of_torch(y, params, *, eps, activation="gelu"):
-    return feed_forward_step(y, params, eps=1e-5, activation=activation)
+    return feed_forward_sublayer(y, params, eps=1e-5, activation=activation)
 
 
 def _decoded(x, memory, params, *, eps, mask, activation="relu"):
@@ -672,24 +672,24 @@ def norms_in_another_order(x, memory, params, *, eps):
     return _decoded(x, memory, wrong, eps=eps, mask=mask)
 
 
-@mistake("self-attention-step", "post-norm")
+@mistake("self-attention-sublayer", "post-norm")
 def attention_step_post_norm(x, params, *, mask=None, eps):
     update = multi_head_self_attention(x, **params["attention"], mask=mask)
     return add_and_norm(x, update, **params["norm_1"], eps=eps)
 
 
-@mistake("self-attention-step", "residual-of-the-norm")
+@mistake("self-attention-sublayer", "residual-of-the-norm")
 def attention_step_residual_of_the_norm(x, params, *, mask=None, eps):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     return normalised + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
-@mistake("self-attention-step", "norm-missing")
+@mistake("self-attention-sublayer", "norm-missing")
 def attention_step_norm_missing(x, params, *, mask=None, eps):
     return x + multi_head_self_attention(x, **params["attention"], mask=mask)
 
 
-@mistake("self-attention-step", "mask-forgotten")
+@mistake("self-attention-sublayer", "mask-forgotten")
 def attention_step_mask_forgotten(x, params, *, mask=None, eps):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     return x + multi_head_self_attention(normalised, **params["attention"])

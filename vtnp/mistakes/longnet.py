@@ -5,14 +5,14 @@ import math
 from vtnp._array.xp import constant, device, namespace, transposed
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import (
+    dense_to_sparse,
     dilated_attention,
     dilated_branch,
-    dilated_segments,
     head_offsets,
-    kept_places,
-    log_sum_exp,
+    logsumexp,
     mix_branches,
-    scatter_back,
+    sparse_to_dense,
+    valid_mask,
 )
 from vtnp.mistakes._registry import mistake
 
@@ -48,14 +48,14 @@ def groups_not_padded(heads, dilation, *, offsets="paper", like):
     return xp.floor_divide(xp.arange(heads, device=device(like)) * dilation, heads)
 
 
-@mistake("kept-places", "whole-sequences-only")
+@mistake("valid-mask", "whole-sequences-only")
 def whole_sequences_only(n, heads, *, segment, dilation, **options):
     length = min(segment, n)
     whole = -(-n // length) * length
-    return kept_places(whole, heads, segment=segment, dilation=dilation, **options)
+    return valid_mask(whole, heads, segment=segment, dilation=dilation, **options)
 
 
-@mistake("kept-places", "whole-segments-only")
+@mistake("valid-mask", "whole-segments-only")
 def whole_segments_only(n, heads, *, segment, dilation, offsets="paper", like):
     xp, there, length = namespace(like), device(like), min(segment, n)
     first = head_offsets(heads, dilation, offsets=offsets, like=like)
@@ -64,45 +64,45 @@ def whole_segments_only(n, heads, *, segment, dilation, offsets="paper", like):
     return xp.reshape(first, (-1, 1, 1)) + xp.reshape(start, (-1, 1)) + place < n
 
 
-@mistake("dilated-segments", "first-rows")
+@mistake("dense-to-sparse", "first-rows")
 def first_rows(x, *, segment, dilation, offsets="paper"):
     length = min(segment, x.shape[-2])
-    rows = dilated_segments(x, segment=segment, dilation=1)
+    rows = dense_to_sparse(x, segment=segment, dilation=1)
     return rows[..., : -(-length // dilation), :]
 
 
-@mistake("dilated-segments", "no-offset")
+@mistake("dense-to-sparse", "no-offset")
 def segments_without_offset(x, *, segment, dilation, offsets="paper"):
     xp = namespace(x)
-    alone = dilated_segments(xp.expand_dims(x, axis=-3), segment=segment, dilation=dilation)
+    alone = dense_to_sparse(xp.expand_dims(x, axis=-3), segment=segment, dilation=dilation)
     return xp.squeeze(alone, axis=-4)
 
 
-@mistake("scatter-back", "not-trimmed")
+@mistake("sparse-to-dense", "not-trimmed")
 def not_trimmed(y, n, *, segment, dilation, offsets="paper", fill=0.0):
     segments, kept = y.shape[-3:-1]
     long = kept * dilation
-    x = scatter_back(
+    x = sparse_to_dense(
         y, segments * long, segment=long, dilation=dilation, offsets=offsets, fill=fill
     )
     return x[..., :n, :]
 
 
-@mistake("scatter-back", "no-offset")
+@mistake("sparse-to-dense", "no-offset")
 def back_without_offset(y, n, *, segment, dilation, offsets="paper", fill=0.0):
     xp = namespace(y)
-    alone = scatter_back(
+    alone = sparse_to_dense(
         xp.expand_dims(y, axis=-4), n, segment=segment, dilation=dilation, fill=fill
     )
     return xp.squeeze(alone, axis=-3)
 
 
-@mistake("log-sum-exp", "shifted")
+@mistake("logsumexp", "shifted")
 def shifted(x):
-    return log_sum_exp(x - namespace(x).max(x, axis=-1, keepdims=True))
+    return logsumexp(x - namespace(x).max(x, axis=-1, keepdims=True))
 
 
-@mistake("log-sum-exp", "no-logarithm")
+@mistake("logsumexp", "no-logarithm")
 def no_logarithm(x):
     xp = namespace(x)
     return xp.sum(xp.exp(x), axis=-1)
@@ -111,21 +111,21 @@ def no_logarithm(x):
 @mistake("dilated-branch", "offset-on-keys-only")
 def offset_on_keys_only(Q, K, V, *, segment, dilation, offsets="paper", **options):
     branch = {"segment": segment, "dilation": dilation, "offsets": offsets}
-    wrong = scatter_back(segments_without_offset(Q, **branch), Q.shape[-2], **branch)
+    wrong = sparse_to_dense(segments_without_offset(Q, **branch), Q.shape[-2], **branch)
     return dilated_branch(wrong, K, V, **branch, **options)
 
 
 @mistake("dilated-branch", "mask-multiplies")
 def mask_multiplies(Q, K, V, *, segment, dilation, offsets="paper", causal=False, zero_keys=False):
     branch = {"segment": segment, "dilation": dilation, "offsets": offsets}
-    q, k, v = (dilated_segments(x, **branch) for x in (Q, K, V))
+    q, k, v = (dense_to_sparse(x, **branch) for x in (Q, K, V))
     scores = q @ transposed(k) / math.sqrt(K.shape[-1])
     if causal:
         # A masked score becomes 0, and exp(0) is no 0.
         scores = namespace(Q, K).where(causal_mask(k.shape[-2], like=K), scores, 0.0)
-    l = namespace(scores).expand_dims(log_sum_exp(scores), axis=-1)
-    y = scatter_back(softmax(scores) @ v, K.shape[-2], **branch)
-    return y, scatter_back(l, K.shape[-2], **branch, fill=-math.inf)[..., 0]
+    l = namespace(scores).expand_dims(logsumexp(scores), axis=-1)
+    y = sparse_to_dense(softmax(scores) @ v, K.shape[-2], **branch)
+    return y, sparse_to_dense(l, K.shape[-2], **branch, fill=-math.inf)[..., 0]
 
 
 @mistake("dilated-branch", "zero-padding")
@@ -206,9 +206,9 @@ def shifted_denominators(Q, K, V, *, segments, dilations, **options):
     for w, r in zip(segments, dilations, strict=True):
         y, l = dilated_branch(Q, K, V, segment=w, dilation=r, **options)
         only = {name: options[name] for name in ("offsets",) if name in options}
-        q, k = (dilated_segments(x, segment=w, dilation=r, **only) for x in (Q, K))
+        q, k = (dense_to_sparse(x, segment=w, dilation=r, **only) for x in (Q, K))
         largest = xp.max(q @ transposed(k) / math.sqrt(K.shape[-1]), axis=-1, keepdims=True)
-        largest = scatter_back(largest, K.shape[-2], segment=w, dilation=r, **only)
+        largest = sparse_to_dense(largest, K.shape[-2], segment=w, dilation=r, **only)
         found.append((y, l - largest[..., 0]))
     return mix_branches(*zip(*found, strict=True))
 

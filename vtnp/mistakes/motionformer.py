@@ -6,11 +6,11 @@ from vtnp._array.xp import biased, namespace, transposed
 from vtnp.encoder import (
     attention,
     attention_weights,
-    feed_forward_step,
-    head_merge,
-    head_projection,
+    feed_forward_sublayer,
     layer_norm,
     multi_head_self_attention,
+    output_projection,
+    qkv_projection,
     softmax,
 )
 from vtnp.mistakes._registry import mistake
@@ -354,9 +354,7 @@ def _with_stage(z, cls, params, second_stage, class_in_patches=False):  # noqa: 
     weights, xp = params["attention"], namespace(z, cls)
     *batch, t, s, d = z.shape
     tokens = xp.concat([cls[..., None, :], xp.reshape(z, (*batch, t * s, d))], axis=-2)
-    Q, K, V = (
-        head_projection(tokens, weights[f"W_{x}"], bias=weights.get(f"b_{x}")) for x in "qkv"
-    )
+    Q, K, V = (qkv_projection(tokens, weights[f"W_{x}"], bias=weights.get(f"b_{x}")) for x in "qkv")
     patches = [xp.reshape(x[..., 1:, :], (*x.shape[:-2], t, s, x.shape[-1])) for x in (Q, K, V)]
     if class_in_patches:
         front = (*patches[0].shape[:-3], t, 1)
@@ -367,7 +365,7 @@ def _with_stage(z, cls, params, second_stage, class_in_patches=False):  # noqa: 
         Y_tilde = trajectory_tokens(*patches)
     y = second_stage(Y_tilde)
     y = xp.reshape(y, (*y.shape[:-3], t * s, y.shape[-1]))
-    u = head_merge(y, weights["W_c"], bias=weights.get("b_c"))
+    u = output_projection(y, weights["W_c"], bias=weights.get("b_c"))
     return xp.reshape(u, z.shape)
 
 
@@ -449,9 +447,9 @@ def class_token_skips_itself(z, cls, params, *, value_projection=False, prototyp
     weights, xp = params["attention"], namespace(z, cls)
     *batch, t, s, d = z.shape
     patches = xp.reshape(z, (*batch, t * s, d))
-    Q = head_projection(cls[..., None, :], weights["W_q"], bias=weights.get("b_q"))
-    K, V = (head_projection(patches, weights[f"W_{x}"], bias=weights.get(f"b_{x}")) for x in "kv")
-    u = head_merge(attention(Q, K, V), weights["W_c"], bias=weights.get("b_c"))
+    Q = qkv_projection(cls[..., None, :], weights["W_q"], bias=weights.get("b_q"))
+    K, V = (qkv_projection(patches, weights[f"W_{x}"], bias=weights.get(f"b_{x}")) for x in "kv")
+    u = output_projection(attention(Q, K, V), weights["W_c"], bias=weights.get("b_c"))
     return update, u[..., 0, :]
 
 
@@ -490,7 +488,7 @@ def joint_for_trajectory(z, cls, params, *, value_projection=False, prototypes=N
 
 
 def _step(x, update, params, eps, activation):
-    return feed_forward_step(x + update, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(x + update, params, eps=eps, activation=activation)
 
 
 @mistake("trajectory-layer", "post-norm")

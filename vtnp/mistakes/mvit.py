@@ -5,9 +5,9 @@ import math
 from vtnp._array.xp import namespace, transposed
 from vtnp.encoder import (
     attention_weights,
-    feed_forward_step,
-    head_merge,
+    feed_forward_sublayer,
     layer_norm,
+    output_projection,
     softmax,
 )
 from vtnp.mistakes._registry import mistake
@@ -18,9 +18,9 @@ from vtnp.mvit import (
     pool,
     pooled_grid,
     pooled_projection,
-    pooled_skip,
+    pooled_residual,
     pooled_tokens,
-    widening_step,
+    widening_mlp,
 )
 from vtnp.tokens import linear_embedding
 
@@ -228,7 +228,7 @@ def pooled_query_added(
     Q = _of_heads("q", x, params, grid, size_q, stride_q, mode, eps, cls=cls)
     # Widths of values and queries are the same in every published model.
     width = min(Q.shape[-1], params["W_c"].shape[-2])
-    return y + head_merge(Q[..., :width], params["W_c"][:, :width, :]), shrunk
+    return y + output_projection(Q[..., :width], params["W_c"][:, :width, :]), shrunk
 
 
 def _of_skip(stride):
@@ -236,13 +236,13 @@ def _of_skip(stride):
     return t, h, w
 
 
-@mistake("pooled-skip", "average-skip")
+@mistake("pooled-residual", "average-skip")
 def average_skip(x, *, grid, stride, cls=False):
     size = _of_skip(stride)
     return pooled_tokens(x, grid=grid, size=size, stride=stride, mode="avg", cls=cls)
 
 
-@mistake("pooled-skip", "padded-with-zeros")
+@mistake("pooled-residual", "padded-with-zeros")
 def padded_with_zeros(x, *, grid, stride, cls=False):
     xp = namespace(x)
     *batch, n, d = x.shape
@@ -253,7 +253,7 @@ def padded_with_zeros(x, *, grid, stride, cls=False):
     return xp.concat([x[..., :1, :], y], axis=-2) if cls else y
 
 
-@mistake("pooled-skip", "every-second-token")
+@mistake("pooled-residual", "every-second-token")
 def every_second_token(x, *, grid, stride, cls=False):
     """Read the first token of each step instead of the largest numbers."""
     size = _of_skip(stride)
@@ -269,27 +269,27 @@ def every_second_token(x, *, grid, stride, cls=False):
     return xp.concat([x[..., :1, :], y], axis=-2) if cls else y
 
 
-@mistake("widening-step", "skip-not-normalised")
+@mistake("widening-mlp", "skip-not-normalised")
 def skip_not_normalised(y, params, *, eps, activation="gelu"):
     v = layer_norm(y, **params["norm_2"], eps=eps)
-    z = widening_step(y, params, eps=eps, activation=activation)
+    z = widening_mlp(y, params, eps=eps, activation=activation)
     return z + (y - v) @ params["widening"]["W"]
 
 
-@mistake("widening-step", "no-skip")
+@mistake("widening-mlp", "no-skip")
 def no_skip(y, params, *, eps, activation="gelu"):
     silent = {name: 0.0 * each for name, each in params["widening"].items()}
-    return widening_step(y, {**params, "widening": silent}, eps=eps, activation=activation)
+    return widening_mlp(y, {**params, "widening": silent}, eps=eps, activation=activation)
 
 
-@mistake("widening-step", "no-norm")
+@mistake("widening-mlp", "no-norm")
 def no_norm(y, params, *, eps, activation="gelu"):
     network, skip = params["feed_forward"], params["widening"]
     # Normalised so weakly that next to nothing happens.
     gamma = 1e8 * namespace(y).ones_like(params["norm_2"]["gamma"])
     flat = {"gamma": gamma, "beta": 0.0 * gamma}
     weak = {"norm_2": flat, "feed_forward": network, "widening": skip}
-    return widening_step(y, weak, eps=1e16, activation=activation)
+    return widening_mlp(y, weak, eps=1e16, activation=activation)
 
 
 def _block(x, params, *, skip_of, cls=False, eps=1e-6, activation="gelu", **options):
@@ -300,14 +300,14 @@ def _block(x, params, *, skip_of, cls=False, eps=1e-6, activation="gelu", **opti
     )
     stride, grid = options.get("stride_q", ONE), options["grid"]
     skip = skip_of(x, normalised, grid=grid, stride=stride, cls=cls)
-    step = widening_step if "widening" in params else feed_forward_step
+    step = widening_mlp if "widening" in params else feed_forward_sublayer
     return step(skip + update, params, eps=eps, activation=activation), shrunk
 
 
 @mistake("multiscale-block", "skip-normalised")
 def skip_normalised(x, params, **options):
     def skip_of(_, normalised, **where):
-        return pooled_skip(normalised, **where)
+        return pooled_residual(normalised, **where)
 
     return _block(x, params, skip_of=skip_of, **options)
 
@@ -323,7 +323,7 @@ def skip_averaged(x, params, **options):
 @mistake("multiscale-block", "no-skip")
 def block_no_skip(x, params, **options):
     def skip_of(x, _, **where):
-        return 0.0 * pooled_skip(x, **where)
+        return 0.0 * pooled_residual(x, **where)
 
     return _block(x, params, skip_of=skip_of, **options)
 
@@ -331,7 +331,7 @@ def block_no_skip(x, params, **options):
 @mistake("multiscale-block", "eps-of-torch")
 def eps_of_torch(x, params, *, eps=1e-6, **options):
     def skip_of(x, _, **where):
-        return pooled_skip(x, **where)
+        return pooled_residual(x, **where)
 
     return _block(x, params, skip_of=skip_of, eps=1e-5, **options)
 

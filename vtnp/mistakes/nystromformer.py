@@ -3,7 +3,7 @@
 import math
 
 from vtnp._array.xp import device, namespace, transposed
-from vtnp.encoder import attention_weights, head_merge, head_projection, softmax
+from vtnp.encoder import attention_weights, output_projection, qkv_projection, softmax
 from vtnp.mistakes._registry import mistake
 from vtnp.nystromformer import (
     _for_each,
@@ -413,11 +413,13 @@ def reading_convolved(
     mask=None,
     **options,
 ):
-    Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
-    V = head_projection(x, W_v, bias=b_v)
+    Q, K = qkv_projection(x, W_q, bias=b_q), qkv_projection(x, W_k, bias=b_k)
+    V = qkv_projection(x, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-2)
     y = nystrom_attention(Q, K, V, mask=each_head, **options)
-    return head_merge(y if kernel is None else y + sequence_convolution(y, kernel), W_c, bias=b_c)
+    return output_projection(
+        y if kernel is None else y + sequence_convolution(y, kernel), W_c, bias=b_c
+    )
 
 
 @mistake("nystrom-self-attention", "masked-values-convolved")
@@ -436,11 +438,13 @@ def masked_values_convolved(
     mask=None,
     **options,
 ):
-    Q, K = head_projection(x, W_q, bias=b_q), head_projection(x, W_k, bias=b_k)
-    V = head_projection(x, W_v, bias=b_v)
+    Q, K = qkv_projection(x, W_q, bias=b_q), qkv_projection(x, W_k, bias=b_k)
+    V = qkv_projection(x, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-2)
     y = nystrom_attention(Q, K, V, mask=each_head, **options)
-    return head_merge(y if kernel is None else y + sequence_convolution(V, kernel), W_c, bias=b_c)
+    return output_projection(
+        y if kernel is None else y + sequence_convolution(V, kernel), W_c, bias=b_c
+    )
 
 
 @mistake("nystrom-self-attention", "scale-of-the-model")

@@ -3,7 +3,7 @@
 from vtnp import timesformer as right
 from vtnp._array.xp import namespace
 from vtnp._neighbourhoods import ON_GRID, grouped
-from vtnp.encoder import attention, feed_forward_step
+from vtnp.encoder import attention, feed_forward_sublayer
 from vtnp.mistakes._registry import mistake
 
 # --- eq. (1) --------------------------------------------------------------------------------------
@@ -174,47 +174,47 @@ def _mixed(x, params):
     return mixed + params["fc"]["b"] if "b" in params["fc"] else mixed
 
 
-@mistake("attention-step", "fc-missing")
+@mistake("attention-sublayer", "fc-missing")
 def fc_missing(z, cls, params, **options):
-    return right.attention_step(z, cls, _without_fc(params), **options)
+    return right.attention_sublayer(z, cls, _without_fc(params), **options)
 
 
-@mistake("attention-step", "fc-on-the-sum")
+@mistake("attention-sublayer", "fc-on-the-sum")
 def fc_on_the_sum(z, cls, params, **options):
-    new_z, new_cls = right.attention_step(z, cls, _without_fc(params), **options)
+    new_z, new_cls = right.attention_sublayer(z, cls, _without_fc(params), **options)
     stays = options["class_token"] in {"out", "key"}
     return _mixed(new_z, params), new_cls if stays else _mixed(new_cls, params)
 
 
-@mistake("attention-step", "residual-missing")
+@mistake("attention-sublayer", "residual-missing")
 def residual_missing(z, cls, params, **options):
-    new_z, new_cls = right.attention_step(z, cls, params, **options)
+    new_z, new_cls = right.attention_sublayer(z, cls, params, **options)
     return new_z - z, new_cls - cls
 
 
-@mistake("attention-step", "class-token-always-a-key")
+@mistake("attention-sublayer", "class-token-always-a-key")
 def class_token_always_a_key(z, cls, params, *, class_token, **options):
     rule = "key" if class_token == "out" else class_token
-    return right.attention_step(z, cls, params, class_token=rule, **options)
+    return right.attention_sublayer(z, cls, params, class_token=rule, **options)
 
 
-@mistake("attention-step", "class-token-always-updated")
+@mistake("attention-sublayer", "class-token-always-updated")
 def class_token_always_updated(z, cls, params, *, class_token, **options):
-    new_z, new_cls = right.attention_step(z, cls, params, class_token=class_token, **options)
+    new_z, new_cls = right.attention_sublayer(z, cls, params, class_token=class_token, **options)
     if class_token in {"out", "key"}:
-        _, new_cls = right.attention_step(z, cls, params, class_token="mean", **options)
+        _, new_cls = right.attention_sublayer(z, cls, params, class_token="mean", **options)
     return new_z, new_cls
 
 
-@mistake("attention-step", "one-softmax")
+@mistake("attention-sublayer", "one-softmax")
 def one_softmax_in_every_step(z, cls, params, *, class_token, **options):
     rule = "all" if class_token == "mean" else class_token
-    return right.attention_step(z, cls, params, class_token=rule, **options)
+    return right.attention_sublayer(z, cls, params, class_token=rule, **options)
 
 
-@mistake("attention-step", "eps-of-torch")
+@mistake("attention-sublayer", "eps-of-torch")
 def eps_of_torch(z, cls, params, **options):
-    return right.attention_step(z, cls, params, **{**options, "eps": 1e-5})
+    return right.attention_sublayer(z, cls, params, **{**options, "eps": 1e-5})
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -223,15 +223,17 @@ def eps_of_torch(z, cls, params, **options):
 def _layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
     """Any row of (neighbourhood, rule for the class token, params), then the feed-forward step."""
     for attend, rule, of_step in steps:
-        z, cls = right.attention_step(
+        z, cls = right.attention_sublayer(
             z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
         )
     return _fed_forward(z, cls, params, eps, activation)
 
 
 def _fed_forward(z, cls, params, eps=1e-6, activation="gelu"):
-    cls = feed_forward_step(cls[..., None, :], params, eps=eps, activation=activation)[..., 0, :]
-    return feed_forward_step(z, params, eps=eps, activation=activation), cls
+    cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)[
+        ..., 0, :
+    ]
+    return feed_forward_sublayer(z, params, eps=eps, activation=activation), cls
 
 
 def _other_activation(layer, activation):
@@ -259,7 +261,7 @@ def _not_fed_forward(*steps):
         of_steps = [(a, rule, params[a] if len(steps) > 1 else params) for a, rule in steps]
         new_z, _ = _layer(z, cls, params, of_steps, **options)
         for attend, rule, of_step in of_steps:
-            z, cls = right.attention_step(
+            z, cls = right.attention_sublayer(
                 z, cls, of_step, attend=attend, class_token=rule, grid=options.get("grid")
             )
         return new_z, cls
@@ -282,15 +284,21 @@ mistake("axial-layer", "class-token-not-fed-forward")(
 
 def _first_frame(z, cls, params, **options):
     """A space step whose class token keeps what it has read in the first frame."""
-    new_z, _ = right.attention_step(z, cls, params, attend="space", class_token="key", **options)
+    new_z, _ = right.attention_sublayer(
+        z, cls, params, attend="space", class_token="key", **options
+    )
     first = z[..., :1, :, :]
-    _, cls = right.attention_step(first, cls, params, attend="space", class_token="mean", **options)
+    _, cls = right.attention_sublayer(
+        first, cls, params, attend="space", class_token="mean", **options
+    )
     return new_z, cls
 
 
 def _summed(z, cls, params, **options):
     """A space step whose class token adds up what it has read in the frames."""
-    new_z, new = right.attention_step(z, cls, params, attend="space", class_token="mean", **options)
+    new_z, new = right.attention_sublayer(
+        z, cls, params, attend="space", class_token="mean", **options
+    )
     return new_z, cls + z.shape[-3] * (new - cls)
 
 
@@ -337,8 +345,10 @@ mistake("divided-layer", "one-softmax")(_divided(cls_in_space="all"))
 
 @mistake("divided-layer", "parallel")
 def parallel(z, cls, params, **options):
-    r, _ = right.attention_step(z, cls, params["time"], attend="time", class_token="out", **options)
-    y, cls = right.attention_step(
+    r, _ = right.attention_sublayer(
+        z, cls, params["time"], attend="time", class_token="out", **options
+    )
+    y, cls = right.attention_sublayer(
         z, cls, params["space"], attend="space", class_token="mean", **options
     )
     return _fed_forward(r + y - z, cls, params)
@@ -366,9 +376,9 @@ def _divided_after(time_step, space_step=None):
 mistake("divided-layer", "fc-on-the-sum")(_divided_after(fc_on_the_sum))
 mistake("divided-layer", "time-residual-missing")(_divided_after(residual_missing))
 mistake("divided-layer", "class-token-of-the-first-frame")(
-    _divided_after(right.attention_step, _first_frame)
+    _divided_after(right.attention_sublayer, _first_frame)
 )
-mistake("divided-layer", "class-token-summed")(_divided_after(right.attention_step, _summed))
+mistake("divided-layer", "class-token-summed")(_divided_after(right.attention_sublayer, _summed))
 
 
 def _exchanged(params, one, other):

@@ -10,9 +10,9 @@ from vtnp.tokens import (
     frame_tokens,
     instance_tokens,
     patch_tokens,
+    sliding_windows,
     spatial_embedding,
     spatio_temporal_embedding,
-    windows,
 )
 
 
@@ -212,17 +212,17 @@ def embedding_with_the_bias_summed(x, E, *, bias=None):
     return biased(x @ E, None if bias is None else bias * x.shape[-1])
 
 
-@mistake("windows", "border-padding")
+@mistake("sliding-windows", "border-padding")
 def windows_with_the_border_repeated(video, *, size, stride, padding=(0, 0, 0)):
     xp = namespace(video)
     for axis, edge in zip((-4, -3, -2), padding, strict=True):
         moved = xp.moveaxis(video, axis, 0)
         parts = [moved[:1, ...]] * edge + [moved] + [moved[-1:, ...]] * edge
         video = xp.moveaxis(xp.concat(parts, axis=0), 0, axis)
-    return windows(video, size=size, stride=stride)
+    return sliding_windows(video, size=size, stride=stride)
 
 
-@mistake("windows", "padded-behind")
+@mistake("sliding-windows", "padded-behind")
 def windows_padded_behind(video, *, size, stride, padding=(0, 0, 0)):
     """All zeros stand behind the video instead of half of them before it."""
     xp = namespace(video)
@@ -231,19 +231,19 @@ def windows_padded_behind(video, *, size, stride, padding=(0, 0, 0)):
         shape[axis] = 2 * edge
         blank = xp.zeros(tuple(shape), dtype=video.dtype, device=device(video))
         video = xp.concat([video, blank], axis=axis)
-    return windows(video, size=size, stride=stride)
+    return sliding_windows(video, size=size, stride=stride)
 
 
-@mistake("windows", "flipped")
+@mistake("sliding-windows", "flipped")
 def windows_flipped(video, *, size, stride, padding=(0, 0, 0)):
-    y = windows(video, size=size, stride=stride, padding=padding)
+    y = sliding_windows(video, size=size, stride=stride, padding=padding)
     return namespace(y).flip(y, axis=(-4, -3, -2))
 
 
-@mistake("windows", "height-and-width-swapped")
+@mistake("sliding-windows", "height-and-width-swapped")
 def windows_transposed(video, *, size, stride, padding=(0, 0, 0)):
     """The window's rows and columns are swapped, in shape and in content."""
-    y = windows(video, size=size, stride=stride, padding=padding)
+    y = sliding_windows(video, size=size, stride=stride, padding=padding)
     return namespace(y).moveaxis(y, -3, -2)
 
 

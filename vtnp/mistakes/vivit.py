@@ -6,10 +6,10 @@ from vtnp import vivit as right
 from vtnp._array.xp import namespace
 from vtnp.encoder import (
     attention,
-    feed_forward_step,
+    feed_forward_sublayer,
     layer_norm,
     pre_norm_layer,
-    self_attention_step,
+    self_attention_sublayer,
 )
 from vtnp.mistakes._registry import mistake
 
@@ -204,14 +204,14 @@ def other_order(z, params, *, order="time-space", eps=1e-6, activation="gelu_tan
 
 def _along_time(z, params, eps):
     xp = namespace(z)
-    return xp.moveaxis(self_attention_step(xp.moveaxis(z, -3, -2), params, eps=eps), -3, -2)
+    return xp.moveaxis(self_attention_sublayer(xp.moveaxis(z, -3, -2), params, eps=eps), -3, -2)
 
 
 @mistake("factorised-self-attention-layer", "side-by-side")
 def side_by_side(z, params, *, order="time-space", eps=1e-6, activation="gelu_tanh"):
     in_time = _along_time(z, params["time"], eps)
-    in_space = self_attention_step(z, params["space"], eps=eps)
-    return feed_forward_step(in_time + in_space - z, params, eps=eps, activation=activation)
+    in_space = self_attention_sublayer(z, params["space"], eps=eps)
+    return feed_forward_sublayer(in_time + in_space - z, params, eps=eps, activation=activation)
 
 
 @mistake("factorised-self-attention-layer", "norm-shared")
@@ -227,9 +227,9 @@ def time_without_transpose(z, params, *, order="time-space", eps=1e-6, activatio
     xp, (*batch, t, s, d) = namespace(z), z.shape
     for axis in order.split("-"):
         shape = (*batch, s, t, d) if axis == "time" else z.shape
-        y = self_attention_step(xp.reshape(z, shape), params[axis], eps=eps)
+        y = self_attention_sublayer(xp.reshape(z, shape), params[axis], eps=eps)
         z = xp.reshape(y, (*batch, t, s, d))
-    return feed_forward_step(z, params, eps=eps, activation=activation)
+    return feed_forward_sublayer(z, params, eps=eps, activation=activation)
 
 
 def _halves(Q, K, V, first, scale=None):

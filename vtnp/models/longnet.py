@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
-from vtnp.encoder import head_merge, head_projection
+from vtnp.encoder import output_projection, qkv_projection
 from vtnp.longnet import dilated_attention
 from vtnp.models import sequence
 from vtnp.models.parts import Params
@@ -65,10 +65,10 @@ def through_layers(params: Mapping[str, Any], z: Array, config: LongNetConfig) -
 
 def _reading(config: LongNetConfig) -> Read:
     def read(x: Array, attention: Mapping[str, Any]) -> Array:
-        Q, K, V = (head_projection(x, attention[f"W_{c}"], bias=attention[f"b_{c}"]) for c in "qkv")
+        Q, K, V = (qkv_projection(x, attention[f"W_{c}"], bias=attention[f"b_{c}"]) for c in "qkv")
         y = dilated_attention(
             Q, K, V, segments=config.segments, dilations=config.dilations, offsets=config.offsets
         )
-        return head_merge(y, attention["W_c"], bias=attention["b_c"])
+        return output_projection(y, attention["W_c"], bias=attention["b_c"])
 
     return read

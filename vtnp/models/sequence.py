@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
-from vtnp.encoder import feed_forward_step, layer_norm
+from vtnp.encoder import feed_forward_sublayer, layer_norm
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
@@ -83,7 +83,7 @@ def through_layers(
     """
     for layer in params["layers"]:
         update = read(layer_norm(z, **layer["norm_1"], eps=config.eps), layer["attention"])
-        z = feed_forward_step(z + update, layer, eps=config.eps, activation=config.activation)
+        z = feed_forward_sublayer(z + update, layer, eps=config.eps, activation=config.activation)
     return z
 
 

@@ -67,13 +67,13 @@ def sampling_offsets(draw: Draw) -> dict[str, Any]:
     return {**args, "bias": draw.array("points 2")} if draw.chance() else args
 
 
-@builds("token-places")
-def token_places(draw: Draw) -> dict[str, Any]:
+@builds("reference-points")
+def reference_points(draw: Draw) -> dict[str, Any]:
     return {"h": draw.size("h"), "w": draw.size("w"), "like": draw.array("d")}
 
 
-@builds("sampled-sum")
-def sampled_sum(draw: Draw) -> dict[str, Any]:
+@builds("weighted-sum-of-samples")
+def weighted_sum_of_samples(draw: Draw) -> dict[str, Any]:
     options = grid_of(draw)
     frames_of(draw)
     shape = draw.shape("*b t s u points 2")

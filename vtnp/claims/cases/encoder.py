@@ -45,14 +45,14 @@ def layer(draw: Draw) -> dict[str, Any]:
     }
 
 
-@builds("head-projection")
-def head_projection(draw: Draw) -> dict[str, Any]:
+@builds("qkv-projection")
+def qkv_projection(draw: Draw) -> dict[str, Any]:
     args = {"x": draw.array("*b n d"), "W": draw.array("heads d d_h")}
     return {**args, "bias": draw.array("heads d_h")} if draw.chance() else args
 
 
-@builds("head-merge")
-def head_merge(draw: Draw) -> dict[str, Any]:
+@builds("output-projection")
+def output_projection(draw: Draw) -> dict[str, Any]:
     args = {"y": draw.array("*b heads n d_h"), "W_c": draw.array("heads d_h d")}
     return {**args, "bias": draw.array("d")} if draw.chance() else args
 
@@ -135,8 +135,8 @@ def pre_norm_layer(draw: Draw) -> dict[str, Any]:
     return {**encoder_layer(draw), "activation": activation}
 
 
-@builds("self-attention-step")
-def self_attention_step(draw: Draw) -> dict[str, Any]:
+@builds("self-attention-sublayer")
+def self_attention_sublayer(draw: Draw) -> dict[str, Any]:
     params = {"norm_1": norm(draw), "attention": projections(draw)}
     args = {"x": draw.array("*b n d"), "params": params, "eps": 1e-6}
     if draw.chance():
@@ -144,8 +144,8 @@ def self_attention_step(draw: Draw) -> dict[str, Any]:
     return args
 
 
-@builds("feed-forward-step")
-def feed_forward_step(draw: Draw) -> dict[str, Any]:
+@builds("feed-forward-sublayer")
+def feed_forward_sublayer(draw: Draw) -> dict[str, Any]:
     params = {"norm_2": norm(draw), "feed_forward": network(draw)}
     activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
     return {"y": draw.array("*b n d"), "params": params, "eps": 1e-6, "activation": activation}

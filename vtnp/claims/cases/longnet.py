@@ -48,20 +48,20 @@ def head_offsets(draw: Draw) -> dict[str, Any]:
     }
 
 
-@builds("kept-places")
-def kept_places(draw: Draw) -> dict[str, Any]:
+@builds("valid-mask")
+def valid_mask(draw: Draw) -> dict[str, Any]:
     n, heads = sequence(draw, "n"), draw.size("heads")
     return {"n": n, "heads": heads, **branch(draw), "like": draw.array("d")}
 
 
-@builds("dilated-segments")
-def dilated_segments(draw: Draw) -> dict[str, Any]:
+@builds("dense-to-sparse")
+def dense_to_sparse(draw: Draw) -> dict[str, Any]:
     sequence(draw, "n")
     return {"x": draw.array("*b heads n d"), **branch(draw)}
 
 
-@builds("scatter-back")
-def scatter_back(draw: Draw) -> dict[str, Any]:
+@builds("sparse-to-dense")
+def sparse_to_dense(draw: Draw) -> dict[str, Any]:
     n, options = sequence(draw, "n"), branch(draw)
     length = min(options["segment"], n)
     draw.sizes["segments"] = math.ceil(n / length)
@@ -70,8 +70,8 @@ def scatter_back(draw: Draw) -> dict[str, Any]:
     return {"y": draw.array("*b heads segments kept d"), "n": n, **options, "fill": fill}
 
 
-@builds("log-sum-exp")
-def log_sum_exp(draw: Draw) -> dict[str, Any]:
+@builds("logsumexp")
+def logsumexp(draw: Draw) -> dict[str, Any]:
     return {"x": 3.0 * draw.array("*b n")}
 
 

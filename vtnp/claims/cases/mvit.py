@@ -13,9 +13,9 @@ import numpy as np
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm
 from vtnp.claims.cases.tokens import shuffled
-from vtnp.encoder import head_projection, layer_norm
+from vtnp.encoder import layer_norm, qkv_projection
 from vtnp.mvit import pooled_grid
-from vtnp.tokens import windows
+from vtnp.tokens import sliding_windows
 
 CLEAR = 0.002  # by how much a maximum stands out: further than any finite difference steps
 
@@ -43,7 +43,7 @@ def is_clear(on_grid: np.ndarray, size: Any, stride: Any) -> bool:
     edges = [(k // 2, k // 2) for k in size]
     front = [(0, 0)] * (on_grid.ndim - 4)
     padded = np.pad(on_grid, [*front, *edges, (0, 0)], constant_values=-np.inf)
-    seen = windows(padded, size=size, stride=stride)
+    seen = sliding_windows(padded, size=size, stride=stride)
     seen = np.sort(seen.reshape((*seen.shape[:-4], -1, seen.shape[-1])), axis=-2)
     return seen.shape[-2] == 1 or bool(np.all(seen[..., -1, :] - seen[..., -2, :] > CLEAR))
 
@@ -171,7 +171,7 @@ def is_smooth(x: np.ndarray, params: dict[str, Any], args: dict[str, Any]) -> bo
     for letter, letters in (("q", "q"), ("k", "kv"), ("v", "kv")):
         if args.get(f"size_{letters}") is None or args["mode"] != "max":
             continue
-        y = head_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
+        y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
         y = y[..., args["cls"] :, :].reshape((*y.shape[:-2], *args["grid"], y.shape[-1]))
         if not is_clear(y, args[f"size_{letters}"], args[f"stride_{letters}"]):
             return False
@@ -188,8 +188,8 @@ def multi_head_pooling_attention(draw: Draw) -> dict[str, Any]:
         params |= heads(draw)
 
 
-@builds("pooled-skip")
-def pooled_skip(draw: Draw) -> dict[str, Any]:
+@builds("pooled-residual")
+def pooled_residual(draw: Draw) -> dict[str, Any]:
     args: dict[str, Any] = {"grid": grid_of(draw)}
     args |= {"stride": shuffled(draw, 1, 2, 3), "cls": draw.chance()}
     draw.sizes["n"] = args["cls"] + math.prod(args["grid"])
@@ -208,8 +208,8 @@ def widening(draw: Draw) -> dict[str, Any]:
     return {"norm_2": norm(draw), "feed_forward": layers, "widening": skip}
 
 
-@builds("widening-step")
-def widening_step(draw: Draw) -> dict[str, Any]:
+@builds("widening-mlp")
+def widening_mlp(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"d": 5, "d_out": 7}
     activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
     args = {"y": draw.array("*b n d"), "params": widening(draw)}

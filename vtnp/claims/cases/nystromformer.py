@@ -6,7 +6,7 @@ import numpy as np
 
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import projections
-from vtnp.encoder import attention_weights, head_projection
+from vtnp.encoder import attention_weights, qkv_projection
 from vtnp.nystromformer import segment_means
 
 # A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix:
@@ -139,8 +139,8 @@ def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
         Q, K = (
             segment_means(X, count, mask=np.broadcast_to(mask, X.shape[:-1]))
             for X in (
-                head_projection(x, args["W_q"], bias=args.get("b_q")),
-                head_projection(x, args["W_k"], bias=args.get("b_k")),
+                qkv_projection(x, args["W_q"], bias=args.get("b_q")),
+                qkv_projection(x, args["W_k"], bias=args.get("b_k")),
             )
         )
         if args["pinv"] == "iterative" or condition(Q, K) < WELL_CONDITIONED:

@@ -71,8 +71,8 @@ def moderate(weights: dict[str, Any]) -> dict[str, Any]:
     return {name: 0.4 * weight for name, weight in weights.items()}
 
 
-@builds("attention-step")
-def attention_step(draw: Draw) -> dict[str, Any]:
+@builds("attention-sublayer")
+def attention_sublayer(draw: Draw) -> dict[str, Any]:
     attend = str(draw.rng.choice(["space", "time", "joint", *ON_GRID]))
     class_token = str(draw.rng.choice(["out", "key", "mean", "all"]))
     grid = grid_of(draw, attend)

@@ -95,8 +95,8 @@ def linear_embedding(draw: Draw) -> dict[str, Any]:
     return args
 
 
-@builds("windows")
-def windows(draw: Draw) -> dict[str, Any]:
+@builds("sliding-windows")
+def sliding_windows(draw: Draw) -> dict[str, Any]:
     args = {
         "video": video(draw, *shuffled(draw, 4, 5, 6)),
         "size": shuffled(draw, 1, 2, 3),
@@ -121,9 +121,9 @@ def convolution(draw: Draw, args: dict[str, Any], axes: int) -> dict[str, Any]:
 
 @builds("spatial-embedding")
 def spatial_embedding(draw: Draw) -> dict[str, Any]:
-    return convolution(draw, windows(draw), 2)
+    return convolution(draw, sliding_windows(draw), 2)
 
 
 @builds("spatio-temporal-embedding")
 def spatio_temporal_embedding(draw: Draw) -> dict[str, Any]:
-    return convolution(draw, windows(draw), 3)
+    return convolution(draw, sliding_windows(draw), 3)

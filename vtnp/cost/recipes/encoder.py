@@ -26,7 +26,7 @@ SIZES: Table = {}
 RECIPES = {
     "encoder-layer": Recipe(names=LAYER, params=layer),
     "pre-norm-layer": Recipe(names=LAYER, params=layer),
-    "self-attention-step": Recipe(names=HEADS, params=attention_half),
-    "feed-forward-step": Recipe(names=letters("d_f", biases=bool), params=feed_forward_half),
+    "self-attention-sublayer": Recipe(names=HEADS, params=attention_half),
+    "feed-forward-sublayer": Recipe(names=letters("d_f", biases=bool), params=feed_forward_half),
     "decoder-layer": Recipe(names=LAYER, params=_decoder),
 }

@@ -30,6 +30,6 @@ SIZES = {
     "segments": (2048, 4096, 8192, 16384, 32768), "dilations": (1, 2, 4, 6, 12),
 }  # fmt: skip
 RECIPES = {
-    "scatter-back": Recipe({"segments": _segments, "kept": _kept}),
+    "sparse-to-dense": Recipe({"segments": _segments, "kept": _kept}),
     "mix-branches": Recipe({"branches": 5}, letters("n d_v branches"), arguments=_branches),
 }

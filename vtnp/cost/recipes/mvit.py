@@ -99,8 +99,8 @@ RECIPES = {
     "pooled-tokens": Recipe(_KERNEL),
     "pooled-projection": Recipe({**_KERNEL, "d_h": 96}),
     "pooling-attention": Recipe({"n": 1 + 8 * 56 * 56, "m": 1 + 8 * 7 * 7, "d_h": 96}),
-    "pooled-skip": Recipe({"stride": (1, 2, 2)}),
-    "widening-step": Recipe({"n": 1 + 8 * 56 * 56}, letters("d_f d_out", biases=bool), _widening),
+    "pooled-residual": Recipe({"stride": (1, 2, 2)}),
+    "widening-mlp": Recipe({"n": 1 + 8 * 56 * 56}, letters("d_f d_out", biases=bool), _widening),
     "multi-head-pooling-attention": Recipe(
         _POOLING, {**HEADS, **_KERNELS}, _attention, letters=_letters
     ),

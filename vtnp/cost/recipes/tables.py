@@ -80,12 +80,12 @@ norm = _rows("layer-norm", "gamma beta".split())
 
 
 def attention_half(z: Sizes) -> Table:
-    """The tables of self-attention-step."""
+    """The tables of self-attention-sublayer."""
     return {"norm_1": norm(z), "attention": attention(z)}
 
 
 def feed_forward_half(z: Sizes) -> Table:
-    """The tables of feed-forward-step."""
+    """The tables of feed-forward-sublayer."""
     return {"norm_2": norm(z), "feed_forward": feed_forward(z)}
 
 

@@ -36,7 +36,7 @@ def _layer(*attend: str) -> Callable[[Sizes], Table]:
 _FC = {**LAYER, "fc": bool}
 SIZES: Table = {"fc": True}
 RECIPES = {
-    "attention-step": Recipe(
+    "attention-sublayer": Recipe(
         {"attend": "time", "class_token": "out", "grid": (14, 14)},
         {**HEADS, "fc": bool},
         _step,

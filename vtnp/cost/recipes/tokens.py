@@ -13,7 +13,9 @@ RECIPES = {
     "clip-tokens": Recipe({"length": 2}),
     "instance-tokens": Recipe({"k": 10, "size": (7, 7)}),
     "bilinear-sample": Recipe({"k": lambda z: z["h"] * z["w"]}),
-    "windows": Recipe({"T": 16, "size": (3, 7, 7), "stride": (2, 4, 4), "padding": (1, 3, 3)}),
+    "sliding-windows": Recipe(
+        {"T": 16, "size": (3, 7, 7), "stride": (2, 4, 4), "padding": (1, 3, 3)}
+    ),
     "spatial-embedding": Recipe({"stride": lambda z: (z["k_h"], z["k_w"])}),
     "spatio-temporal-embedding": Recipe({"stride": lambda z: (z["k_t"], z["k_h"], z["k_w"])}),
 }

@@ -69,8 +69,8 @@ class _Recorder:
         with ExitStack() as stack:
             for module, name, watched in (
                 (encoder, "layer_norm", self.layer_norm),
-                (encoder, "head_projection", self.head_projection),
-                (encoder, "head_merge", self.head_merge),
+                (encoder, "qkv_projection", self.qkv_projection),
+                (encoder, "output_projection", self.output_projection),
                 (encoder, "attention_weights", self.attention_weights),
                 (encoder, "feed_forward", self.feed_forward),
                 (encoder, "gelu", self.activation),
@@ -112,7 +112,7 @@ class _Recorder:
 
         return watched
 
-    def head_projection(self, right: Function) -> Function:
+    def qkv_projection(self, right: Function) -> Function:
         def watched(x: Any, W: Any, **options: Any) -> Any:
             front, _, letter = self.paths.get(id(W), "").rpartition(".W_")
             self.block = front.removesuffix(".attention")
@@ -120,7 +120,7 @@ class _Recorder:
 
         return watched
 
-    def head_merge(self, right: Function) -> Function:
+    def output_projection(self, right: Function) -> Function:
         def watched(y: Any, W_c: Any, **options: Any) -> Any:
             block = self.path(W_c, ".W_c").removesuffix(".attention")
             y = self.seen(block and f"{block}.read", y)

@@ -39,7 +39,7 @@ _LIKELY: Mapping[str, str] = {
 }
 _FORMULAS: Mapping[str, tuple[str, ...]] = {
     "norm": ("layer-norm",),
-    "projection": ("head-projection",),
+    "projection": ("qkv-projection",),
     "weights": ("attention-weights", "softmax"),
     "read": (
         "attention-weights", "softmax", "attention", "nystrom-attention", "segment-means",
@@ -49,7 +49,7 @@ _FORMULAS: Mapping[str, tuple[str, ...]] = {
         "dilated-attention", "dilated-branch", "mix-branches", "head-offsets",
     ),
     "pooled": ("pool", "pooled-tokens"),
-    "merged": ("head-merge",),
+    "merged": ("output-projection",),
     "hidden": ("gelu", "relu"),
     "feed_forward": ("feed-forward",),
     "embedding": ("patch-tokens", "linear-embedding", "tubelet-embedding"),
@@ -136,7 +136,7 @@ def _others(kind: str, heads: int) -> Iterator[tuple[str, Instead]]:
         ):  # fmt: skip
             yield says, (right, _scaled(right, power, many))
     if kind in ("projection", "merged"):
-        right = registry["head-projection" if kind == "projection" else "head-merge"].function
+        right = registry["qkv-projection" if kind == "projection" else "output-projection"].function
         yield "its weight transposed", (right, _turned(right, by_column=kind == "projection"))
 
 
