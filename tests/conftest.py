@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import compare, readings
+from tests.support import compare, readings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 # The same cases in every run, so that a red run is red for everybody.
@@ -70,10 +70,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Hand the largest difference from other people's numbers on to the run's summary."""
     compare.differences.clear()
     yield
-    _, _, against = item.path.stem.partition("test_")
-    if against.startswith(("peers_", "vectors_")) and compare.differences:
+    against = item.path.stem.removeprefix("test_")
+    if against.startswith(("peers", "vectors")) and compare.differences:
         test = getattr(item, "originalname", item.name).removeprefix("test_")
-        row = f"{against.replace('_', ' ')}: {test.replace('_', ' ')}"
+        row = f"{item.path.parent.name}, {against.replace('_', ' ')}: {test.replace('_', ' ')}"
         item.user_properties.append(("difference", (row, max(compare.differences))))
 
 

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vtnp._registry import pages
+from vtnp._registry.calls import Call, intercept, unchecked
 from vtnp._registry.errors import FormulaError, ShapeError, UnknownFormulaError, UsageError
 from vtnp._registry.pages import Formula
-from vtnp._registry.spec import unchecked
 
 if TYPE_CHECKING:
     from vtnp import (
@@ -51,6 +51,7 @@ _CHAPTERS = (
 _TOOLS = ("checkpoints", "claims", "cost", "mistakes", "models", "verify", "video")
 
 __all__ = [
+    "Call",
     "Formula",
     "FormulaError",
     "ShapeError",
@@ -63,6 +64,7 @@ __all__ = [
     "encoder",
     "formula",
     "formulas",
+    "intercept",
     "longnet",
     "mistakes",
     "models",

@@ -1,14 +1,14 @@
 """Deformable Video Transformer: attention at a few places that motion points to, eq. (5)-(9)."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float
-from vtnp._array.xp import biased, device, namespace
+from vtnp._array.xp import device, namespace, plus_bias
 from vtnp._registry.errors import require
-from vtnp._registry.params import FEED_FORWARD, NORM, keys
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    FeedForwardSublayerParams,
+    NormParams,
     feed_forward_sublayer,
     layer_norm,
     output_projection,
@@ -54,7 +54,7 @@ def deformable_logits(
     Raises ShapeError.
     Notes: there are no keys and no scale: no dot product of tokens is taken.
     """
-    return biased((q[..., None, :] + m) @ W_alpha, bias)
+    return plus_bias((q[..., None, :] + m) @ W_alpha, bias)
 
 
 @spec("deformable-weights")
@@ -96,7 +96,7 @@ def sampling_offsets(
     d, points, _ = W_delta.shape
     xp = namespace(q, m, W_delta)
     flat = (q[..., None, :] + m) @ xp.reshape(W_delta, (d, points * 2))
-    return biased(xp.reshape(flat, (*m.shape[:-1], points, 2)), bias)
+    return plus_bias(xp.reshape(flat, (*m.shape[:-1], points, 2)), bias)
 
 
 @spec("reference-points")
@@ -198,14 +198,41 @@ def deformable_attention(
     return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
 
 
-_HEADS = keys("W_q W_v W_alpha W_delta W_c b_q? b_v? b_alpha? b_delta? b_c?")
+class DeformableAttentionParams(TypedDict):
+    """The projections of deformable attention in several heads, and their biases."""
+
+    W_q: Float[Array, "d d"]
+    W_v: Float[Array, "heads d d_v"]
+    W_alpha: Float[Array, "heads d points"]
+    W_delta: Float[Array, "heads d points 2"]
+    W_c: Float[Array, "heads d_v d"]
+    b_q: NotRequired[Float[Array, " d"]]
+    b_v: NotRequired[Float[Array, "heads d_v"]]
+    b_alpha: NotRequired[Float[Array, "heads points"]]
+    b_delta: NotRequired[Float[Array, "heads points 2"]]
+    b_c: NotRequired[Float[Array, " d"]]
 
 
-@spec("deformable-self-attention", params=_HEADS)
+class MotionParams(TypedDict):
+    """The embedding of motion."""
+
+    E: Float[Array, "2 d"]
+    bias: NotRequired[Float[Array, " d"]]
+
+
+class DeformableLayerParams(FeedForwardSublayerParams):
+    """One layer of deformable space-time attention."""
+
+    norm_1: NormParams
+    motion: MotionParams
+    attention: DeformableAttentionParams
+
+
+@spec("deformable-self-attention")
 def deformable_self_attention(
     z: Float[Array, "*b t s d"],
     m: Float[Array, "*b t s u d"],
-    params: Mapping[str, Any],
+    params: DeformableAttentionParams,
     *,
     grid: tuple[int, int],
     clips: int = 1,
@@ -229,7 +256,7 @@ def deformable_self_attention(
     xp = namespace(z, m)
     z = xp.reshape(z, (*batch, clips, u, s, d))
     m = xp.reshape(m, (*batch, clips, u, s, u, d))
-    q = biased(z @ params["W_q"], params.get("b_q"))
+    q = plus_bias(z @ params["W_q"], params.get("b_q"))
     v = qkv_projection(
         xp.reshape(z, (*batch, clips, u * s, d)), params["W_v"], bias=params.get("b_v")
     )
@@ -242,7 +269,7 @@ def deformable_self_attention(
 
 
 def _samples(
-    q: Array, m: Array, params: Mapping[str, Any], grid: tuple[int, int]
+    q: Array, m: Array, params: DeformableAttentionParams, grid: tuple[int, int]
 ) -> tuple[Array, Array]:
     """Return the weights and positions of the samples of every head, heads before frames."""
     heads = params["W_alpha"].shape[0]
@@ -268,16 +295,11 @@ def _side_by_side(W: Array | None, axis: int) -> Array | None:
     return xp.reshape(W, (*W.shape[:axis], W.shape[axis] * W.shape[axis + 1], *W.shape[axis + 2 :]))
 
 
-_LAYER = keys(
-    norm_1=NORM, motion=keys("E bias?"), attention=_HEADS, norm_2=NORM, feed_forward=FEED_FORWARD
-)
-
-
-@spec("deformable-layer", params=_LAYER)
+@spec("deformable-layer")
 def deformable_layer(
     z: Float[Array, "*b t s d"],
     motion: Float[Array, "*b t s u 2"],
-    params: Mapping[str, Any],
+    params: DeformableLayerParams,
     *,
     grid: tuple[int, int],
     clips: int = 1,

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float, Int
-from vtnp._array.xp import biased, constant, device, namespace
+from vtnp._array.xp import constant, device, namespace, plus_bias
 from vtnp._registry.errors import require
-from vtnp._registry.params import ATTENTION, FEED_FORWARD, NORM, keys
+from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    AttentionParams,
+    FeedForwardSublayerParams,
+    NormParams,
     attention,
     attention_weights,
     feed_forward_sublayer,
@@ -66,9 +69,9 @@ def trajectory_attention(
     fits = W_v is not None if value_projection else d_v == Y_tilde.shape[-1]
     expected = "a matrix; with value_projection=False none, or a square one"
     require(fits, "trajectory-attention", "W_v", expected, W_v if W_v is None else W_v.shape)
-    Q = biased(_own_frame(Y_tilde) @ W_q, b_q)
-    K = biased(Y_tilde @ W_k, b_k)
-    return _along(Q, K, biased(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
+    Q = plus_bias(_own_frame(Y_tilde) @ W_q, b_q)
+    K = plus_bias(Y_tilde @ W_k, b_k)
+    return _along(Q, K, plus_bias(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
 
 
 def _own_frame(Y_tilde: Array) -> Array:
@@ -238,14 +241,35 @@ def prototype_trajectory_tokens(
     return xp.reshape(alpha @ read, (*batch, t, s, t, V.shape[-1]))
 
 
-_TRAJECTORY = {"attention": ATTENTION, "trajectory": keys("W_q W_k W_v? b_q? b_k? b_v?")}
+class TrajectoryParams(TypedDict):
+    """The second projections, of all heads' tokens side by side, and their biases."""
+
+    W_q: Float[Array, "heads e d_k"]
+    W_k: Float[Array, "heads e d_k"]
+    W_v: NotRequired[Float[Array, "heads e d_v"]]
+    b_q: NotRequired[Float[Array, "heads d_k"]]
+    b_k: NotRequired[Float[Array, "heads d_k"]]
+    b_v: NotRequired[Float[Array, "heads d_v"]]
 
 
-@spec("trajectory-self-attention", params=keys("...", **_TRAJECTORY))
+class TrajectoryAttentionParams(TypedDict):
+    """Trajectory attention in several heads: the projections of both stages."""
+
+    attention: AttentionParams
+    trajectory: TrajectoryParams
+
+
+class TrajectoryLayerParams(TrajectoryAttentionParams, FeedForwardSublayerParams):
+    """One layer of trajectory attention."""
+
+    norm_1: NormParams
+
+
+@spec("trajectory-self-attention")
 def trajectory_self_attention(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: AtLeast[TrajectoryAttentionParams],
     *,
     value_projection: bool = False,
     prototypes: Mapping[str, Any] | None = None,
@@ -330,14 +354,11 @@ def _projected(x: Array, params: Mapping[str, Any], letter: str, axes: int) -> A
     return _unflat(y, tuple(on))
 
 
-@spec(
-    "trajectory-layer",
-    params=keys(norm_1=NORM, norm_2=NORM, feed_forward=FEED_FORWARD, **_TRAJECTORY),
-)
+@spec("trajectory-layer")
 def trajectory_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: TrajectoryLayerParams,
     *,
     value_projection: bool = False,
     prototypes: Mapping[str, Any] | None = None,

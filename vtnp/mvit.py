@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float
 from vtnp._array.xp import device, namespace
 from vtnp._registry.errors import require
-from vtnp._registry.params import FEED_FORWARD, NORM, keys
+from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
     ACTIVATIONS,
+    AttentionParams,
+    NormParams,
     attention,
     feed_forward_sublayer,
     layer_norm,
@@ -207,19 +209,69 @@ def pooling_attention(
     return attention(Q, K, V)
 
 
-_POOLING = keys(
-    "W_q W_k W_v W_c b_q? b_k? b_v? b_c? kernel_q? kernel_k? kernel_v? norm_q? norm_k? norm_v?",
-    norm_q=NORM,
-    norm_k=NORM,
-    norm_v=NORM,
-)
-_WIDENING = {"norm_2": NORM, "feed_forward": FEED_FORWARD, "widening": keys("W b?")}
+class KeyNormParams(TypedDict):
+    """Gain and offset of the norm of pooled queries or keys."""
+
+    gamma: Float[Array, " d_h"]
+    beta: Float[Array, " d_h"]
 
 
-@spec("multi-head-pooling-attention", params=_POOLING)
+class ValueNormParams(TypedDict):
+    """Gain and offset of the norm of pooled values."""
+
+    gamma: Float[Array, " d_v"]
+    beta: Float[Array, " d_v"]
+
+
+class PoolingAttentionParams(AttentionParams):
+    """Multi-head attention whose queries, keys and values are pooled and normalised."""
+
+    kernel_q: NotRequired[Float[Array, "_t _h _w d_h"]]
+    kernel_k: NotRequired[Float[Array, "_t _h _w d_h"]]
+    kernel_v: NotRequired[Float[Array, "_t _h _w d_v"]]
+    norm_q: NotRequired[KeyNormParams]
+    norm_k: NotRequired[KeyNormParams]
+    norm_v: NotRequired[ValueNormParams]
+
+
+class WideFeedForwardParams(TypedDict):
+    """The two linear maps of a feed-forward network whose output may have another width."""
+
+    W_1: Float[Array, "d d_f"]
+    W_2: Float[Array, "d_f d_out"]
+    b_1: NotRequired[Float[Array, " d_f"]]
+    b_2: NotRequired[Float[Array, " d_out"]]
+
+
+class ShortcutParams(TypedDict):
+    """The linear map beside a network that widens, and its bias."""
+
+    W: Float[Array, "d d_out"]
+    b: NotRequired[Float[Array, " d_out"]]
+
+
+class WideningMlpParams(TypedDict):
+    """A feed-forward network that widens, its norm, and the linear map beside it."""
+
+    norm_2: NormParams
+    feed_forward: WideFeedForwardParams
+    shortcut: ShortcutParams
+
+
+class MultiscaleBlockParams(TypedDict):
+    """One block; with a shortcut it widens."""
+
+    norm_1: NormParams
+    attention: PoolingAttentionParams
+    norm_2: NormParams
+    feed_forward: WideFeedForwardParams
+    shortcut: NotRequired[ShortcutParams]
+
+
+@spec("multi-head-pooling-attention")
 def multi_head_pooling_attention(
     x: Float[Array, "*b n d"],
-    params: Mapping[str, Any],
+    params: PoolingAttentionParams,
     *,
     grid: Sizes,
     stride_q: Sizes = _ONE,
@@ -289,9 +341,13 @@ def pooled_residual(
     return pooled_tokens(x, grid=grid, size=(t, h, w), stride=stride, mode="max", cls=cls)
 
 
-@spec("widening-mlp", params=keys("...", **_WIDENING))
+@spec("widening-mlp")
 def widening_mlp(
-    y: Float[Array, "*b n d"], params: Mapping[str, Any], *, eps: float, activation: str = "gelu"
+    y: Float[Array, "*b n d"],
+    params: AtLeast[WideningMlpParams],
+    *,
+    eps: float,
+    activation: str = "gelu",
 ) -> Float[Array, "*b n d_out"]:
     """Turn every token into a wider one: a feed-forward network beside a linear map.
 
@@ -305,17 +361,17 @@ def widening_mlp(
     """
     known = activation in ACTIVATIONS
     require(known, "widening-mlp", "activation", f"one of {sorted(ACTIVATIONS)}", activation)
-    network, skip = params["feed_forward"], params["widening"]
+    network, skip = params["feed_forward"], params["shortcut"]
     v = layer_norm(y, **params["norm_2"], eps=eps)
     hidden = ACTIVATIONS[activation](linear_embedding(v, network["W_1"], bias=network.get("b_1")))
     z = linear_embedding(hidden, network["W_2"], bias=network.get("b_2"))
     return z + linear_embedding(v, skip["W"], bias=skip.get("b"))
 
 
-@spec("multiscale-block", params=keys("widening?", norm_1=NORM, attention=_POOLING, **_WIDENING))
+@spec("multiscale-block")
 def multiscale_block(
     x: Float[Array, "*b n d"],
-    params: Mapping[str, Any],
+    params: MultiscaleBlockParams,
     *,
     grid: Sizes,
     stride_q: Sizes = _ONE,
@@ -355,7 +411,7 @@ def multiscale_block(
     fits = skip.shape == update.shape
     expected = f"one that pools the skip, too, to {shrunk} (page, Special cases)"
     require(fits, "multiscale-block", "stride_q", expected, stride_q)
-    step = widening_mlp if "widening" in params else feed_forward_sublayer
+    step = widening_mlp if "shortcut" in params else feed_forward_sublayer
     return step(skip + update, params, eps=eps, activation=activation), shrunk
 
 

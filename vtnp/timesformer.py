@@ -1,15 +1,20 @@
 """TimeSformer: its embedding, eq. (1), and its five schemes of attention, Fig. 4-5."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float
-from vtnp._array.xp import biased, namespace
+from vtnp._array.xp import namespace, plus_bias
 from vtnp._neighbourhoods import NAMES, ON_GRID, grouped, ungrouped
 from vtnp._registry.errors import require
-from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
+from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    FeedForwardParams,
+    FeedForwardSublayerParams,
+    LayerParams,
+    NormParams,
+    SelfAttentionSublayerParams,
     attention,
     feed_forward_sublayer,
     layer_norm,
@@ -222,16 +227,56 @@ ATTENTIONS: dict[str, Callable[..., Array]] = {
     "width": width_attention,
     "height": height_attention,
 }
-_STEP = keys("fc? ...", norm_1=NORM, attention=ATTENTION, fc=keys("W b?"))
-_NETWORK = {"norm_2": NORM, "feed_forward": FEED_FORWARD}
+
+
+class LinearParams(TypedDict):
+    """A linear map of tokens, and its bias."""
+
+    W: Float[Array, "d d"]
+    b: NotRequired[Float[Array, " d"]]
+
+
+class AttentionSublayerParams(SelfAttentionSublayerParams):
+    """One attention with its norm, and the extra linear map that published models have."""
+
+    fc: NotRequired[LinearParams]
+
+
+class DividedLayerParams(FeedForwardSublayerParams):
+    """One layer of divided space-time attention."""
+
+    time: AttentionSublayerParams
+    space: AttentionSublayerParams
+
+
+# `global` is no name that a class body may have.
+LocalGlobalLayerParams = TypedDict(
+    "LocalGlobalLayerParams",
+    {
+        "local": AttentionSublayerParams,
+        "global": AttentionSublayerParams,
+        "norm_2": NormParams,
+        "feed_forward": FeedForwardParams,
+    },
+)
+
+
+class AxialLayerParams(FeedForwardSublayerParams):
+    """One layer of axial attention."""
+
+    time: AttentionSublayerParams
+    width: AttentionSublayerParams
+    height: AttentionSublayerParams
+
+
 CLASS_TOKEN_RULES = ("out", "key", "mean", "all")
 
 
-@spec("attention-sublayer", params=_STEP)
+@spec("attention-sublayer")
 def attention_sublayer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: AtLeast[AttentionSublayerParams],
     *,
     attend: str,
     class_token: str,
@@ -271,11 +316,11 @@ def attention_sublayer(
     return z, (lone + _merged(y[..., None, :], params))[..., 0, 0, :]
 
 
-@spec("space-layer", params=LAYER)
+@spec("space-layer")
 def space_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: LayerParams,
     *,
     cls_in_space: str = "mean",
     eps: float = 1e-6,
@@ -295,11 +340,11 @@ def space_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("joint-layer", params=LAYER)
+@spec("joint-layer")
 def joint_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: LayerParams,
     *,
     eps: float = 1e-6,
     activation: str = "gelu",
@@ -317,11 +362,11 @@ def joint_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("divided-layer", params=keys(time=_STEP, space=_STEP, **_NETWORK))
+@spec("divided-layer")
 def divided_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: DividedLayerParams,
     *,
     order: str = "time-space",
     cls_in_time: str = "out",
@@ -352,11 +397,11 @@ def divided_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("local-global-layer", params=keys(**{"local": _STEP, "global": _STEP}, **_NETWORK))
+@spec("local-global-layer")
 def local_global_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: LocalGlobalLayerParams,
     *,
     grid: tuple[int, int],
     cls_in_local: str = "out",
@@ -383,11 +428,11 @@ def local_global_layer(
     return _fed_forward(z, cls, params, eps, activation)
 
 
-@spec("axial-layer", params=keys(time=_STEP, width=_STEP, height=_STEP, **_NETWORK))
+@spec("axial-layer")
 def axial_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
-    params: Mapping[str, Any],
+    params: AxialLayerParams,
     *,
     grid: tuple[int, int],
     cls_in_time: str = "out",
@@ -442,7 +487,7 @@ def _merged(y: Array, params: Mapping[str, Any]) -> Array:
     y = namespace(y).reshape(y, (*front, t * s, d_v))
     u = output_projection(y, weights["W_c"], bias=weights.get("b_c"))
     if "fc" in params:
-        u = biased(u @ params["fc"]["W"], params["fc"].get("b"))
+        u = plus_bias(u @ params["fc"]["W"], params["fc"].get("b"))
     return namespace(u).reshape(u, (*u.shape[:-2], t, s, u.shape[-1]))
 
 

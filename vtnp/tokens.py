@@ -1,13 +1,26 @@
 """From video to tokens: the tokenisations and embeddings of the survey's §3-1."""
 
 import math
+from typing import NamedTuple
 
 from vtnp._array.typing import Array, Float
-from vtnp._array.xp import biased, device, namespace
+from vtnp._array.xp import device, namespace, plus_bias
 from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
 
 Sizes = tuple[int, int, int]
+
+
+class Grid(NamedTuple):
+    """How tokens lie in a video: t frames of h rows and w columns.
+
+    In a sequence frame follows frame and row follows row: the token of frame i, row y and column x
+    is number (i h + y) w + x.
+    """
+
+    t: int
+    h: int
+    w: int
 
 
 @spec("patch-tokens")
@@ -174,7 +187,7 @@ def linear_embedding(
     Raises ShapeError.
     Notes: the minimal embedding of the survey, E x in its eq. (1).
     """
-    return biased(x @ E, bias)
+    return plus_bias(x @ E, bias)
 
 
 @spec("sliding-windows")

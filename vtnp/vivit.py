@@ -1,14 +1,16 @@
 """ViViT: tubelets and their kernels, and its four models of attention (survey §3-3, Fig. 6-8)."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float, Int
 from vtnp._array.xp import device, namespace
 from vtnp._registry.errors import require
-from vtnp._registry.params import ATTENTION, FEED_FORWARD, LAYER, NORM, keys
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    FeedForwardSublayerParams,
+    LayerParams,
+    NormParams,
+    SelfAttentionSublayerParams,
     attention,
     feed_forward_sublayer,
     layer_norm,
@@ -100,13 +102,33 @@ def central_frame_kernel(
     return xp.stack(frames, axis=0)
 
 
-_ENCODER = keys("cls? positions layers", norm=NORM)
+class EncoderParams(TypedDict):
+    """An encoder of sequences: class token, positions, layers and a last norm."""
+
+    cls: NotRequired[Float[Array, " d"]]
+    positions: Float[Array, "_n d"]
+    layers: list[LayerParams]
+    norm: NormParams
 
 
-@spec("sequence-encoder", params=_ENCODER)
+class FactorisedEncoderParams(TypedDict):
+    """An encoder of each frame, and one of the frames' vectors."""
+
+    space: EncoderParams
+    time: NotRequired[EncoderParams]
+
+
+class FactorisedSelfAttentionLayerParams(FeedForwardSublayerParams):
+    """One layer that attends along time and over space in turn."""
+
+    time: SelfAttentionSublayerParams
+    space: SelfAttentionSublayerParams
+
+
+@spec("sequence-encoder")
 def sequence_encoder(
     x: Float[Array, "*b n d"],
-    params: Mapping[str, Any],
+    params: EncoderParams,
     *,
     eps: float = 1e-6,
     activation: str = "gelu_tanh",
@@ -138,10 +160,10 @@ def _led_by(cls: Array | None, x: Array) -> Array:
     return xp.concat([xp.broadcast_to(cls, (*x.shape[:-2], 1, x.shape[-1])), x], axis=-2)
 
 
-@spec("spatio-temporal-encoder", params=_ENCODER)
+@spec("spatio-temporal-encoder")
 def spatio_temporal_encoder(
     z: Float[Array, "*b t s d"],
-    params: Mapping[str, Any],
+    params: EncoderParams,
     *,
     eps: float = 1e-6,
     activation: str = "gelu_tanh",
@@ -158,10 +180,10 @@ def spatio_temporal_encoder(
     return sequence_encoder(x, params, eps=eps, activation=activation)
 
 
-@spec("factorised-encoder", params=keys("time?", space=_ENCODER, time=_ENCODER))
+@spec("factorised-encoder")
 def factorised_encoder(
     z: Float[Array, "*b t s d"],
-    params: Mapping[str, Any],
+    params: FactorisedEncoderParams,
     *,
     eps: float = 1e-6,
     activation: str = "gelu_tanh",
@@ -181,16 +203,10 @@ def factorised_encoder(
     return sequence_encoder(h, params["time"], eps=eps, activation=activation)
 
 
-_STEP = keys(norm_1=NORM, attention=ATTENTION)
-
-
-@spec(
-    "factorised-self-attention-layer",
-    params=keys(time=_STEP, space=_STEP, norm_2=NORM, feed_forward=FEED_FORWARD),
-)
+@spec("factorised-self-attention-layer")
 def factorised_self_attention_layer(
     z: Float[Array, "*b t s d"],
-    params: Mapping[str, Any],
+    params: FactorisedSelfAttentionLayerParams,
     *,
     order: str = "time-space",
     eps: float = 1e-6,
@@ -248,10 +264,10 @@ def factorised_dot_product_attention(
     return namespace(Q, K, V).concat(both, axis=-4)
 
 
-@spec("factorised-dot-product-layer", params=LAYER)
+@spec("factorised-dot-product-layer")
 def factorised_dot_product_layer(
     z: Float[Array, "*b t s d"],
-    params: Mapping[str, Any],
+    params: LayerParams,
     *,
     first: str = "time",
     eps: float = 1e-6,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.peers import installed
+from tests.support.peers import installed
 
 torch = installed("torch")
 Module: Any = torch.nn.Module if torch else object

@@ -143,7 +143,7 @@ def pooled_residual(x, *, grid, stride, cls=False):
 
 def widening_mlp(y, params, *, eps, activation="gelu"):
     v = layer_norm(y, **params["norm_2"], eps=eps)
-    network, widening = params["feed_forward"], params["widening"]
+    network, widening = params["feed_forward"], params["shortcut"]
     hidden = linear_embedding(v, network["W_1"], bias=network.get("b_1"))
     if activation == "relu":
         hidden = relu(hidden)
@@ -161,7 +161,7 @@ def multiscale_block(
         normalised, params["attention"], grid=grid, stride_q=stride_q, cls=cls, eps=eps, **options
     )
     y = pooled_residual(x, grid=grid, stride=stride_q, cls=cls) + update
-    if "widening" in params:
+    if "shortcut" in params:
         return widening_mlp(y, params, eps=eps, activation=activation), shrunk
     return feed_forward_sublayer(y, params, eps=eps, activation=activation), shrunk
 

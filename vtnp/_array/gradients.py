@@ -85,8 +85,8 @@ def _constants(xp: Any) -> dict[str, Any]:
 @cache
 def traced(xp: Any) -> SimpleNamespace:
     """Return the namespace xp with its functions differentiable: boxes in, boxes out."""
-    functions = {name: getattr(_primitives, name) for name in DIFFERENTIABLE if "." not in name}
-    linalg = SimpleNamespace(inv=_primitives.inv, pinv=_primitives.pinv)
+    functions = {name: getattr(primitives, name) for name in DIFFERENTIABLE if "." not in name}
+    linalg = SimpleNamespace(inv=primitives.inv, pinv=primitives.pinv)
     functions["asarray"] = _asarray(xp)
     return SimpleNamespace(**_constants(xp), **functions, linalg=linalg)
 
@@ -94,7 +94,7 @@ def traced(xp: Any) -> SimpleNamespace:
 def _asarray(xp: Any) -> Callable[..., Any]:
     def asarray(x: Any, **options: Any) -> Any:
         if is_boxed(x):
-            return _primitives.asarray(x, **options)
+            return primitives.asarray(x, **options)
         if isinstance(x, list | tuple) and any(map(is_boxed, x)):
             raise TypeError("asarray of a list of boxes: use stack")
         return xp.asarray(x, **options)

@@ -1,4 +1,4 @@
-"""The array-API names that formulas use, as autograd primitives; their rules are in _rules.py.
+"""The array-API names that formulas use, as autograd primitives; their rules are in rules.py.
 
 The value of each is what the array's own library computes.
 """

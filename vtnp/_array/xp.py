@@ -40,7 +40,7 @@ def transposed(x: Array) -> Array:
     return namespace(x).matrix_transpose(x)
 
 
-def biased(y: Array, bias: Array | None) -> Array:
+def plus_bias(y: Array, bias: Array | None) -> Array:
     """Add a bias where there is one."""
     return y if bias is None else y + bias
 
@@ -52,7 +52,7 @@ def constant(x: Array) -> Array:
 
 __all__ = [
     "NAMES",
-    "biased",
+    "plus_bias",
     "constant",
     "device",
     "erf",
@@ -60,4 +60,5 @@ __all__ = [
     "namespace",
     "transposed",
     "unboxed",
+    "value_namespace",
 ]

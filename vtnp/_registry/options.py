@@ -1,7 +1,8 @@
-"""Options: what a signature says of each, held against what came.
+"""Options: the type of each in the signature, held against the value that came.
 
 A number of NumPy's becomes Python's: beside an array of float32, np.float64(1e-6) would make the
-result float64, and np.int64(2) is no index that every library takes.
+result float64, and np.int64(2) is no index that every library takes. A NamedTuple is made of any
+sequence of its length.
 """
 
 import inspect
@@ -11,35 +12,38 @@ import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vtnp._array.xp import namespace, unboxed
-from vtnp._registry.errors import require
-from vtnp._registry.params import Keys, check_params
+from vtnp._registry.errors import FormulaError
 
 Read = Callable[[Any], Any]
+Reader = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]
 
 
 class Kind(NamedTuple):
     """A kind of option: its name in messages, and what makes one out of a value that is one."""
 
-    told: str
+    says: str
     read: Read
 
 
-def options_of(
-    function: Callable[..., Any], formula: str, arrays: Collection[str], params: Keys | None
-) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]:
-    """Return what checks the options of a call, in place where they are named.
+def options_of(function: Callable[..., Any], what: str, others: Collection[str]) -> dict[str, Read]:
+    """Return what reads each option of a formula, by name, where its type hint says how.
 
-    It takes the call's positional arguments and named ones, and returns the positional ones.
+    what: the formula, as errors name it. others: arguments that are no options.
     """
     hints = typing.get_type_hints(function)
     names = inspect.signature(function).parameters
-    found = {name: reader(formula, name, hints[name]) for name in names if name not in arrays}
-    if params is not None:
-        found["params"] = _with_keys(formula, params)
-    readers = {name: read for name, read in found.items() if read is not None}
+    found = {name: reader(what, name, hints[name]) for name in names if name not in others}
+    return {name: read for name, read in found.items() if read is not None}
+
+
+def in_call(names: Sequence[str], readers: Mapping[str, Read]) -> Reader:
+    """Return what reads the options of a call, in place where they are named.
+
+    It takes the call's positional arguments and named ones, and returns the positional ones.
+    """
     in_order = [(i, readers[name]) for i, name in enumerate(names) if name in readers]
     first = in_order[0][0] if in_order else len(names)
 
@@ -50,37 +54,29 @@ def options_of(
                 kwargs[name] = read(value)
         if len(args) <= first:
             return args
-        given = list(args)
+        values = list(args)
         for i, read in in_order:
-            if i < len(given):
-                given[i] = read(given[i])
-        return tuple(given)
+            if i < len(values):
+                values[i] = read(values[i])
+        return tuple(values)
 
     return read_options
 
 
-def _with_keys(formula: str, keys: Keys) -> Read:
-    def checked(params: Any) -> Any:
-        check_params(params, keys, formula)
-        return params
-
-    return checked
-
-
-def reader(formula: str, name: str, hint: Any) -> Read | None:
+def reader(what: str, name: str, hint: Any) -> Read | None:
     """Return what checks the option of that type hint; None where only its formula can.
 
     Raises TypeError for a type hint that no kind of option answers to.
     """
     either = typing.get_args(hint) if typing.get_origin(hint) is UnionType else (hint,)
     hints = [each for each in either if each is not NoneType]
-    kind = _LIKE if name == "like" else _kind(hints[0]) if len(hints) == 1 else None
+    kind = _LIKE if name == "like" else kind_of_option(hints[0]) if len(hints) == 1 else None
     if kind is None:
         beyond = Any in hints or typing.get_origin(hints[0]) in (Mapping, Sequence)
         if not beyond:
-            raise TypeError(f"{formula}: argument {name}: no check for {hint}")
+            raise TypeError(f"{what}: argument {name}: no check for {hint}")
         return None
-    told, read = kind
+    says, read = kind
     optional = NoneType in either
 
     def checked(value: Any) -> Any:
@@ -89,22 +85,59 @@ def reader(formula: str, name: str, hint: Any) -> Read | None:
         try:
             return read(value)
         except TypeError:
-            require(False, formula, name, told, value)
+            raise FormulaError(f"{what}: argument {name}: expected {says}, got {value!r}") from None
 
     return checked
 
 
-def _kind(hint: Any) -> Kind | None:
+def kind_of_option(hint: Any) -> Kind | None:
+    """Return the kind of a type hint, None where there is none."""
     within, origin = typing.get_args(hint), typing.get_origin(hint)
+    if origin is Literal:
+        return Kind(f"one of {', '.join(map(repr, within))}", _one_of(within))
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        return _named_tuple(hint)
     if origin is tuple and set(within) == {int}:
-        return Kind(f"{len(within)} whole numbers", _row_of(_whole, len(within)))
-    if origin is Sequence and (each := _kind(within[0])):
-        told = "whole numbers" if within[0] is int else f"rows of {each.told}"
-        return Kind(told, _row_of(each.read))
+        return Kind(f"{len(within)} integers", _tuple_of([_integer] * len(within)))
+    if origin is Sequence and (each := kind_of_option(within[0])):
+        says = "integers" if within[0] is int else f"a sequence, each {each.says}"
+        return Kind(says, _sequence_of(each.read))
     return _KINDS.get(hint)
 
 
-def _whole(value: Any) -> int:
+def _named_tuple(cls: Any) -> Kind:
+    hints = typing.get_type_hints(cls)
+    fields = [reader(cls.__name__, name, hints[name]) or _anything for name in cls._fields]
+    needed = len(fields) - len(cls._field_defaults)
+    defaults = tuple(cls._field_defaults[name] for name in cls._fields[needed:])
+
+    def read(values: Any) -> Any:
+        given = _sequence_of(_anything)(values)
+        if not needed <= len(given) <= len(fields):
+            raise TypeError
+        all_values = given + defaults[len(given) - needed :]
+        try:
+            return cls(*[f(x) for f, x in zip(fields, all_values, strict=True)])
+        except FormulaError:
+            raise TypeError from None
+
+    return Kind(f"{cls.__name__}({', '.join(cls._fields)})", read)
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _one_of(words: tuple[Any, ...]) -> Read:
+    def one_of(value: Any) -> Any:
+        if not isinstance(value, str) or value not in words:
+            raise TypeError
+        return value
+
+    return one_of
+
+
+def _integer(value: Any) -> int:
     if type(value) is int:
         return value
     if isinstance(value, bool):
@@ -119,13 +152,13 @@ def _number(value: Any) -> Any:
     return float(value) if value is number else value
 
 
-def _word(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _truth(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if type(value).__name__ not in {"bool", "bool_"}:
         raise TypeError
     return bool(value)
@@ -138,22 +171,29 @@ def _like(value: Any) -> Any:
     return value
 
 
-def _row_of(read: Read, length: int | None = None) -> Read:
-    def row(values: Any) -> tuple[Any, ...]:
+def _sequence_of(read: Read) -> Read:
+    def sequence(values: Any) -> tuple[Any, ...]:
         if isinstance(values, str | Mapping):
             raise TypeError
-        read_all = tuple(map(read, values))
-        if length is not None and len(read_all) != length:
-            raise TypeError
-        return read_all
+        return tuple(map(read, values))
 
-    return row
+    return sequence
+
+
+def _tuple_of(reads: Sequence[Read]) -> Read:
+    def values_of(values: Any) -> tuple[Any, ...]:
+        given = _sequence_of(_anything)(values)
+        if len(given) != len(reads):
+            raise TypeError
+        return tuple(read(value) for read, value in zip(reads, given, strict=True))
+
+    return values_of
 
 
 _LIKE = Kind("an array", _like)
 _KINDS = {
-    int: Kind("a whole number", _whole),
+    int: Kind("an integer", _integer),
     float: Kind("a number", _number),
-    str: Kind("a word", _word),
-    bool: Kind("True or False", _truth),
+    str: Kind("a string", _string),
+    bool: Kind("True or False", _boolean),
 }

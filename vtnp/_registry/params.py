@@ -1,51 +1,134 @@
-"""Params: which keys a formula's tables need, may have, and do not know."""
+"""Params: nested tables of arrays, as TypedDicts whose values carry shapes.
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+    class Norm(TypedDict):
+        gamma: Float[Array, " d"]
+        beta: Float[Array, " d"]
+
+At run time a table is a plain dict. A value is an array, another table, or a list of tables; None
+counts as left out. A table has the keys of its TypedDict and no others, unless the signature says
+`AtLeast[Norm]`: then further keys are not looked at.
+"""
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from vtnp._array.xp import unboxed
-from vtnp._registry.errors import require
+from vtnp._registry.errors import FormulaError
+from vtnp._registry.shapes import Argument, argument_of
+
+T = TypeVar("T")
+_OPEN = "further keys are not looked at"
+AtLeast = Annotated[T, _OPEN]
 
 
-class Keys(NamedTuple):
-    """The keys of one table; those of the tables in it; whether others may be there."""
+class Table(NamedTuple):
+    """A TypedDict as it is checked.
 
-    needed: tuple[str, ...]
-    known: frozenset[str]
-    tables: Mapping[str, "Keys"]
-    others: bool
-
-
-def keys(arrays: str = "", /, **tables: Keys) -> Keys:
-    """Write keys as docstrings do: "W b?" for arrays W and b, of which b may be left out.
-
-    Tables within the table are named; "fc?" among the arrays says that the table fc may be left
-    out, and "..." that the table may hold other keys.
+    fields: an array, a table or a list of tables for each key. optional: the keys that may be
+    missing. is_open: whether further keys may be there.
     """
-    words = arrays.split()
-    optional = frozenset(word[:-1] for word in words if word.endswith("?"))
-    named = [word for word in words if not word.endswith("?") and word != "..."]
-    needed = (*named, *(name for name in tables if name not in optional))
-    return Keys(needed, optional.union(needed), tables, "..." in words)
+
+    fields: Mapping[str, "Argument | Table | list[Table]"]
+    optional: frozenset[str]
+    is_open: bool
 
 
-def check_params(params: Any, meant: Keys, formula: str, place: str = "params") -> None:
-    """Raise FormulaError for a table that lacks a key, or has one that nobody would look at."""
-    table = unboxed(params)
+def table_of(hint: Any) -> Table | None:
+    """Return the table that a type hint means; None where it means no table.
+
+    Raises TypeError for a value of a TypedDict that is neither array, table nor list of tables.
+    """
+    is_open = typing.get_origin(hint) is Annotated and _OPEN in typing.get_args(hint)
+    if is_open:
+        hint = typing.get_args(hint)[0]
+    if not typing.is_typeddict(hint):
+        return None
+    hints = typing.get_type_hints(hint)
+    fields = {key: _field(f"{hint.__name__}.{key}", each) for key, each in hints.items()}
+    return Table(fields, hint.__optional_keys__, is_open)
+
+
+def _field(what: str, hint: Any) -> "Argument | Table | list[Table]":
+    if typing.get_origin(hint) is list:
+        within = table_of(typing.get_args(hint)[0])
+        if within is not None:
+            return [within]
+    found = table_of(hint) or argument_of(what, hint)
+    if found is None:
+        raise TypeError(f"{what}: {hint} is neither an array with a shape nor a table")
+    return found
+
+
+def arrays_in(table: Table, values: Any, place: str) -> Iterator[tuple[Argument, Any]]:
+    """Yield every array of params with what the table says of it, its name being its place.
+
+    Raises FormulaError for a table that lacks a key, or has one that nobody would look at.
+    """
+    found = unboxed(values)
     # Not only Mapping: torch's ParameterDict is none.
-    require(hasattr(table, "keys"), formula, place, "a mapping", params)
-    for name in meant.needed:
-        if name not in table:
-            require(False, formula, place, f"a key {name!r}", list(table))
-    if not (meant.others or meant.known.issuperset(table)):
-        unknown = [name for name in table if name not in meant.known]
-        require(False, formula, place, f"no keys but {sorted(meant.known)}", unknown)
-    for name, inner in meant.tables.items():
-        if name in table:
-            check_params(table[name], inner, formula, f"{place}[{name!r}]")
+    if not hasattr(found, "keys"):
+        raise FormulaError(f"argument {place}: expected a mapping, got {found!r}")
+    for key, field in table.fields.items():
+        value = found[key] if key in found else None
+        if value is None:
+            if key not in table.optional:
+                raise FormulaError(f"argument {place}: expected a key {key!r}, got {list(found)}")
+        elif isinstance(field, Argument):
+            yield field._replace(name=f"{place}[{key!r}]"), value
+        elif isinstance(field, Table):
+            yield from arrays_in(field, value, f"{place}[{key!r}]")
+        else:
+            for i, each in enumerate(value):
+                yield from arrays_in(field[0], each, f"{place}[{key!r}][{i}]")
+    unknown = [] if table.is_open else [key for key in found if key not in table.fields]
+    if unknown:
+        known = sorted(table.fields)
+        raise FormulaError(f"argument {place}: expected no keys but {known}, got {unknown}")
 
 
-NORM = keys("gamma beta")
-ATTENTION = keys("W_q W_k W_v W_c b_q? b_k? b_v? b_c?")
-FEED_FORWARD = keys("W_1 W_2 b_1? b_2?")
-LAYER = keys(attention=ATTENTION, norm_1=NORM, feed_forward=FEED_FORWARD, norm_2=NORM)
+def traits(table: Table, values: Any) -> Any:
+    """Return all of params that a check looks at, as something hashable.
+
+    Raises AttributeError or TypeError for what is no table of arrays.
+    """
+    found = unboxed(values)
+    if table.is_open:
+        return tuple(
+            [(key, _trait(table.fields[key], found[key])) for key in table.fields if key in found]
+        )
+    return tuple([(key, _trait(table.fields.get(key), found[key])) for key in found])
+
+
+def _trait(field: "Argument | Table | list[Table] | None", value: Any) -> Any:
+    if isinstance(field, Argument):
+        return trait(value)
+    if isinstance(field, Table):
+        return traits(field, value)
+    if field is None:
+        return None
+    return tuple([traits(field[0], each) for each in value])
+
+
+def trait(value: Any) -> Any:
+    """Return all of an array that a check looks at. Raises AttributeError for what is no array."""
+    if value is None:
+        return None
+    raw = unboxed(value)
+    return type(raw), raw.shape, raw.dtype, getattr(raw, "device", None)
+
+
+def shapes_of(table: Table, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the place and the shape of every array of a table, as pages write them.
+
+    A place is a path like "attention.W_q"; "?" stands behind a key that may be missing, "[]"
+    behind one that holds a list.
+    """
+    for key, field in table.fields.items():
+        path = f"{place}{key}{'?' if key in table.optional else ''}"
+        if isinstance(field, Argument):
+            yield path, field.shape.text
+        elif isinstance(field, Table):
+            yield from shapes_of(field, f"{path}.")
+        else:
+            yield from shapes_of(field[0], f"{path}[].")

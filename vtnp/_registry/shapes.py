@@ -1,11 +1,14 @@
 """Shapes as they stand in signatures, and the check of a call against them.
 
-A shape is a row of axes: a name ("t"), a number ("2"), a row of batch axes ("*b"), or a row that
-broadcasts against the batch axes ("*#b", for masks).
+A shape is a sequence of axes: a name ("t"), a number ("2"), any batch axes ("*b"), or axes that
+broadcast against the batch axes ("*#b", for masks). An axis whose name begins with an underscore
+("_n") has any size.
 """
 
+import typing
 from collections.abc import Mapping
 from functools import cache
+from types import NoneType
 from typing import Any, NamedTuple
 
 Bound = dict[str, int | tuple[int, ...]]
@@ -19,6 +22,11 @@ class Shape(NamedTuple):
     row: str | None
     broadcasts: bool
     after: tuple[str, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of its axes, less those that are numbers and the batch axes."""
+        return tuple(axis for axis in self.before + self.after if not axis.isdigit())
 
 
 class Argument(NamedTuple):
@@ -49,7 +57,7 @@ def parse(text: str) -> Shape:
     )
 
 
-def _unknown(size: float) -> bool:
+def is_unknown(size: float) -> bool:
     """An axis that nobody has counted (Dask after a data-dependent step) fits any other."""
     return size != size  # noqa: PLR0124
 
@@ -57,7 +65,7 @@ def _unknown(size: float) -> bool:
 def _fits(row: tuple[int, ...], onto: tuple[int, ...], *, broadcasts: bool) -> bool:
     tail = onto[max(0, len(onto) - len(row)) :] if broadcasts else onto
     return len(row) == len(tail) and all(
-        a == b or (broadcasts and a == 1) or _unknown(a) or _unknown(b)
+        a == b or (broadcasts and a == 1) or is_unknown(a) or is_unknown(b)
         for a, b in zip(row, tail, strict=True)
     )
 
@@ -66,15 +74,17 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
     """Bind the axes of a shape to sizes; return what is wrong, None where nothing is."""
     fixed = len(shape.before) + len(shape.after)
     if len(sizes) < fixed or (shape.row is None and len(sizes) != fixed):
-        return f"{len(sizes)} axes came where {fixed}{' or more' if shape.row else ''} are meant"
+        return f"expected {fixed}{' or more' if shape.row else ''} axes, got {len(sizes)}"
     end = len(sizes) - len(shape.after)
     axes = zip(shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True)
     for axis, size in axes:
-        meant: Any = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
-        if _unknown(meant):
+        if axis.startswith("_"):
+            continue
+        expected: Any = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
+        if is_unknown(expected):
             bound[axis] = size
-        elif size != meant and not _unknown(size):
-            return f"axis {axis} is {meant}, not {size}"
+        elif size != expected and not is_unknown(size):
+            return f"axis {axis} is {expected}, not {size}"
     if shape.row is not None:
         row = tuple(sizes[len(shape.before) : end])
         onto: Any = bound.setdefault(shape.row, row)
@@ -85,7 +95,7 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
     return None
 
 
-def told(bound: Mapping[str, Any]) -> str:
+def bound_as_text(bound: Mapping[str, Any]) -> str:
     """Write the axes bound so far as text."""
     return ", ".join(f"{axis}={size}" for axis, size in bound.items()) or "none"
 
@@ -94,6 +104,16 @@ def kind_of(dtype: Any) -> str:
     """Return "float", "int", "bool", "complex" or the dtype's own name."""
     name = dtype_name(dtype)
     return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), name)
+
+
+def argument_of(name: str, hint: Any) -> Argument | None:
+    """Return the array that a type hint means, None where it means none."""
+    for option in typing.get_args(hint) or (hint,):
+        text = getattr(option, "dim_str", None)
+        if option is not NoneType and text is not None:
+            optional = NoneType in typing.get_args(hint)
+            return Argument(name, kind_of(option.dtypes[-1]), parse(text), optional)
+    return None
 
 
 def dtype_name(dtype: Any) -> str:

@@ -1,33 +1,23 @@
-"""`@spec(id)`: registers a formula and holds every call to the shapes in its signature."""
+"""`@spec(id)`: registers a formula, and is the one place that each of its calls goes through."""
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import wraps
-from types import NoneType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from vtnp._array.gradients import unboxed, value_namespace
-from vtnp._array.xp import device
-from vtnp._registry.errors import ShapeError
-from vtnp._registry.options import options_of
-from vtnp._registry.params import Keys
-from vtnp._registry.shapes import Argument, Bound, bind, dtype_name, kind_of, parse, told
+from vtnp._registry.calls import Call, handle, handlers
+from vtnp._registry.checks import Signature, check_arguments, check_conditions, check_result
+from vtnp._registry.errors import FormulaError
+from vtnp._registry.expressions import names_in
+from vtnp._registry.options import in_call, options_of
+from vtnp._registry.params import Table, table_of, trait, traits
+from vtnp._registry.shapes import Argument, argument_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_checking: ContextVar[bool] = ContextVar("vtnp_checking", default=True)
-_SEEN_AT_MOST = 4096  # shapes of calls remembered as right, per formula
-
-
-class Signature(NamedTuple):
-    """A formula's arrays as its signature states them."""
-
-    arguments: tuple[Argument, ...]
-    returns: tuple[Argument, ...]
+_SEEN_AT_MOST = 4096  # kinds of calls remembered as right, per formula
 
 
 class Entry(NamedTuple):
@@ -37,170 +27,148 @@ class Entry(NamedTuple):
     module: str
     function: Callable[..., Any]
     signature: Signature
+    requires: tuple[str, ...] = ()
 
     @property
     def page(self) -> str:
+        """The path of its page."""
         return f"spec/{self.module}/{self.id}.md"
 
 
 registry: dict[str, Entry] = {}
 
 
-@contextmanager
-def unchecked() -> Iterator[None]:
-    """Switch the checks of arrays off within a `with` block, in this thread or task.
+def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as the formula `id` and hold each call to its signature.
 
-    A generator that yields within the block leaves them off for whoever runs it.
-    """
-    token = _checking.set(False)
-    try:
-        yield
-    finally:
-        _checking.reset(token)
-
-
-def spec(id: str, *, params: Keys | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a function as the formula `id` and check each call against its signature.
-
-    params: the keys of its argument of that name, which a signature cannot tell.
-    Raises ShapeError where axes do not fit, TypeError where an array is none, has the wrong kind of
-    dtype, or where dtypes, libraries or devices are mixed, and FormulaError for an option of
-    another type than the signature's, or params with other keys.
+    requires: conditions on arguments, options and axes, as expressions; the page has the same.
+    The formula raises ShapeError where axes do not fit, TypeError where an array is none, has the
+    wrong kind of dtype, or where dtypes, libraries or devices are mixed, and FormulaError for an
+    option of another type than the signature's, for params with other keys, and for a condition
+    that does not hold.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         if id in registry:
             raise ValueError(f"formula {id!r} is registered twice")
-        if ("params" in function.__annotations__) != (params is not None):
-            raise TypeError(f"formula {id!r}: an argument params and its keys go together")
+        module = function.__module__.rpartition(".")[2]
+        what = f"{id} (spec/{module}/{id}.md)"
         signature = read_signature(function)
-        names = tuple(inspect.signature(function).parameters)
-        by_name = {argument.name: argument for argument in signature.arguments}
-        by_position = [by_name.get(name) for name in names]
-        read_options = options_of(function, id, by_name, params)
+        parameters = inspect.signature(function).parameters
+        names = tuple(parameters)
+        defaults = {
+            name: each.default
+            for name, each in parameters.items()
+            if each.default is not each.empty
+        }
+        arrays = {argument.name for argument in signature.arguments}
+        traits_of: dict[str, Callable[[Any], Any]] = dict.fromkeys(arrays, trait)
+        traits_of |= {name: _traits_of(table) for name, table in signature.tables.items()}
+        readers = options_of(function, what, traits_of.keys())
+        # What no reader makes plain values of is remembered only where it is plain by itself.
+        traits_of |= {
+            name: trait if name == "like" else _plain
+            for name in parameters.keys() - traits_of.keys() - readers.keys()
+        }
+        read_options = in_call(names, readers)
+        known = arrays | {axis for each in _arrays_of(signature) for axis in each.shape.axes}
+        for condition in requires:
+            if unknown := names_in(condition) - known - set(names):
+                raise ValueError(f"{id}: {condition!r} names {sorted(unknown)}")
         seen: set[Any] = set()
 
-        @wraps(function)
-        def formula(*args: P.args, **kwargs: P.kwargs) -> R:
-            args = read_options(args, kwargs)  # type: ignore[assignment]
-            if not _checking.get():
-                return function(*args, **kwargs)
-            given = [
-                (argument, value)
-                for argument, value in zip(by_position, args, strict=False)
-                if argument is not None and (value is not None or not argument.optional)
-            ]
-            if kwargs:
-                given += [
-                    (argument, value)
-                    for name, value in kwargs.items()
-                    if (argument := by_name.get(name))
-                    if value is not None or not argument.optional
-                ]
-            key = tuple([_trait(argument, value) for argument, value in given])
-            bound: Bound | None = None
-            if key not in seen:
-                bound = check_arguments(entry, given)
-            result = function(*args, **kwargs)
-            if bound is not None:
-                check_result(entry, result, bound)
+        def compute(call: Call) -> Any:
+            arguments = dict(call.arguments)
+            read_options((), arguments)
+            if not call.checked:
+                return call.function(**arguments)
+            return checked(call.function, (), arguments)
+
+        def checked(raw: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            try:
+                key = (
+                    *[
+                        traits_of[name](value) if name in traits_of else (name, value)
+                        for name, value in zip(names, args, strict=False)
+                    ],
+                    *[
+                        (name, traits_of[name](value) if name in traits_of else value)
+                        for name, value in kwargs.items()
+                    ],
+                )
+                is_new = key not in seen
+            except (AttributeError, TypeError):  # no array, or what cannot be remembered
+                key, is_new = None, True
+            if not is_new:
+                return raw(*args, **kwargs)
+            arguments = dict(zip(names, args, strict=False)) | kwargs
+            bound = check_arguments(what, signature, arguments)
+            sizes = {k: v for k, v in (defaults | arguments).items() if type(v) is int}
+            if requires:
+                check_conditions(what, requires, {**bound, **defaults, **arguments})
+            result = raw(*args, **kwargs)
+            check_result(what, signature, result, {**sizes, **bound})
+            if key is not None:
                 if len(seen) >= _SEEN_AT_MOST:
                     seen.clear()
                 seen.add(key)
             return result
 
-        module = function.__module__.rpartition(".")[2]
-        entry = registry[id] = Entry(id, module, formula, signature)
+        @wraps(function)
+        def formula(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                if handlers.get():
+                    arguments = dict(zip(names, args, strict=False)) | kwargs
+                    return handle(id, function, arguments, compute)  # type: ignore[no-any-return]
+                args = read_options(args, kwargs)  # type: ignore[assignment]
+                return checked(function, args, kwargs)  # type: ignore[no-any-return]
+            except FormulaError as error:
+                error.called = what
+                raise
+
+        registry[id] = Entry(id, module, formula, signature, tuple(requires))
         return formula
 
     return register
 
 
-def _trait(argument: Argument, value: Any) -> Any:
-    """Return all of an argument that the check looks at, or a key that is never remembered."""
-    try:
-        raw = unboxed(value)
-        return argument.name, type(raw), raw.shape, raw.dtype, getattr(raw, "device", None)
-    except AttributeError:
-        return object()
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError
+
+
+def _traits_of(table: Table) -> Callable[[Any], Any]:
+    return lambda values: traits(table, values)
 
 
 def read_signature(function: Callable[..., Any]) -> Signature:
-    """Read the array arguments and results, with kind and shape, out of a signature."""
-    hints = typing.get_type_hints(function)
+    """Read the arrays, with kind and shape, and the tables of params out of a signature."""
+    hints = typing.get_type_hints(function, include_extras=True)
     returned = hints.pop("return", None)
     results = typing.get_args(returned) if typing.get_origin(returned) is tuple else (returned,)
-    arguments = [argument for name, hint in hints.items() if (argument := _argument(name, hint))]
+    arguments = [found for name, hint in hints.items() if (found := argument_of(name, hint))]
     returns = [
-        argument
+        found
         for i, hint in enumerate(results)
-        if (argument := _argument(f"result {i}" if len(results) > 1 else "result", hint))
+        if (found := argument_of(f"result {i}" if len(results) > 1 else "result", hint))
     ]
-    return Signature(tuple(arguments), tuple(returns))
+    tables = {name: found for name, hint in hints.items() if (found := table_of(hint))}
+    return Signature(tuple(arguments), tuple(returns), tables)
 
 
-def _argument(name: str, hint: Any) -> Argument | None:
-    for option in typing.get_args(hint) or (hint,):
-        text = getattr(option, "dim_str", None)
-        if option is not NoneType and text is not None:
-            optional = NoneType in typing.get_args(hint)
-            return Argument(name, kind_of(option.dtypes[-1]), parse(text), optional)
-    return None
+def _arrays_of(signature: Signature) -> list[Argument]:
+    found = list(signature.arguments)
+    for table in signature.tables.values():
+        found += _arrays_of_table(table)
+    return found
 
 
-def check_arguments(entry: Entry, given: list[tuple[Argument, Any]]) -> Bound:
-    """Raise TypeError or ShapeError unless the arrays fit the signature; return the axes bound."""
-    bound: Bound = {}
-    # Masks last, whatever the order of keywords: they may lack the batch axes that others bind.
-    for argument, value in sorted(given, key=lambda pair: pair[0].shape.broadcasts):
-        _check_is_array(entry, argument, value)
-        wrong = bind(argument.shape, tuple(value.shape), bound)
-        if wrong is not None:
-            raise ShapeError(
-                f"{entry.id} ({entry.page}): argument {argument.name}: expected axes "
-                f'"{argument.shape.text}", got shape {tuple(value.shape)}: {wrong} '
-                f"(axes bound so far: {told(bound)})"
-            )
-    floats = [(argument, value) for argument, value in given if argument.kind == "float"]
-    _check_same(entry, "dtypes", floats, lambda value: dtype_name(value.dtype))
-    _check_same(entry, "array libraries", given, _library)
-    # What JAX traces is on no device yet, and may stand beside constants that are.
-    placed = [(argument, value) for argument, value in given if device(value) is not None]
-    _check_same(entry, "devices", placed, lambda value: str(device(value)))
-    return bound
-
-
-def _check_is_array(entry: Entry, argument: Argument, value: Any) -> None:
-    what = f"{entry.id} ({entry.page}): argument {argument.name}"
-    raw = unboxed(value)
-    if not hasattr(raw, "dtype") or not hasattr(raw, "shape"):
-        raise TypeError(f"{what}: expected an array, got {type(raw).__name__}")
-    if type(raw).__name__ in {"matrix", "MaskedArray"}:
-        # Their operators mean something else, and would change the formula without a word.
-        raise TypeError(f"{what}: expected a plain array, got {type(raw).__name__}")
-    if kind_of(raw.dtype) != argument.kind:
-        raise TypeError(f"{what}: expected a {argument.kind} dtype, got {dtype_name(raw.dtype)}")
-
-
-def _check_same(
-    entry: Entry, what: str, given: list[tuple[Argument, Any]], of: Callable[[Any], str]
-) -> None:
-    if len({of(value) for _, value in given}) > 1:
-        each = ", ".join(f"{argument.name}: {of(value)}" for argument, value in given)
-        raise TypeError(f"{entry.id} ({entry.page}): arguments mix {what} ({each})")
-
-
-def _library(value: Any) -> str:
-    return str(value_namespace(value).__name__).removeprefix("array_api_compat.")
-
-
-def check_result(entry: Entry, result: Any, bound: Bound) -> None:
-    """Raise ShapeError where the formula itself breaks the shape it promises."""
-    values = result if isinstance(result, tuple) else (result,)
-    for argument, value in zip(entry.signature.returns, values, strict=False):
-        wrong = bind(argument.shape, tuple(value.shape), bound)
-        if wrong is not None:
-            raise ShapeError(
-                f"{entry.id} ({entry.page}): {argument.name}: promised axes "
-                f'"{argument.shape.text}", made shape {tuple(value.shape)}: {wrong}'
-            )
+def _arrays_of_table(table: Table) -> list[Argument]:
+    found: list[Argument] = []
+    for field in table.fields.values():
+        if isinstance(field, Argument):
+            found.append(field)
+        else:
+            found += _arrays_of_table(field if isinstance(field, Table) else field[0])
+    return found

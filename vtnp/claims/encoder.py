@@ -110,8 +110,8 @@ def assert_value_gauge(case, path):
 
 def assert_key_bias_is_invisible(case, path):
     heads, _, d_h = at(case, path)["W_k"].shape
-    biased = with_weights(case, path, b_k=case.rng.standard_normal((heads, d_h)))
-    assert_close(biased, with_weights(case, path, b_k=None), within=1e-11)
+    plus_bias = with_weights(case, path, b_k=case.rng.standard_normal((heads, d_h)))
+    assert_close(plus_bias, with_weights(case, path, b_k=None), within=1e-11)
 
 
 def assert_value_bias_folds(case, path):

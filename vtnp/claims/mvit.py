@@ -467,10 +467,10 @@ def widening_token_by_token(case):
 
 @law("widening-mlp", "two-maps-added")
 def widening_two_maps_added(case):
-    silent = {**case["params"], "widening": {"W": 0.0 * case["params"]["widening"]["W"]}}
+    silent = {**case["params"], "shortcut": {"W": 0.0 * case["params"]["shortcut"]["W"]}}
     alone = case(params=silent)
     v = vtnp.encoder.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
-    skip = case["params"]["widening"]
+    skip = case["params"]["shortcut"]
     assert_close(case() - alone, v @ skip["W"] + skip.get("b", 0.0))
 
 
@@ -479,7 +479,7 @@ def widening_silent_network(case):
     params = case["params"]
     network = {name: 0.0 * each for name, each in params["feed_forward"].items()}
     v = vtnp.encoder.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
-    expected = v @ params["widening"]["W"] + params["widening"].get("b", 0.0)
+    expected = v @ params["shortcut"]["W"] + params["shortcut"].get("b", 0.0)
     assert_close(case(params={**params, "feed_forward": network}), expected)
 
 
@@ -518,7 +518,7 @@ def block_silence_leaves_the_skip(case):
             params["attention"][name] = 0.0 * params["attention"][name]
     d, d_f = params["feed_forward"]["W_1"].shape
     params["feed_forward"] = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
-    params.pop("widening", None)
+    params.pop("shortcut", None)
     stride = case.args.get("stride_q", ONE)
     skip = vtnp.mvit.pooled_residual(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
     assert_close(case(params=params)[0], skip)
@@ -530,9 +530,9 @@ def block_widens_after_attention(case):
     params = case["params"]
     d, d_f = params["feed_forward"]["W_1"].shape
     silent = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
-    narrow = {k: v for k, v in params.items() if k != "widening"} | {"feed_forward": silent}
+    narrow = {k: v for k, v in params.items() if k != "shortcut"} | {"feed_forward": silent}
     y, _ = case(params=narrow)
-    step = vtnp.mvit.widening_mlp if "widening" in params else vtnp.encoder.feed_forward_sublayer
+    step = vtnp.mvit.widening_mlp if "shortcut" in params else vtnp.encoder.feed_forward_sublayer
     assert_close(case()[0], step(y, params, eps=1e-6))
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._array.xp import biased, namespace, transposed
+from vtnp._array.xp import namespace, plus_bias, transposed
 from vtnp.encoder import (
     add_and_norm,
     attention,
@@ -98,7 +98,7 @@ def merge_interleaved(y, W_c, *, bias=None):
 
 @mistake("output-projection", "heads-averaged")
 def heads_averaged(y, W_c, *, bias=None):
-    return biased(output_projection(y, W_c) / y.shape[-3], bias)
+    return plus_bias(output_projection(y, W_c) / y.shape[-3], bias)
 
 
 @mistake("output-projection", "bias-per-head")
@@ -442,7 +442,7 @@ _OTHER_ACTIVATION = {"gelu": "relu", "gelu_tanh": "relu", "relu": "gelu"}
 
 @mistake("feed-forward", "no-activation")
 def no_activation(u, W_1, W_2, *, b_1=None, b_2=None, activation="relu"):
-    return biased(biased(u @ W_1, b_1) @ W_2, b_2)
+    return plus_bias(plus_bias(u @ W_1, b_1) @ W_2, b_2)
 
 
 @mistake("feed-forward", "activation-at-the-end")

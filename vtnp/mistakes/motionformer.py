@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._array.xp import biased, namespace, transposed
+from vtnp._array.xp import namespace, plus_bias, transposed
 from vtnp.encoder import (
     attention,
     attention_weights,
@@ -88,8 +88,8 @@ def own_frame_only(Q, K, V):
 
 
 def _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection, read=_along):
-    Q, K = biased(own @ W_q, b_q), biased(Y_tilde @ W_k, b_k)
-    return read(Q, K, biased(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
+    Q, K = plus_bias(own @ W_q, b_q), plus_bias(Y_tilde @ W_k, b_k)
+    return read(Q, K, plus_bias(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
 
 
 @mistake("trajectory-attention", "query-of-first-frame")
@@ -376,11 +376,11 @@ def _each_head(Y_tilde, params, value_projection, tokens_of, own_of=_own_frame):
     for h in range(heads):
         W = {f"W_{x}": params[f"W_{x}"][h, :, :] for x in "qk"}
         tokens, rows = tokens_of(h)
-        Q = biased(own_of(tokens) @ W["W_q"][rows, :], _row_of(params, "b_q", h))
-        K = biased(tokens @ W["W_k"][rows, :], _row_of(params, "b_k", h))
+        Q = plus_bias(own_of(tokens) @ W["W_q"][rows, :], _row_of(params, "b_q", h))
+        K = plus_bias(tokens @ W["W_k"][rows, :], _row_of(params, "b_k", h))
         V = Y_tilde[..., h, :, :, :, :]
         if value_projection:
-            V = biased(tokens @ params["W_v"][h, :, :][rows, :], _row_of(params, "b_v", h))
+            V = plus_bias(tokens @ params["W_v"][h, :, :][rows, :], _row_of(params, "b_v", h))
         read.append(_along(Q, K, V))
     return xp.stack(read, axis=-4)
 

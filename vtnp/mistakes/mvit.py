@@ -273,22 +273,22 @@ def every_second_token(x, *, grid, stride, cls=False):
 def skip_not_normalised(y, params, *, eps, activation="gelu"):
     v = layer_norm(y, **params["norm_2"], eps=eps)
     z = widening_mlp(y, params, eps=eps, activation=activation)
-    return z + (y - v) @ params["widening"]["W"]
+    return z + (y - v) @ params["shortcut"]["W"]
 
 
 @mistake("widening-mlp", "no-skip")
 def no_skip(y, params, *, eps, activation="gelu"):
-    silent = {name: 0.0 * each for name, each in params["widening"].items()}
-    return widening_mlp(y, {**params, "widening": silent}, eps=eps, activation=activation)
+    silent = {name: 0.0 * each for name, each in params["shortcut"].items()}
+    return widening_mlp(y, {**params, "shortcut": silent}, eps=eps, activation=activation)
 
 
 @mistake("widening-mlp", "no-norm")
 def no_norm(y, params, *, eps, activation="gelu"):
-    network, skip = params["feed_forward"], params["widening"]
+    network, skip = params["feed_forward"], params["shortcut"]
     # Normalised so weakly that next to nothing happens.
     gamma = 1e8 * namespace(y).ones_like(params["norm_2"]["gamma"])
     flat = {"gamma": gamma, "beta": 0.0 * gamma}
-    weak = {"norm_2": flat, "feed_forward": network, "widening": skip}
+    weak = {"norm_2": flat, "feed_forward": network, "shortcut": skip}
     return widening_mlp(y, weak, eps=1e16, activation=activation)
 
 
@@ -300,7 +300,7 @@ def _block(x, params, *, skip_of, cls=False, eps=1e-6, activation="gelu", **opti
     )
     stride, grid = options.get("stride_q", ONE), options["grid"]
     skip = skip_of(x, normalised, grid=grid, stride=stride, cls=cls)
-    step = widening_mlp if "widening" in params else feed_forward_sublayer
+    step = widening_mlp if "shortcut" in params else feed_forward_sublayer
     return step(skip + update, params, eps=eps, activation=activation), shrunk
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from vtnp._array.xp import biased, device, namespace
+from vtnp._array.xp import device, namespace, plus_bias
 from vtnp.mistakes._registry import mistake
 from vtnp.tokens import (
     bilinear_sample,
@@ -204,12 +204,12 @@ def embedding_without_bias(x, E, *, bias=None):
 @mistake("linear-embedding", "times-root-d")
 def embedding_times_root_d(x, E, *, bias=None):
     """As word embeddings are scaled, and patches are not."""
-    return biased(x @ E * math.sqrt(E.shape[-1]), bias)
+    return plus_bias(x @ E * math.sqrt(E.shape[-1]), bias)
 
 
 @mistake("linear-embedding", "bias-of-every-pixel")
 def embedding_with_the_bias_summed(x, E, *, bias=None):
-    return biased(x @ E, None if bias is None else bias * x.shape[-1])
+    return plus_bias(x @ E, None if bias is None else bias * x.shape[-1])
 
 
 @mistake("sliding-windows", "border-padding")

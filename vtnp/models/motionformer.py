@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vtnp._array.typing import Array
-from vtnp._array.xp import biased, device, namespace
+from vtnp._array.xp import device, namespace, plus_bias
 from vtnp.encoder import layer_norm
 from vtnp.models import parts
 from vtnp.models.parts import Params
@@ -125,8 +125,8 @@ def apply(params: Mapping[str, Any], video: Array, config: MotionformerConfig) -
             activation=config.activation,
         )
     feature = layer_norm(cls, **params["norm"], eps=config.eps)
-    hidden = biased(feature @ params["pre_logits"]["W"], params["pre_logits"]["b"])
-    return biased(namespace(hidden).tanh(hidden) @ params["head"]["W"], params["head"]["b"])
+    hidden = plus_bias(feature @ params["pre_logits"]["W"], params["pre_logits"]["b"])
+    return plus_bias(namespace(hidden).tanh(hidden) @ params["head"]["W"], params["head"]["b"])
 
 
 def _places(e_space: Array, config: MotionformerConfig) -> Array:

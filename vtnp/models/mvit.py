@@ -152,7 +152,7 @@ def _layer(rng: np.random.Generator, block: Block, config: MViTConfig, dtype: DT
         wide = {"W_2": parts.linear(rng, (d_f, d_out), d_f, d_out, dtype)}
         params["feed_forward"] |= wide | {"b_2": np.zeros(d_out, dtype)}
         weights = parts.linear(rng, (d, d_out), d, d_out, dtype)
-        params["widening"] = {"W": weights, "b": np.zeros(d_out, dtype)}
+        params["shortcut"] = {"W": weights, "b": np.zeros(d_out, dtype)}
     return params
 
 

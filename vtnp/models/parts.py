@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from vtnp._array.trees import tree_leaves
 from vtnp._array.typing import Array
-from vtnp._array.xp import biased, namespace
+from vtnp._array.xp import namespace, plus_bias
 from vtnp.encoder import layer_norm
 
 Params = dict[str, Any]
@@ -96,7 +96,7 @@ def head(rng: np.random.Generator, d: int, classes: int, dtype: DTypeLike) -> Pa
 def logits(feature: Array, params: Mapping[str, Any], eps: float) -> Array:
     """Normalise a feature, `*b d`, and map it to one logit for each class."""
     feature = layer_norm(feature, **params["norm"], eps=eps)
-    return biased(feature @ params["head"]["W"], params["head"]["b"])
+    return plus_bias(feature @ params["head"]["W"], params["head"]["b"])
 
 
 def repeated(token: Array, batch: tuple[int, ...]) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from vtnp import vivit as formulas
 from vtnp._array.typing import Array
-from vtnp._array.xp import biased, namespace
+from vtnp._array.xp import namespace, plus_bias
 from vtnp._registry.errors import ShapeError
 from vtnp.encoder import layer_norm
 from vtnp.models import parts
@@ -154,7 +154,7 @@ def apply(params: Mapping[str, Any], video: Array, config: ViViTConfig) -> Array
         video = namespace(video).take(video, chosen, axis=-4)
     z = formulas.tubelet_embedding(video, **params["embedding"])
     h = MODELS[config.model].apply(z, params["encoder"], config)
-    return biased(h @ params["head"]["W"], params["head"]["b"])
+    return plus_bias(h @ params["head"]["W"], params["head"]["b"])
 
 
 def _known(config: ViViTConfig) -> dict[str, Any]:

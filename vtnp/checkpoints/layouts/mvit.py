@@ -47,7 +47,7 @@ def _rows(names: _Names) -> tuple[Row, ...]:
                 *(each for letter in "qkv" for each in _pooling(names, letter)),
                 *norm("norm2", f"{here}.norm_2"),
                 *feed_forward(*names.network, f"{here}.feed_forward"),
-                *linear(names.widening, f"{here}.widening"),
+                *linear(names.widening, f"{here}.shortcut"),
             ],
         ),
         *norm(names.norm, "norm"),

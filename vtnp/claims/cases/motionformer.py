@@ -84,11 +84,11 @@ def second(draw: Draw, *, value_projection: bool) -> dict[str, Any]:
     """Draw the projections of trajectory tokens, all heads of which lie side by side."""
     heads, d_v, d_k = (draw.size(axis) for axis in ("heads", "d_v", "d_k"))
     widths = {"q": d_k, "k": d_k} | ({"v": d_v} if value_projection else {})
-    biased = draw.chance()
+    plus_bias = draw.chance()
     params = {}
     for letter, width in widths.items():
         params[f"W_{letter}"] = draw.rng.standard_normal((heads, heads * d_v, width))
-        if biased:
+        if plus_bias:
             params[f"b_{letter}"] = draw.rng.standard_normal((heads, width))
     return params
 

@@ -205,7 +205,7 @@ def widening(draw: Draw) -> dict[str, Any]:
     skip = {"W": draw.array("d d_out")}
     if draw.chance():
         skip["b"] = draw.array("d_out")
-    return {"norm_2": norm(draw), "feed_forward": layers, "widening": skip}
+    return {"norm_2": norm(draw), "feed_forward": layers, "shortcut": skip}
 
 
 @builds("widening-mlp")

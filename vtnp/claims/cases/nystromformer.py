@@ -10,7 +10,7 @@ from vtnp.encoder import attention_weights, qkv_projection
 from vtnp.nystromformer import segment_means
 
 # A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix:
-# the comparisons to 1e-12 are made where that is small; tests/test_nystromformer.py has the others.
+# the comparisons to 1e-12 are made where that is small; tests/nystromformer/test_formulas_nystromformer.py has the others.
 WELL_CONDITIONED = 30.0
 
 

@@ -7,10 +7,10 @@ from vtnp.cost.recipes.tables import (
     Recipe,
     Sizes,
     Table,
-    biased,
     feed_forward_half,
     letters,
     norm,
+    plus_bias,
     share,
 )
 
@@ -22,16 +22,16 @@ def _heads(z: Sizes) -> Table:
         "W_alpha": "heads d points",
         "W_delta": "heads d points 2",
         "W_c": "heads d_v d",
-        "b_q": biased(z, "d"),
-        "b_v": biased(z, "heads d_v"),
-        "b_alpha": biased(z, "heads points"),
-        "b_delta": biased(z, "heads points 2"),
-        "b_c": biased(z, "d"),
+        "b_q": plus_bias(z, "d"),
+        "b_v": plus_bias(z, "heads d_v"),
+        "b_alpha": plus_bias(z, "heads points"),
+        "b_delta": plus_bias(z, "heads points 2"),
+        "b_c": plus_bias(z, "d"),
     }
 
 
 def _layer(z: Sizes) -> Table:
-    motion = {"E": "2 d", "bias": biased(z, "d")}
+    motion = {"E": "2 d", "bias": plus_bias(z, "d")}
     rest = {"norm_1": norm(z), "motion": motion, **feed_forward_half(z)}
     return {**rest, "attention": _heads(z)}
 

@@ -10,10 +10,10 @@ from vtnp.cost.recipes.tables import (
     Sizes,
     Table,
     attention,
-    biased,
     feed_forward_half,
     letters,
     norm,
+    plus_bias,
 )
 
 
@@ -27,9 +27,9 @@ def _attention(z: Sizes) -> Table:
         if letter != "v" or projects
     }
     biases = {
-        "b_q": biased(z, "heads d_k"),
-        "b_k": biased(z, "heads d_k"),
-        "b_v": biased(z, "heads d_v") if projects else None,
+        "b_q": plus_bias(z, "heads d_k"),
+        "b_k": plus_bias(z, "heads d_k"),
+        "b_v": plus_bias(z, "heads d_v") if projects else None,
     }
     return {"attention": attention(z), "trajectory": {**second, **biases}}
 

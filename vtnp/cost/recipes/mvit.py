@@ -16,10 +16,10 @@ from vtnp.cost.recipes.tables import (
     Sizes,
     Table,
     attention,
-    biased,
     feed_forward,
     letters,
     norm,
+    plus_bias,
     times,
 )
 from vtnp.mvit import pooled_grid
@@ -50,9 +50,9 @@ def _block(z: Sizes) -> Table:
 
 
 def _widening(z: Sizes) -> Table:
-    network = {**feed_forward(z), "W_2": "d_f d_out", "b_2": biased(z, "d_out")}
-    widening = {"W": "d d_out", "b": biased(z, "d_out")}
-    return {"norm_2": norm(z), "feed_forward": network, "widening": widening}
+    network = {**feed_forward(z), "W_2": "d_f d_out", "b_2": plus_bias(z, "d_out")}
+    widening = {"W": "d d_out", "b": plus_bias(z, "d_out")}
+    return {"norm_2": norm(z), "feed_forward": network, "shortcut": widening}
 
 
 def _letters(z: Sizes) -> Table:

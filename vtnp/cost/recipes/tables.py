@@ -94,7 +94,7 @@ def layer(z: Sizes) -> Table:
     return attention_half(z) | feed_forward_half(z)
 
 
-def biased(z: Sizes, shape: str) -> str | None:
+def plus_bias(z: Sizes, shape: str) -> str | None:
     """A bias, where there are any."""
     return shape if z["biases"] else None
 

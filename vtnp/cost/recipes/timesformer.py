@@ -12,14 +12,14 @@ from vtnp.cost.recipes.tables import (
     Sizes,
     Table,
     attention_half,
-    biased,
     feed_forward_half,
     layer,
+    plus_bias,
 )
 
 
 def _step(z: Sizes) -> Table:
-    fc = {"W": "d d", "b": biased(z, "d")} if z["fc"] else None
+    fc = {"W": "d d", "b": plus_bias(z, "d")} if z["fc"] else None
     return {**attention_half(z), "fc": fc}
 
 

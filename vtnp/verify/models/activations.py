@@ -79,7 +79,7 @@ class _Recorder:
                 (tokens, "spatio_temporal_embedding", self.convolution),
                 (vivit, "tubelet_embedding", self.embedding),
                 (positions, "learned_positions", self.positions),
-                (_xp, "biased", self.biased),
+                (_xp, "plus_bias", self.plus_bias),
             ):
                 right = getattr(module, name)
                 stack.enter_context(held(places(right), right, watched(right)))
@@ -175,7 +175,7 @@ class _Recorder:
 
         return watched
 
-    def biased(self, right: Function) -> Function:
+    def plus_bias(self, right: Function) -> Function:
         def watched(y: Any, bias: Any) -> Any:
             path = self.path(bias, ".b")
             return self.seen("logits" if path == "head" else path, right(y, bias))

@@ -29,7 +29,7 @@ _LIKELY: Mapping[str, str] = {
     "fc": "look for a weight transposed, a bias left out",
     "widened": "look for a weight transposed, a bias left out",
     "pooled": "look at the pooling: its kernel, stride, padding, and the class token's row",
-    "widening": "look for a weight transposed, a bias left out, what is normalised before",
+    "shortcut": "look for a weight transposed, a bias left out, what is normalised before",
     "pre_logits": "look for a weight transposed, a bias left out",
     "hidden": "look at the activation: GELU by erf or by tanh, ReLU",
     "feed_forward": "look for a weight transposed, a bias left out",

@@ -1,0 +1,105 @@
+"""Every law and special case, put to its formula on cases drawn at random."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from autograd.tracer import isbox
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import readings
+from tests.support.strategies import BATCHES, cases
+from vtnp._registry.spec import registry
+from vtnp.claims import claims, law
+from vtnp.claims.cases import Case, Draw, Sizing, make
+
+CLAIMS = [
+    pytest.param(
+        claim,
+        marks=getattr(pytest.mark, claim.kind)(claim.id, claim.name),
+        id=f"{claim.kind}-{claim.id}-{claim.name}",
+    )
+    for claim in claims.values()
+]
+
+
+@dataclass(frozen=True)
+class Read(Case):
+    """A case that is evaluated on the library which `pytest --xp` chose."""
+
+    def __call__(self, **changed: Any) -> Any:
+        return readings.chosen.call(self.function, {**self.args, **changed})
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@given(data=st.data())
+def test_claim(claim, data):
+    case = data.draw(cases(claim.id))
+    claim.check(Read(case.id, case.args, case.rng, case.function))
+
+
+def boxed(tree: Any) -> bool:
+    """Tell whether autograd is watching."""
+    parts = tree.values() if isinstance(tree, dict) else tree
+    return isbox(tree) or (isinstance(tree, dict | list | tuple) and any(map(boxed, parts)))
+
+
+@pytest.mark.parametrize("claim", claims.values(), ids=lambda claim: "-".join(claim[:3]))
+def test_claim_asks_a_stranger_for_nothing_else(claim):
+    """A function of NumPy arrays by name, with errors of its own, will do, unless options say so.
+
+    And it is the function that is asked, not vtnp's.
+    """
+    calls = []
+
+    def stranger(**args):
+        calls.append(args)
+        assert not boxed(args) or claim.options.get("differentiates")
+        try:
+            return registry[claim.id].function(**args)
+        except ValueError as error:
+            if claim.options.get("refuses"):
+                raise
+            raise RuntimeError from error
+
+    for seed, batch in enumerate(BATCHES):
+        claim.check(replace(make(claim.id, seed, batch), function=stranger))
+    assert calls
+
+
+def test_a_claim_is_registered_once():
+    with pytest.raises(ValueError, match="law 'permute' of 'softmax' is registered twice"):
+        law("softmax", "permute")(print)
+
+
+def test_claims_refuse_to_be_loaded_without_assert_statements():
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", "import vtnp.claims"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "ImportError: the claims are assert statements" in done.stderr
+
+
+@pytest.mark.parametrize("sizing", get_args(Sizing))
+def test_sizes_are_as_asked(sizing):
+    drawn = Draw(np.random.default_rng(0), (2,), sizing=sizing)
+    n, m, d = drawn.shape("n m d")
+    holds = {
+        "distinct": len({n, m, d, 2}) == 4,
+        "equal": n == m == d > 1,
+        "one": n == m == d == 1,
+        "odd": len({n, m, d}) == 3 and n % 2 == m % 2 == d % 2 == 1,
+    }
+    assert holds[sizing]
+
+
+def test_sizes_reach_the_arguments_of_a_case():
+    args = make("attention", 0, (4,), sizing="one").args
+    assert args["Q"].shape == args["K"].shape == args["V"].shape == (4, 1, 1)

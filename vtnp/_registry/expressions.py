@@ -1,0 +1,76 @@
+"""The expressions of pages: conditions on arguments, and costs as integers.
+
+An expression is one of Python, of which only arithmetic, comparisons, conditions, indexing, fields
+and sums are read. It names axes, the formula's own arguments, FUNCTIONS and `inf`.
+"""
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import CodeType, MappingProxyType
+from typing import Any
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "abs": abs, "all": all, "len": len, "max": max, "min": min, "sum": sum, "zip": zip,
+}  # fmt: skip
+_ALLOWED = (
+    ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Store, ast.Tuple, ast.List,
+    ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Pow, ast.FloorDiv, ast.Mod,
+    ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.IfExp,
+    ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Is, ast.IsNot,
+    ast.In, ast.NotIn, ast.Subscript, ast.Attribute, ast.Call, ast.keyword, ast.GeneratorExp, ast.comprehension,
+)  # fmt: skip
+
+
+class ExpressionError(ValueError):
+    """An expression that is not in the language of the pages."""
+
+
+def evaluated(
+    expression: str,
+    letters: Mapping[str, Any],
+    more: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+) -> Any:
+    """Return what an expression makes of letters.
+
+    more: functions that it may call beside FUNCTIONS, with keywords.
+    Raises ExpressionError where it is not in the language, NameError where a letter has no value.
+    """
+    # Nothing but what _compiled lets through is run, without any of Python's own functions.
+    return eval(
+        _compiled(expression), {"__builtins__": {}, "inf": math.inf, **letters, **FUNCTIONS}
+    )  # noqa: S307
+
+
+@cache
+def names_in(expression: str) -> frozenset[str]:
+    """Return the letters that an expression names."""
+    tree = ast.parse(expression, mode="eval")
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    named = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called
+    ]
+    bound = {node.id for node in named if isinstance(node.ctx, ast.Store)}
+    return frozenset({node.id for node in named} - bound - {"inf"})
+
+
+@cache
+def _compiled(expression: str, more: tuple[str, ...]) -> CodeType:
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except SyntaxError as error:
+        raise ExpressionError(f"not an expression: {expression!r}") from error
+    for node in ast.walk(tree):
+        if not isinstance(node, _ALLOWED):
+            raise ExpressionError(f"{type(node).__name__} is not allowed in {expression!r}")
+        if isinstance(node, ast.Constant) and not isinstance(node.value, int | str | None):
+            raise ExpressionError(f"{node.value!r} is not allowed in {expression!r}")
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            raise ExpressionError(f"field {node.attr!r} is not allowed in {expression!r}")
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else ""
+            if not (name in more or (name in FUNCTIONS and not node.keywords)):
+                known = ", ".join((*FUNCTIONS, *more))
+                raise ExpressionError(f"only {known} may be called: {expression!r}")
+    return compile(tree, "<expression>", "eval")
