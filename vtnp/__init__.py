@@ -84,7 +84,9 @@ __all__ = [
 def formulas() -> tuple[Formula, ...]:
     """Return every formula, in the survey's order."""
     _load_chapters()
-    return pages.formulas()
+    # The registry has them as chapters were imported, which need not be the survey's order.
+    found = pages.formulas()
+    return tuple(sorted(found, key=lambda each: _CHAPTERS.index(_chapter(each))))
 
 
 def formula(name: str | int) -> Formula:
@@ -94,6 +96,10 @@ def formula(name: str | int) -> Formula:
     """
     _load_chapters()
     return pages.formula(name)
+
+
+def _chapter(each: Formula) -> str:
+    return each.function.__module__.removeprefix("vtnp.")
 
 
 def _load_chapters() -> None:

@@ -18,8 +18,19 @@ from vtnp._registry.shapes import parse
 
 SPEC = Path(__file__).parents[2] / "spec"
 PAGES = sorted(SPEC.glob("*/*.md"))
-KEYS = ["id", "code", "survey", "source", "plain", "uses", "laws", "special", "mistakes"]
-TABLES = ["args", "returns", "cost"]
+KEYS = [
+    "id",
+    "code",
+    "survey",
+    "source",
+    "plain",
+    "requires",
+    "uses",
+    "laws",
+    "special",
+    "mistakes",
+]
+TABLES = ["args", "params", "returns", "cost"]
 SECTIONS = [
     "Formula",
     "Symbols",
@@ -31,7 +42,7 @@ SECTIONS = [
     "Deviations and ambiguities",
     "Sources",
 ]
-OPTIONAL = {"args", "Steps"}
+OPTIONAL = {"args", "params", "requires", "Steps"}
 
 each_page = pytest.mark.parametrize(
     "path", PAGES, ids=[str(path.relative_to(SPEC)) for path in PAGES]

@@ -38,9 +38,8 @@ def evaluated(
     Raises ExpressionError where it is not in the language, NameError where a letter has no value.
     """
     # Nothing but what _compiled lets through is run, without any of Python's own functions.
-    return eval(
-        _compiled(expression), {"__builtins__": {}, "inf": math.inf, **letters, **FUNCTIONS}
-    )  # noqa: S307
+    known = {"__builtins__": {}, "inf": math.inf, **letters, **FUNCTIONS, **more}
+    return eval(_compiled(expression, tuple(more)), known)  # noqa: S307
 
 
 @cache

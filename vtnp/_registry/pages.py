@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vtnp._registry.errors import UnknownFormulaError
-from vtnp._registry.spec import Entry, registry
+from vtnp._registry.spec import registry
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Formula:
     survey: str
     source: Mapping[str, str]
     plain: str
+    requires: tuple[str, ...]
     laws: tuple[str, ...]
     special: tuple[str, ...]
     mistakes: tuple[str, ...]
@@ -44,7 +45,7 @@ def front_matter(page: str) -> dict[str, Any]:
 
 def formulas() -> tuple[Formula, ...]:
     """Return every formula, in the survey's order."""
-    return tuple(_read(entry) for entry in registry.values())
+    return tuple(map(_read, registry))
 
 
 def formula(name: str | int) -> Formula:
@@ -54,7 +55,7 @@ def formula(name: str | int) -> Formula:
     """
     wanted = str(name).lower()
     if wanted in registry:
-        return _read(registry[wanted])
+        return _read(wanted)
     number = wanted.removeprefix("eq").strip(" .()")
     for each in formulas():
         if each.survey == f"eq. ({number})":
@@ -65,7 +66,8 @@ def formula(name: str | int) -> Formula:
 
 
 @cache
-def _read(entry: Entry) -> Formula:
+def _read(id: str) -> Formula:
+    entry = registry[id]
     text = (pages_folder() / entry.module / f"{entry.id}.md").read_text(encoding="utf-8")
     front = front_matter(text)
     return Formula(
@@ -74,6 +76,7 @@ def _read(entry: Entry) -> Formula:
         survey=front["survey"],
         source=MappingProxyType(front["source"]),
         plain=front["plain"],
+        requires=tuple(front.get("requires", ())),
         laws=tuple(front["laws"]),
         special=tuple(front["special"]),
         mistakes=tuple(front["mistakes"]),
