@@ -12,17 +12,13 @@ Handlers live in a context variable, so that each thread and each task has its o
 there is no path and no bookkeeping.
 """
 
-import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a formula, as a handler sees it.
 
     Attributes
@@ -52,20 +48,19 @@ class Call:
 
     def replace(self, **changes: Any) -> Self:
         """Return the call with some attributes changed."""
-        return dataclasses.replace(self, **changes)
+        return self._replace(**changes)
 
 
 Proceed = Callable[[Call], Any]
 Handler = Callable[[Call, Proceed], Any]
 
 
-@dataclass(slots=True)
-class _Frame:
-    """Where the calls now made stand: inside which calls, and how many of each were made."""
+class _Frame(NamedTuple):
+    """A call being made: its path, its id after those around it, and how often it called each."""
 
-    path: str = ""
-    ids: tuple[str, ...] = ()
-    counts: Counter[str] = field(default_factory=Counter)
+    path: str
+    ids: tuple[str, ...]
+    counts: dict[str, int]
 
 
 handlers: ContextVar[tuple[Handler, ...]] = ContextVar("vtnp_handlers", default=())
@@ -103,7 +98,7 @@ def intercept(handler: Handler) -> Iterator[None]:
     before = handlers.get()
     token = handlers.set((*before, handler))
     # The first handler begins to count calls.
-    start = None if before else _frame.set(_Frame())
+    start = None if before else _frame.set(_Frame("", (), {}))
     try:
         yield
     finally:
@@ -132,12 +127,11 @@ def handle(
 ) -> Any:
     """Pass a call through all handlers; compute: what the last of them proceeds to."""
     around = _frame.get()
-    around.counts[id] += 1
-    count = around.counts[id]
+    count = around.counts[id] = around.counts.get(id, 0) + 1
     name = id if count == 1 else f"{id}:{count}"
     path = f"{around.path}/{name}" if around.path else name
     call = Call(id, arguments, path, around.ids, function)
-    token = _frame.set(_Frame(path, (*around.ids, id)))
+    token = _frame.set(_Frame(path, (*around.ids, id), {}))
     try:
         return _proceed(handlers.get(), compute)(call)
     finally:
@@ -147,5 +141,4 @@ def handle(
 def _proceed(stack: tuple[Handler, ...], compute: Proceed) -> Proceed:
     if not stack:
         return compute
-    *before, handler = stack
-    return lambda call: handler(call, _proceed(tuple(before), compute))
+    return lambda call: stack[-1](call, _proceed(stack[:-1], compute))

@@ -19,7 +19,8 @@ _ALLOWED = (
     ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Pow, ast.FloorDiv, ast.Mod,
     ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.IfExp,
     ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Is, ast.IsNot,
-    ast.In, ast.NotIn, ast.Subscript, ast.Attribute, ast.Call, ast.keyword, ast.GeneratorExp, ast.comprehension,
+    ast.In, ast.NotIn, ast.Subscript, ast.Attribute, ast.Call, ast.keyword,
+    ast.GeneratorExp, ast.comprehension,
 )  # fmt: skip
 
 

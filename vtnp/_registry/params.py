@@ -70,7 +70,7 @@ def arrays_in(table: Table, values: Any, place: str) -> Iterator[tuple[Argument,
     if not hasattr(found, "keys"):
         raise FormulaError(f"argument {place}: expected a mapping, got {found!r}")
     for key, field in table.fields.items():
-        value = found[key] if key in found else None
+        value = found.get(key)
         if value is None:
             if key not in table.optional:
                 raise FormulaError(f"argument {place}: expected a key {key!r}, got {list(found)}")

@@ -1,0 +1,136 @@
+"""What the calls of one formula are held to: signature, options and conditions.
+
+Each kind of call is checked once: its key has all that a check looks at, which are type, shape,
+dtype and device of every array, those in params included, and the value of every option.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vtnp._registry.checks import Signature, check_arguments, check_conditions, check_result
+from vtnp._registry.expressions import names_in
+from vtnp._registry.options import in_call, options_of
+from vtnp._registry.params import Table, table_of, trait, traits
+from vtnp._registry.shapes import Argument, argument_of
+
+Function = Callable[..., Any]
+_SEEN_AT_MOST = 4096  # kinds of calls remembered as right, per formula
+
+
+class Contract:
+    """The contract of a formula.
+
+    what: the formula and its page, as errors name them. function: the formula as it is written.
+    requires: conditions on arguments, options and axes.
+    """
+
+    def __init__(self, what: str, function: Function, requires: Sequence[str]) -> None:
+        parameters = inspect.signature(function).parameters
+        self.what, self.requires = what, tuple(requires)
+        self.names = tuple(parameters)
+        self.signature = read_signature(function)
+        self._defaults = {
+            name: each.default
+            for name, each in parameters.items()
+            if each.default is not each.empty
+        }
+        arrays = {each.name: trait for each in self.signature.arguments}
+        tables = {name: _traits_of(table) for name, table in self.signature.tables.items()}
+        readers = options_of(function, what, {*arrays, *tables})
+        self.read_options = in_call(self.names, readers)
+        # What no reader makes plain values of is remembered only where it is plain by itself.
+        others = {name: _plain for name in self.names if name not in readers} | {"like": trait}
+        self._traits: Mapping[str, Callable[[Any], Any]] = {**others, **arrays, **tables}
+        self._require_known_letters()
+        self._seen: set[Any] = set()
+
+    def _require_known_letters(self) -> None:
+        axes = {axis for each in _arrays_of(self.signature) for axis in each.shape.axes}
+        for condition in self.requires:
+            if unknown := names_in(condition) - axes - {*self.names}:
+                raise ValueError(f"{self.what}: {condition!r} names {sorted(unknown)}")
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name; what was left out is not there."""
+        return dict(zip(self.names, args, strict=False)) | kwargs
+
+    def compute(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a function makes of arguments, options being read, and check both."""
+        key = self._key(args, kwargs)
+        if key in self._seen:
+            return function(*args, **kwargs)
+        arguments = self.bound(args, kwargs)
+        axes = check_arguments(self.what, self.signature, arguments)
+        letters = {**axes, **self._defaults, **arguments}
+        check_conditions(self.what, self.requires, letters)
+        result = function(*args, **kwargs)
+        sizes = {name: value for name, value in letters.items() if type(value) is int}
+        check_result(self.what, self.signature, result, {**sizes, **axes})
+        if key is not None:
+            if len(self._seen) >= _SEEN_AT_MOST:
+                self._seen.clear()
+            self._seen.add(key)
+        return result
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the kind of a call; None for one that cannot be remembered."""
+        traits_of = self._traits
+        try:
+            key = (
+                *[
+                    traits_of[name](value) if name in traits_of else value
+                    for name, value in zip(self.names, args, strict=False)
+                ],
+                *[
+                    (name, traits_of[name](value) if name in traits_of else value)
+                    for name, value in kwargs.items()
+                ],
+            )
+            hash(key)
+        except (AttributeError, TypeError):
+            return None
+        return key
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError
+
+
+def _traits_of(table: Table) -> Callable[[Any], Any]:
+    return lambda values: traits(table, values)
+
+
+def read_signature(function: Function) -> Signature:
+    """Read the arrays, with kind and shape, and the tables of params out of a signature."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    returned = hints.pop("return", None)
+    results = typing.get_args(returned) if typing.get_origin(returned) is tuple else (returned,)
+    arguments = [argument_of(name, hint) for name, hint in hints.items()]
+    returns = [
+        argument_of(f"result {i}" if len(results) > 1 else "result", hint)
+        for i, hint in enumerate(results)
+    ]
+    tables = {name: table_of(hint) for name, hint in hints.items()}
+    return Signature(
+        tuple(each for each in arguments if each),
+        tuple(each for each in returns if each),
+        {name: table for name, table in tables.items() if table},
+    )
+
+
+def _arrays_of(signature: Signature) -> Iterator[Argument]:
+    yield from signature.arguments
+    for table in signature.tables.values():
+        yield from _arrays_of_table(table)
+
+
+def _arrays_of_table(table: Table) -> Iterator[Argument]:
+    for field in table.fields.values():
+        if isinstance(field, Argument):
+            yield field
+        else:
+            yield from _arrays_of_table(field if isinstance(field, Table) else field[0])
