@@ -53,7 +53,7 @@ def _strict() -> Reading:
 
 def _standin() -> Reading:
     from tests.support import cupy_standin
-    from vtnp._array.gradients import register_namespace
+    from vtnp._array.values import register_namespace
 
     register_namespace(cupy_standin.Array, cupy_standin.namespace)
     return Reading("cupy-standin", cupy_standin.Array, lambda x: x.get())

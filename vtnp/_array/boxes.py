@@ -13,7 +13,8 @@ from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.numpy.numpy_vjps import untake
 
 from vtnp._array import primitives as p
-from vtnp._array import rules as rules
+from vtnp._array import rules
+from vtnp._array.traced import traced
 from vtnp._array.values import is_array_type, unboxed, value_namespace
 
 
@@ -33,13 +34,11 @@ class StandardBox(Box):  # type: ignore[misc]
     mT = property(p.matrix_transpose)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        from vtnp._array.gradients import traced
-
         return traced(value_namespace(self))
 
     def __getitem__(self, index: Any) -> Any:
         if not p.is_basic(index):
-            raise TypeError("a box takes whole numbers, slices, None and ...; for indices use take")
+            raise TypeError("a box takes integers, slices, None and ...; for indices use take")
         return p.getitem(self, index)
 
     def __len__(self) -> int:
@@ -100,9 +99,9 @@ class ArraySpace(VSpace):  # type: ignore[misc]
         return self.xp.ones(self.shape, **self.like)
 
     def standard_basis(self) -> Iterator[Any]:
-        places = self.xp.arange(self.size, device=self.like["device"])
+        positions = self.xp.arange(self.size, device=self.like["device"])
         for i in range(self.size):
-            one = self.xp.astype(self.xp.equal(places, i), self.like["dtype"])
+            one = self.xp.astype(self.xp.equal(positions, i), self.like["dtype"])
             yield self.xp.reshape(one, self.shape)
 
     def _add(self, x: Any, y: Any) -> Any:

@@ -4,16 +4,11 @@ from typing import Any
 
 import array_api_compat
 
-from vtnp._array.gradients import (
-    CONSTANT,
-    DIFFERENTIABLE,
-    erf,
-    is_boxed,
-    traced,
-    unboxed,
-    value_namespace,
-)
+from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes with autograd)
+from vtnp._array.primitives import erf
+from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.typing import Array
+from vtnp._array.values import is_boxed, unboxed, value_namespace
 
 # Every array-API name that a formula may use: nothing else is traced, counted or tested.
 NAMES: tuple[str, ...] = (*DIFFERENTIABLE, *CONSTANT)

@@ -26,21 +26,8 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes and spaces)
 from vtnp._array import primitives
-from vtnp._array.primitives import erf
-from vtnp._array.values import is_boxed, register_namespace, unboxed, value_namespace
-
-__all__ = [
-    "CONSTANT",
-    "DIFFERENTIABLE",
-    "erf",
-    "is_boxed",
-    "register_namespace",
-    "traced",
-    "unboxed",
-    "value_namespace",
-]
+from vtnp._array.values import is_boxed, unboxed
 
 DIFFERENTIABLE = tuple(
     """
