@@ -47,12 +47,12 @@ def constant(x: Array) -> Array:
 
 __all__ = [
     "NAMES",
-    "plus_bias",
     "constant",
     "device",
     "erf",
     "is_boxed",
     "namespace",
+    "plus_bias",
     "transposed",
     "unboxed",
     "value_namespace",
