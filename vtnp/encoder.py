@@ -872,10 +872,23 @@ def decoder_layer(
 
 
 def project_heads(x: Array, W: Array, bias: Array | None, *, token_axes: int) -> Array:
-    """Project tokens that lie on several axes into every head: qkv-projection on any grid.
+    """Project tokens that lie on several axes into every head.
 
-    x: `*b <tokens> d`, tokens on so many axes. W, bias: as in `qkv_projection`. Returns
-    `*b heads <tokens> d_h`.
+    Parameters
+    ----------
+    x : array
+        Tokens, ``*b <tokens> d``.
+    W : array
+        One matrix for each head, ``heads d d_h``.
+    bias : array or None
+        One row for each head, ``heads d_h``.
+    token_axes : int
+        How many axes the tokens lie on.
+
+    Returns
+    -------
+    array
+        `qkv_projection` of all tokens, ``*b heads <tokens> d_h``.
     """
     front, tokens = x.shape[: -1 - token_axes], x.shape[-1 - token_axes : -1]
     flat = namespace(x).reshape(x, (*front, math.prod(tokens), x.shape[-1]))
@@ -884,9 +897,23 @@ def project_heads(x: Array, W: Array, bias: Array | None, *, token_axes: int) ->
 
 
 def merge_heads(y: Array, W_c: Array, bias: Array | None, *, token_axes: int) -> Array:
-    """Map the heads of tokens that lie on several axes back: output-projection on any grid.
+    """Map the heads of tokens that lie on several axes back to the model's width.
 
-    y: `*b heads <tokens> d_v`. W_c, bias: as in `output_projection`. Returns `*b <tokens> d`.
+    Parameters
+    ----------
+    y : array
+        The output of attention in each head, ``*b heads <tokens> d_v``.
+    W_c : array
+        One matrix for each head, ``heads d_v d``.
+    bias : array or None
+        One row, ``d``.
+    token_axes : int
+        How many axes the tokens lie on.
+
+    Returns
+    -------
+    array
+        `output_projection` of all tokens, ``*b <tokens> d``.
     """
     front, tokens = y.shape[: -1 - token_axes], y.shape[-1 - token_axes : -1]
     flat = namespace(y).reshape(y, (*front, math.prod(tokens), y.shape[-1]))
