@@ -91,14 +91,19 @@ def _library(value: Any) -> str:
 def check_conditions(what: str, conditions: Sequence[str], letters: Mapping[str, Any]) -> None:
     """Raise FormulaError for a condition that does not hold.
 
-    letters: arguments, options and axes by name. A condition on an axis that nobody has counted
-    (as Dask has after a data-dependent step) counts as met.
+    letters: arguments, options and axes by name. A condition counts as met on an axis of unknown
+    length (Dask has them after a data-dependent operation), and on an axis of an array that was
+    left out.
     """
     for condition in conditions:
-        named = {name: letters[name] for name in sorted(names_in(condition))}
+        named = {name: letters[name] for name in sorted(names_in(condition)) if name in letters}
         if any(isinstance(value, float) and is_unknown(value) for value in named.values()):
             continue
-        if not evaluated(condition, named):
+        try:
+            holds = evaluated(condition, named)
+        except NameError:
+            continue
+        if not holds:
             values = ", ".join(f"{name} = {_shown(value)}" for name, value in named.items())
             raise FormulaError(f"{what}: expected {condition}, got {values}")
 
@@ -107,7 +112,9 @@ def _shown(value: Any) -> str:
     raw = unboxed(value)
     if hasattr(raw, "shape"):
         return f"an array {tuple(raw.shape)}"
-    return repr(value)
+    if hasattr(raw, "keys"):
+        return f"a mapping of {list(raw)}"
+    return repr(raw)
 
 
 def check_result(what: str, signature: Signature, result: Any, bound: Bound) -> None:

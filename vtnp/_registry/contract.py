@@ -9,8 +9,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from vtnp._array.values import unboxed
 from vtnp._registry.checks import Signature, check_arguments, check_conditions, check_result
-from vtnp._registry.expressions import names_in
+from vtnp._registry.expressions import compiled, names_in
 from vtnp._registry.options import in_call, options_of
 from vtnp._registry.params import Table, table_of, trait, traits
 from vtnp._registry.shapes import Argument, argument_of
@@ -27,8 +28,9 @@ class Contract:
     """
 
     def __init__(self, what: str, function: Function, requires: Sequence[str]) -> None:
-        parameters = inspect.signature(function).parameters
-        self.what, self.requires = what, tuple(requires)
+        self._python = inspect.signature(function)
+        parameters = self._python.parameters
+        self.function, self.what, self.requires = function, what, tuple(requires)
         self.names = tuple(parameters)
         self.signature = read_signature(function)
         self._defaults = {
@@ -41,24 +43,34 @@ class Contract:
         readers = options_of(function, what, {*arrays, *tables})
         self.read_options = in_call(self.names, readers)
         # What no reader makes plain values of is remembered only where it is plain by itself.
-        others = {name: _plain for name in self.names if name not in readers} | {"like": trait}
+        others = {name: unboxed if name in readers else _plain for name in self.names}
+        others["like"] = trait
         self._traits: Mapping[str, Callable[[Any], Any]] = {**others, **arrays, **tables}
         self._require_known_letters()
         self._seen: set[Any] = set()
 
     def _require_known_letters(self) -> None:
-        axes = {axis for each in _arrays_of(self.signature) for axis in each.shape.axes}
+        found = {axis for each in _arrays_of(self.signature) for axis in each.shape.axes}
+        axes = {axis for axis in found if not axis.startswith("_")}
         for condition in self.requires:
+            compiled(condition)
             if unknown := names_in(condition) - axes - {*self.names}:
                 raise ValueError(f"{self.what}: {condition!r} names {sorted(unknown)}")
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call by name; what was left out is not there."""
-        return dict(zip(self.names, args, strict=False)) | kwargs
+        """Return the arguments of a call by name; what was left out is not there.
+
+        Raises TypeError where an argument is missing, unknown or given twice.
+        """
+        try:
+            return self._python.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.what}: {error}") from None
 
     def compute(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what a function makes of arguments, options being read, and check both."""
-        key = self._key(args, kwargs)
+        # Of a function that a handler has put in place nothing is known from earlier calls.
+        key = self._key(args, kwargs) if function is self.function else None
         if key in self._seen:
             return function(*args, **kwargs)
         arguments = self.bound(args, kwargs)

@@ -22,6 +22,7 @@ _ALLOWED = (
     ast.In, ast.NotIn, ast.Subscript, ast.Attribute, ast.Call, ast.keyword,
     ast.GeneratorExp, ast.comprehension,
 )  # fmt: skip
+_FIELD = "field of"  # no name that an expression could have
 
 
 class ExpressionError(ValueError):
@@ -38,9 +39,9 @@ def evaluated(
     more: functions that it may call beside FUNCTIONS, with keywords.
     Raises ExpressionError where it is not in the language, NameError where a letter has no value.
     """
-    # Nothing but what _compiled lets through is run, without any of Python's own functions.
-    known = {"__builtins__": {}, "inf": math.inf, **letters, **FUNCTIONS, **more}
-    return eval(_compiled(expression, tuple(more)), known)  # noqa: S307
+    # Nothing but what `compiled` lets through is run, without any of Python's own functions.
+    known = {"__builtins__": {}, "inf": math.inf, **letters, **FUNCTIONS, **more, _FIELD: _field}
+    return eval(compiled(expression, tuple(more)), known)  # noqa: S307
 
 
 @cache
@@ -56,7 +57,12 @@ def names_in(expression: str) -> frozenset[str]:
 
 
 @cache
-def _compiled(expression: str, more: tuple[str, ...]) -> CodeType:
+def compiled(expression: str, more: tuple[str, ...] = ()) -> CodeType:
+    """Return an expression as code.
+
+    more: names of functions that it may call beside FUNCTIONS.
+    Raises ExpressionError where it is not in the language.
+    """
     try:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError as error:
@@ -66,11 +72,30 @@ def _compiled(expression: str, more: tuple[str, ...]) -> CodeType:
             raise ExpressionError(f"{type(node).__name__} is not allowed in {expression!r}")
         if isinstance(node, ast.Constant) and not isinstance(node.value, int | str | None):
             raise ExpressionError(f"{node.value!r} is not allowed in {expression!r}")
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-            raise ExpressionError(f"field {node.attr!r} is not allowed in {expression!r}")
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else ""
-            if not (name in more or (name in FUNCTIONS and not node.keywords)):
+            if name not in more and name not in FUNCTIONS:
                 known = ", ".join((*FUNCTIONS, *more))
-                raise ExpressionError(f"only {known} may be called: {expression!r}")
-    return compile(tree, "<expression>", "eval")
+                raise ExpressionError(f"only {known} may be called in {expression!r}")
+            if node.keywords and name in FUNCTIONS:
+                raise ExpressionError(f"{name} takes no keywords in {expression!r}")
+        if isinstance(node, ast.keyword) and node.arg is None:
+            raise ExpressionError(f"** is not allowed before keywords in {expression!r}")
+    try:
+        return compile(ast.fix_missing_locations(_Fields().visit(tree)), "<expression>", "eval")
+    except SyntaxError as error:  # what only the compiler finds, such as a keyword given twice
+        raise ExpressionError(f"not an expression: {expression!r}") from error
+
+
+class _Fields(ast.NodeTransformer):
+    """Reads `grid.h` as the field of a NamedTuple, and of nothing else."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Call:
+        arguments = [self.visit(node.value), ast.Constant(node.attr)]
+        return ast.Call(ast.Name(_FIELD, ast.Load()), arguments, [])
+
+
+def _field(value: Any, name: str) -> Any:
+    if name not in getattr(type(value), "_fields", ()):
+        raise ExpressionError(f"{value!r} has no field {name!r}")
+    return getattr(value, name)

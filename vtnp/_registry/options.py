@@ -11,11 +11,12 @@ import operator
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 from vtnp._array.xp import namespace, unboxed
 from vtnp._registry.errors import FormulaError
+from vtnp._registry.shapes import alternatives
 
 Read = Callable[[Any], Any]
 Reader = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]
@@ -68,7 +69,7 @@ def reader(what: str, name: str, hint: Any) -> Read | None:
 
     Raises TypeError for a type hint that no kind of option answers to.
     """
-    either = typing.get_args(hint) if typing.get_origin(hint) is UnionType else (hint,)
+    either = alternatives(hint)
     hints = [each for each in either if each is not NoneType]
     kind = _LIKE if name == "like" else kind_of_option(hints[0]) if len(hints) == 1 else None
     if kind is None:

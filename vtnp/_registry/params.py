@@ -11,7 +11,7 @@ counts as left out. A table has the keys of its TypedDict and no others, unless 
 
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, NotRequired, Required, TypeVar
 
 from vtnp._array.xp import unboxed
 from vtnp._registry.errors import FormulaError
@@ -44,12 +44,14 @@ def table_of(hint: Any) -> Table | None:
         hint = typing.get_args(hint)[0]
     if not typing.is_typeddict(hint):
         return None
-    hints = typing.get_type_hints(hint)
+    hints = typing.get_type_hints(hint, include_extras=True)
     fields = {key: _field(f"{hint.__name__}.{key}", each) for key, each in hints.items()}
     return Table(fields, hint.__optional_keys__, is_open)
 
 
 def _field(what: str, hint: Any) -> "Argument | Table | list[Table]":
+    while typing.get_origin(hint) in (NotRequired, Required):
+        hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is list:
         within = table_of(typing.get_args(hint)[0])
         if within is not None:
@@ -79,6 +81,8 @@ def arrays_in(table: Table, values: Any, place: str) -> Iterator[tuple[Argument,
         elif isinstance(field, Table):
             yield from arrays_in(field, value, f"{place}[{key!r}]")
         else:
+            if not hasattr(unboxed(value), "__len__") or hasattr(unboxed(value), "keys"):
+                raise FormulaError(f"argument {place}[{key!r}]: expected a list, got {value!r}")
             for i, each in enumerate(value):
                 yield from arrays_in(field[0], each, f"{place}[{key!r}][{i}]")
     unknown = [] if table.is_open else [key for key in found if key not in table.fields]
@@ -93,6 +97,8 @@ def traits(table: Table, values: Any) -> Any:
     Raises AttributeError or TypeError for what is no table of arrays.
     """
     found = unboxed(values)
+    if not hasattr(found, "keys"):
+        raise TypeError
     if table.is_open:
         return tuple(
             [(key, _trait(table.fields[key], found[key])) for key in table.fields if key in found]
@@ -101,7 +107,7 @@ def traits(table: Table, values: Any) -> Any:
 
 
 def _trait(field: "Argument | Table | list[Table] | None", value: Any) -> Any:
-    if isinstance(field, Argument):
+    if value is None or isinstance(field, Argument):
         return trait(value)
     if isinstance(field, Table):
         return traits(field, value)

@@ -8,7 +8,7 @@ broadcast against the batch axes ("*#b", for masks). An axis whose name begins w
 import typing
 from collections.abc import Mapping
 from functools import cache
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, NamedTuple
 
 Bound = dict[str, int | tuple[int, ...]]
@@ -106,12 +106,20 @@ def kind_of(dtype: Any) -> str:
     return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), name)
 
 
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union; a type hint that is none, alone."""
+    # `Literal["a"] | None` is typing's own union, `int | None` is Python's.
+    is_union = typing.get_origin(hint) in (UnionType, typing.Union)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
 def argument_of(name: str, hint: Any) -> Argument | None:
     """Return the array that a type hint means, None where it means none."""
-    for option in typing.get_args(hint) or (hint,):
+    options = alternatives(hint)
+    for option in options:
         text = getattr(option, "dim_str", None)
-        if option is not NoneType and text is not None:
-            optional = NoneType in typing.get_args(hint)
+        if text is not None:
+            optional = NoneType in options
             return Argument(name, kind_of(option.dtypes[-1]), parse(text), optional)
     return None
 
