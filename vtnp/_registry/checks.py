@@ -78,9 +78,11 @@ def _check_is_array(what: str, argument: Argument, value: Any) -> None:
 
 
 def _check_same(what: str, of_what: str, arrays: Arrays, of: Callable[[Any], str]) -> None:
-    first = {of(value): argument.name for argument, value in reversed(arrays)}
+    first: dict[str, str] = {}
+    for argument, value in arrays:
+        first.setdefault(of(value), argument.name)
     if len(first) > 1:
-        each = ", ".join(f"{name}: {kind}" for kind, name in reversed(first.items()))
+        each = ", ".join(f"{name}: {kind}" for kind, name in first.items())
         raise TypeError(f"{what}: arguments mix {of_what} ({each})")
 
 

@@ -12,7 +12,7 @@ from types import CodeType, MappingProxyType
 from typing import Any
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "abs": abs, "all": all, "len": len, "max": max, "min": min, "sum": sum, "zip": zip,
+    "abs": abs, "all": all, "any": any, "len": len, "max": max, "min": min, "sum": sum, "zip": zip,
 }  # fmt: skip
 _ALLOWED = (
     ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Store, ast.Tuple, ast.List,

@@ -74,7 +74,8 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
     """Bind the axes of a shape to sizes; return what is wrong, None where nothing is."""
     fixed = len(shape.before) + len(shape.after)
     if len(sizes) < fixed or (shape.row is None and len(sizes) != fixed):
-        return f"expected {fixed}{' or more' if shape.row else ''} axes, got {len(sizes)}"
+        more, noun = (" or more", "axes") if shape.row else ("", "axis" if fixed == 1 else "axes")
+        return f"expected {fixed}{more} {noun}, got {len(sizes)}"
     end = len(sizes) - len(shape.after)
     axes = zip(shape.before + shape.after, sizes[: len(shape.before)] + sizes[end:], strict=True)
     for axis, size in axes:
