@@ -1,14 +1,15 @@
 """From video to tokens: the tokenisations and embeddings of the survey's §3-1."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from vtnp._array.typing import Array, Float
 from vtnp._array.xp import device, namespace, plus_bias
-from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
 
 Sizes = tuple[int, int, int]
+PatchOrder = Literal["thwc", "cthw"]
+Padding = Literal["zeros", "border"]
 
 
 class Grid(NamedTuple):
@@ -23,144 +24,244 @@ class Grid(NamedTuple):
     w: int
 
 
-@spec("patch-tokens")
+@spec(
+    "patch-tokens",
+    requires=("min(size) >= 1", "T % size[0] == H % size[1] == W % size[2] == 0"),
+)
 def patch_tokens(
-    video: Float[Array, "*b T H W C"], *, size: Sizes, order: str = "thwc"
+    video: Float[Array, "*b T H W C"], *, size: Sizes, order: PatchOrder = "thwc"
 ) -> Float[Array, "*b t s p"]:
-    """Cut a video into patches of equal size that do not overlap, and flatten each.
+    """Cut a video into non-overlapping patches of equal size and flatten each.
 
     x[t, i w + j] = flat(video[t p_t : (t+1) p_t, i p_h : (i+1) p_h, j p_w : (j+1) p_w])
 
-    video: frames, rows, columns, channels. size: (p_t, p_h, p_w), each dividing its axis; p_t = 1
-    gives 2-D patches. order: in which a patch is flattened, the last letter fastest: "thwc"
-    (channels last) or "cthw" (as torch's convolution weights are).
-    Raises ShapeError; FormulaError for sizes that do not divide, or another order.
-    Notes: published code drops the rows and columns left over; here they are an error.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    size : tuple of int
+        (p_t, p_h, p_w), each dividing its axis; p_t = 1 gives 2-D patches.
+    order : {"thwc", "cthw"}
+        Order in which a patch is flattened, the last letter varying fastest: channels last, or
+        channels first, as in the weights of torch's convolutions.
+
+    Returns
+    -------
+    array
+        Flattened patches, the patches of each frame in raster order.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a size is below 1 or does not divide its axis, or order is another string.
+
+    Notes
+    -----
+    Published code drops the rows and columns left over; here they are an error.
+
+    References
+    ----------
+    spec/tokens/patch-tokens.md; survey, section 3-1.
     """
     *batch, T, H, W, C = video.shape
     p_t, p_h, p_w = size
-    divides = min(size) >= 1 and T % p_t == H % p_h == W % p_w == 0
-    require(divides, "patch-tokens", "size", f"sizes that divide {(T, H, W)}", size)
-    require(order in _FLAT, "patch-tokens", "order", f"one of {sorted(_FLAT)}", order)
-    xp = namespace(video)
     t, h, w = T // p_t, H // p_h, W // p_w
-    split = xp.reshape(video, (*batch, t, p_t, h, p_h, w, p_w, C))
-    front = tuple(range(len(batch)))
-    patches = xp.permute_dims(split, front + tuple(len(batch) + i for i in _FLAT[order]))
+    xp = namespace(video)
+    patches = xp.reshape(video, (*batch, t, p_t, h, p_h, w, p_w, C))
+    patches = xp.moveaxis(patches, (-5, -3), (-6, -5))
+    if order == "cthw":
+        patches = xp.moveaxis(patches, -1, -4)
     tokens = xp.reshape(patches, (*batch, t, h * w, p_t * p_h * p_w * C))
-    # Where no axis has moved, the reshaped array is a view of the video, which results never are.
+    # If no axis has moved, the reshaped array is a view of the video; results never are.
     return xp.concat([tokens], axis=-1)
 
 
-# Where the axes t p_t h p_h w p_w C go: first the three of the grid, then those of the patch.
-_FLAT = {"thwc": (0, 2, 4, 1, 3, 5, 6), "cthw": (0, 2, 4, 6, 1, 3, 5)}
-
-
-@spec("frame-tokens")
+@spec("frame-tokens", requires=("H >= 1", "W >= 1"))
 def frame_tokens(video: Float[Array, "*b T H W C"]) -> Float[Array, "*b T p"]:
-    """Make every frame one token.
+    """Flatten every frame into one token.
 
     x[t] = flat(video[t])
 
-    video: frames, rows, columns, channels.
-    Raises ShapeError; FormulaError for frames without pixels.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+
+    Returns
+    -------
+    array
+        One token for each frame.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If frames have no pixels.
+
+    References
+    ----------
+    spec/tokens/frame-tokens.md; survey, section 3-1.
     """
     return clip_tokens(video, length=1)
 
 
-@spec("clip-tokens")
+@spec("clip-tokens", requires=("H >= 1", "W >= 1", "length >= 1", "T % length == 0"))
 def clip_tokens(video: Float[Array, "*b T H W C"], *, length: int) -> Float[Array, "*b t p"]:
-    """Make every run of consecutive frames one token.
+    """Flatten every clip of consecutive frames into one token.
 
     x[t] = flat(video[t length : (t+1) length])
 
-    video: frames, rows, columns, channels. length: frames in a clip; it divides their number.
-    Raises ShapeError; FormulaError for a length that does not divide.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    length : int
+        Frames in a clip; it divides the number of frames.
+
+    Returns
+    -------
+    array
+        One token for each clip.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the length is below 1 or does not divide the number of frames, or frames have no pixels.
+
+    References
+    ----------
+    spec/tokens/clip-tokens.md; survey, section 3-1.
     """
     *_, H, W, _ = video.shape
     tokens = patch_tokens(video, size=(length, H, W))
     return namespace(video).squeeze(tokens, axis=-2)
 
 
-@spec("instance-tokens")
+@spec("instance-tokens", requires=("min(size) >= 1", "H >= 1", "W >= 1"))
 def instance_tokens(
     video: Float[Array, "*b T H W C"], boxes: Float[Array, "*b T k 4"], *, size: tuple[int, int]
 ) -> Float[Array, "*b T k p"]:
-    """Make every box of every frame one token: its pixels, resampled to a grid of fixed size.
+    """Resample every box of every frame to a grid of fixed size and flatten it into one token.
 
     x[t,k,i,j] = video[t] at (x1, y1) + (x2 - x1, y2 - y1) ((j + 1/2)/w, (i + 1/2)/h) - 1/2
 
-    video: frames, rows, columns, channels. boxes: (x1, y1, x2, y2) in pixels from the frame's
-    upper left corner, so that (0, 0, W, H) is the whole frame. size: (h, w) of the grid.
-    Raises ShapeError; FormulaError for a grid or a frame without cells.
-    Notes: one bilinear sample at the centre of each cell, nothing rounded. Samples at most a
-    pixel outside read the border, those further out 0: RoIAlign with aligned=True and
-    sampling_ratio=1. Gradients run through the boxes.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    boxes : array
+        (x1, y1, x2, y2) in pixels from the frame's upper left corner, so that (0, 0, W, H) is the
+        whole frame.
+    size : tuple of int
+        (h, w) of the grid.
+
+    Returns
+    -------
+    array
+        One token for each box.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a size is below 1, or frames have no pixels.
+
+    Notes
+    -----
+    Each cell takes one bilinear sample, at its centre, and nothing is rounded. Samples up to a
+    pixel outside the frame take the value at the border, those further out 0: RoIAlign with
+    aligned=True and sampling_ratio=1. Boxes have gradients.
+
+    References
+    ----------
+    spec/tokens/instance-tokens.md; survey, section 3-1.
     """
-    h, w = size
-    require(min(size) >= 1, "instance-tokens", "size", "at least one cell", size)
-    xp = namespace(video, boxes)
     *front, H, W, C = video.shape
-    k = boxes.shape[-2]
-    across, down = _centres(w, boxes), _centres(h, boxes)
-    x, y = xp.broadcast_arrays(xp.expand_dims(across, axis=0), xp.expand_dims(down, axis=1))
-    cells = xp.reshape(xp.stack([x, y], axis=-1), (h * w, 2))
-    corner = xp.expand_dims(boxes[..., :2], axis=-2)
-    opposite = xp.expand_dims(boxes[..., 2:], axis=-2)
-    places = corner + (opposite - corner) * cells - 0.5
-    places = xp.reshape(places, (*front, k * h * w, 2))
-    x, y = places[..., 0], places[..., 1]
-    outside = xp.logical_or(xp.logical_or(x < -1, x > W), xp.logical_or(y < -1, y > H))
-    pixels = bilinear_sample(video, places, padding="border")
-    pixels = xp.where(xp.expand_dims(outside, axis=-1), 0.0, pixels)
+    k, (h, w) = boxes.shape[-2], size
+    xp = namespace(video, boxes)
+    corner, opposite = boxes[..., None, :2], boxes[..., None, 2:]
+    locations = corner + (opposite - corner) * _cell_centres(h, w, like=boxes) - 0.5
+    locations = xp.reshape(locations, (*front, k * h * w, 2))
+    pixels = bilinear_sample(video, locations, padding="border")
+    pixels = xp.where(_is_off_frame(locations, H, W)[..., None], 0.0, pixels)
     # Dask neither splits nor merges an axis while its neighbour changes: one after the other.
     pixels = xp.reshape(pixels, (*front, k, h * w, C))
     return xp.reshape(pixels, (*front, k, h * w * C))
 
 
-def _centres(n: int, like: Array) -> Array:
-    """Return the centres of n equal parts of the unit interval."""
-    return (namespace(like).arange(n, dtype=like.dtype, device=device(like)) + 0.5) / n
+def _cell_centres(h: int, w: int, *, like: Array) -> Array:
+    """Return the centres (x, y) of h by w equal cells of the unit square, in raster order."""
+    xp, kind = namespace(like), {"dtype": like.dtype, "device": device(like)}
+    x, y = (xp.arange(w, **kind) + 0.5) / w, (xp.arange(h, **kind) + 0.5) / h
+    x, y = xp.broadcast_arrays(x[None, :], y[:, None])
+    return xp.reshape(xp.stack([x, y], axis=-1), (h * w, 2))
 
 
-@spec("bilinear-sample")
+def _is_off_frame(locations: Array, H: int, W: int) -> Array:
+    """Tell which locations are more than a pixel outside the frame."""
+    xp, x, y = namespace(locations), locations[..., 0], locations[..., 1]
+    return xp.logical_or(xp.logical_or(x < -1, x > W), xp.logical_or(y < -1, y > H))
+
+
+@spec("bilinear-sample", requires=("h >= 1", "w >= 1"))
 def bilinear_sample(
-    v: Float[Array, "*b h w d"], positions: Float[Array, "*b k 2"], *, padding: str = "zeros"
+    v: Float[Array, "*b h w d"], locations: Float[Array, "*b k 2"], *, padding: Padding = "zeros"
 ) -> Float[Array, "*b k d"]:
-    """Read a grid between its cells, weighing the four cells around each position.
+    """Sample a grid between its cells by bilinear interpolation.
 
     y[k] = sum_{i,j} max(0, 1 - |y_k - i|) max(0, 1 - |x_k - j|) v[i,j]
 
-    v: a grid of h rows and w columns. positions: (x, y) in cells: (j, i) is the centre of
-    column j in row i. padding: what lies outside the grid: "zeros", or "border" for its nearest
-    cell.
-    Raises ShapeError; FormulaError for an empty grid or another word.
-    Notes: a position that is NaN reads NaN. The gradient of a position that hits a cell's centre
-    is the one to its right and below. A cell of weight 0 still spoils the sum if it is infinite.
+    Parameters
+    ----------
+    v : array
+        Values on a grid of h rows and w columns.
+    locations : array
+        Where to sample: (x, y) in cells, (j, i) being the centre of column j in row i.
+    padding : {"zeros", "border"}
+        What lies outside the grid: zeros, or the value of the nearest cell.
+
+    Returns
+    -------
+    array
+        One sample for each location.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid has no cells, or padding is another string.
+
+    Notes
+    -----
+    A location that is NaN gives NaN. At the centre of a cell, where the derivative jumps, the
+    gradient is the one to the right and below. A cell of weight 0 still makes the sample NaN if it
+    is infinite or NaN.
+
+    References
+    ----------
+    spec/tokens/bilinear-sample.md; survey, section 3-5.
     """
-    *batch, h, w, d = v.shape
-    k = positions.shape[-2]
-    require(h * w >= 1, "bilinear-sample", "v", "at least one cell", (h, w))
-    require(padding in _PADDINGS, "bilinear-sample", "padding", f"one of {_PADDINGS}", padding)
-    xp = namespace(v, positions)
-    column, across = _neighbours(positions[..., 0], w, padding)
-    row, down = _neighbours(positions[..., 1], h, padding)
-    weights = xp.expand_dims(down, axis=-1) * xp.expand_dims(across, axis=-2)
-    cell = xp.expand_dims(row, axis=-1) * w + xp.expand_dims(column, axis=-2)
-    grids = math.prod(batch)
-    first = xp.arange(grids, device=device(v)) * (h * w)
-    # One take from all grids at once: an index for each element of v would be d times as large.
-    cell = xp.reshape(cell, (grids, k * 4)) + xp.expand_dims(first, axis=-1)
-    cells = xp.take(xp.reshape(v, (grids * h * w, d)), xp.reshape(cell, (grids * k * 4,)), axis=0)
-    mixed = xp.reshape(weights, (*batch, k, 1, 4)) @ xp.reshape(cells, (*batch, k, 4, d))
-    return xp.squeeze(mixed, axis=-2)
+    *_, h, w, _ = v.shape
+    xp = namespace(v, locations)
+    column, across = _neighbours(locations[..., 0], w, padding)
+    row, down = _neighbours(locations[..., 1], h, padding)
+    weights = down[..., :, None] * across[..., None, :]
+    index = row[..., :, None] * w + column[..., None, :]
+    four = (*index.shape[:-2], 4)
+    cells = _gathered(v, xp.reshape(index, four))
+    y = xp.expand_dims(xp.reshape(weights, four), axis=-2) @ cells
+    return xp.squeeze(y, axis=-2)
 
 
-_PADDINGS = ("border", "zeros")
-
-
-def _neighbours(x: Array, n: int, padding: str) -> tuple[Array, Array]:
-    """Return the two cells around each coordinate along an axis of n, and their weights."""
+def _neighbours(x: Array, n: int, padding: Padding) -> tuple[Array, Array]:
+    """Return the two cells around each coordinate along an axis of n cells, and their weights."""
     xp = namespace(x)
     # From one cell outside onwards nothing changes any more, and any index can be cast. No dtype
     # rounds a power of two; cells are counted in integers, as half precision would skip some.
@@ -175,6 +276,18 @@ def _neighbours(x: Array, n: int, padding: str) -> tuple[Array, Array]:
     return xp.clip(cells, 0, n - 1), weights
 
 
+def _gathered(v: Array, index: Array) -> Array:
+    """Gather cells by their number in their grid: `*b h w d` and `*b k m` to `*b k m d`."""
+    *batch, h, w, d = v.shape
+    grids, each = math.prod(batch), math.prod(index.shape[len(batch) :])
+    xp = namespace(v)
+    # One take from all grids at once: an index for each element of v would be d times as large.
+    first = xp.arange(grids, device=device(v)) * (h * w)
+    flat = xp.reshape(index, (grids, each)) + first[:, None]
+    cells = xp.take(xp.reshape(v, (grids * h * w, d)), xp.reshape(flat, (grids * each,)), axis=0)
+    return xp.reshape(cells, (*index.shape, d))
+
+
 @spec("linear-embedding")
 def linear_embedding(
     x: Float[Array, "*b p"], E: Float[Array, "p d"], *, bias: Float[Array, " d"] | None = None
@@ -183,55 +296,112 @@ def linear_embedding(
 
     z = E^T x + bias
 
-    x: tokens. E: the map. bias: left out, none is added.
-    Raises ShapeError.
-    Notes: the minimal embedding of the survey, E x in its eq. (1).
+    Parameters
+    ----------
+    x : array
+        Flattened tokens.
+    E : array
+        The linear map.
+    bias : array, optional
+        Left out, none is added.
+
+    Returns
+    -------
+    array
+        Embedded tokens.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+
+    Notes
+    -----
+    The minimal embedding of the survey, E x in its eq. (1).
+
+    References
+    ----------
+    spec/tokens/linear-embedding.md; survey, section 3-1.
     """
     return plus_bias(x @ E, bias)
 
 
-@spec("sliding-windows")
+@spec(
+    "sliding-windows",
+    requires=(
+        "min(stride) >= 1",
+        "min(padding) >= 0",
+        "all(1 <= k <= n + 2 * p for k, n, p in zip(size, (T, H, W), padding))",
+    ),
+)
 def sliding_windows(
     video: Float[Array, "*b T H W C"], *, size: Sizes, stride: Sizes, padding: Sizes = (0, 0, 0)
 ) -> Float[Array, "*b t h w k_t k_h k_w C"]:
-    """Collect what a kernel sees at each of its places.
+    """Collect the window of a kernel at each of its positions.
 
     y[t,h,w,a,b,c] = video[t s_t + a - p_t, h s_h + b - p_h, w s_w + c - p_w], 0 outside
 
-    video: frames, rows, columns, channels. size: (k_t, k_h, k_w) of the kernel. stride: s, the
-    steps from one place to the next. padding: p, how many zeros stand before and after each axis.
-    Raises ShapeError; FormulaError for sizes or strides below 1, a negative padding, or a window
-    larger than the padded video.
-    Notes: what is left over behind the last window that fits is not looked at.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    size : tuple of int
+        (k_t, k_h, k_w) of the kernel.
+    stride : tuple of int
+        (s_t, s_h, s_w), the distance from one window to the next.
+    padding : tuple of int
+        (p_t, p_h, p_w), the number of zeros before and after each axis.
+
+    Returns
+    -------
+    array
+        Positions of the window, then positions within it.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a size or stride is below 1, a padding is negative, or the window is larger than the
+        padded video.
+
+    Notes
+    -----
+    Whatever is left over after the last window that fits is ignored.
+
+    References
+    ----------
+    spec/tokens/sliding-windows.md; survey, section 3-1.
     """
-    whole = min(*size, *stride) >= 1 and min(padding) >= 0
-    expected = "three numbers each, size and stride >= 1, padding >= 0"
-    require(whole, "sliding-windows", "size, stride, padding", expected, (size, stride, padding))
-    fits = all(n + 2 * p >= k for n, p, k in zip(video.shape[-4:], padding, size, strict=False))
-    require(
-        fits, "sliding-windows", "size", f"at most that of the video {tuple(video.shape)}", size
-    )
-    unfolded = video
-    for k, step, edge in zip(size, stride, padding, strict=True):
-        unfolded = _unfolded(unfolded, k, step, edge)
-    return unfolded
+    windows = video
+    for k, s, p in zip(size, stride, padding, strict=True):
+        windows = _unfolded(windows, k, s, p)
+    return windows
 
 
-def _unfolded(x: Array, k: int, step: int, edge: int) -> Array:
-    """Unfold axis -4 of x into places and, before the last axis, what is seen at each.
+def _unfolded(x: Array, k: int, stride: int, padding: int) -> Array:
+    """Unfold axis -4 into windows along it, and put their own axis before the last one.
 
-    The axis behind it then becomes axis -4: three times this unfolds all three.
+    The next axis then becomes axis -4: three calls unfold all three.
     """
     xp = namespace(x)
     *front, n, a, b, c = x.shape
-    if edge:
-        blank = xp.zeros((*front, edge, a, b, c), dtype=x.dtype, device=device(x))
+    if padding:
+        blank = xp.zeros((*front, padding, a, b, c), dtype=x.dtype, device=device(x))
         x = xp.concat([blank, x, blank], axis=-4)
-    last = (n + 2 * edge - k) // step * step
-    return xp.stack([x[..., i : i + last + 1 : step, :, :, :] for i in range(k)], axis=-2)
+    last = (n + 2 * padding - k) // stride * stride
+    return xp.stack([x[..., i : i + last + 1 : stride, :, :, :] for i in range(k)], axis=-2)
 
 
-@spec("spatial-embedding")
+@spec(
+    "spatial-embedding",
+    requires=(
+        "min(stride) >= 1",
+        "min(padding) >= 0",
+        "1 <= k_h <= H + 2 * padding[0]",
+        "1 <= k_w <= W + 2 * padding[1]",
+    ),
+)
 def spatial_embedding(
     video: Float[Array, "*b T H W C"],
     kernel: Float[Array, "k_h k_w C d"],
@@ -244,10 +414,39 @@ def spatial_embedding(
 
     z[t,h,w] = bias + sum_{a,b} kernel[a,b]^T video[t, h s_h + a - p_h, w s_w + b - p_w], 0 outside
 
-    video: frames, rows, columns, channels. kernel: one map for each place under it. bias: left
-    out, none is added. stride: (s_h, s_w). padding: (p_h, p_w) zeros before and after.
-    Raises ShapeError; FormulaError as windows does.
-    Notes: as in every network library the kernel is not flipped.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    kernel : array
+        One linear map for each position within the window.
+    bias : array, optional
+        Left out, none is added.
+    stride : tuple of int
+        (s_h, s_w), the distance from one window to the next.
+    padding : tuple of int
+        (p_h, p_w), the number of zeros before and after each axis.
+
+    Returns
+    -------
+    array
+        One token for each position of the kernel in each frame.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a stride is below 1, a padding is negative, or the kernel has no elements or is larger
+        than the padded frame.
+
+    Notes
+    -----
+    As in every deep learning library, the kernel is not flipped.
+
+    References
+    ----------
+    spec/tokens/spatial-embedding.md; survey, section 3-1.
     """
     kernel = namespace(kernel).expand_dims(kernel, axis=0)
     return spatio_temporal_embedding(
@@ -255,7 +454,16 @@ def spatial_embedding(
     )
 
 
-@spec("spatio-temporal-embedding")
+@spec(
+    "spatio-temporal-embedding",
+    requires=(
+        "min(stride) >= 1",
+        "min(padding) >= 0",
+        "1 <= k_t <= T + 2 * padding[0]",
+        "1 <= k_h <= H + 2 * padding[1]",
+        "1 <= k_w <= W + 2 * padding[2]",
+    ),
+)
 def spatio_temporal_embedding(
     video: Float[Array, "*b T H W C"],
     kernel: Float[Array, "k_t k_h k_w C d"],
@@ -268,16 +476,44 @@ def spatio_temporal_embedding(
 
     z[t,h,w] = bias + sum_{a,b,c} kernel[a,b,c]^T sliding_windows(video)[t,h,w,a,b,c]
 
-    video: frames, rows, columns, channels. kernel: one map for each place under it. bias: left
-    out, none is added. stride: (s_t, s_h, s_w). padding: zeros before and after each axis.
-    Raises ShapeError; FormulaError as windows does.
-    Notes: as in every network library the kernel is not flipped. With stride = size of the
-    kernel it is the linear embedding of patches.
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    kernel : array
+        One linear map for each position within the window.
+    bias : array, optional
+        Left out, none is added.
+    stride : tuple of int
+        (s_t, s_h, s_w), the distance from one window to the next.
+    padding : tuple of int
+        (p_t, p_h, p_w), the number of zeros before and after each axis.
+
+    Returns
+    -------
+    array
+        One token for each position of the kernel.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a stride is below 1, a padding is negative, or the kernel has no elements or is larger
+        than the padded video.
+
+    Notes
+    -----
+    As in every deep learning library, the kernel is not flipped. With its size as stride and no
+    padding this is the linear embedding of patches.
+
+    References
+    ----------
+    spec/tokens/spatio-temporal-embedding.md; survey, section 3-1.
     """
     xp = namespace(video, kernel)
-    *size, C, d = kernel.shape
-    seen = sliding_windows(video, size=tuple(size), stride=stride, padding=padding)
-    flat = math.prod(size) * C
-    return linear_embedding(
-        xp.reshape(seen, (*seen.shape[:-4], flat)), xp.reshape(kernel, (flat, d)), bias=bias
-    )
+    k_t, k_h, k_w, C, d = kernel.shape
+    windows = sliding_windows(video, size=(k_t, k_h, k_w), stride=stride, padding=padding)
+    p = k_t * k_h * k_w * C
+    windows = xp.reshape(windows, (*windows.shape[:-4], p))
+    return linear_embedding(windows, xp.reshape(kernel, (p, d)), bias=bias)

@@ -11,14 +11,14 @@ from vtnp.claims.compare import assert_close
 # --- patch-tokens, frame-tokens, clip-tokens ------------------------------------------------------
 
 
-@law("patch-tokens", "every-number-once")
-def patches_keep_every_number(case):
+@law("patch-tokens", "every-value-once")
+def patches_keep_every_value(case):
     assert np.array_equal(np.sort(case(), axis=None), np.sort(case["video"], axis=None))
 
 
 @law("patch-tokens", "raster-order")
-def patches_stand_in_raster_order(case):
-    """A mark on one patch is found in one token, whose place counts rows first."""
+def patches_are_in_raster_order(case):
+    """A change of one patch changes one token, numbered row by row."""
     (p_t, p_h, p_w), shape = case["size"], case["video"].shape
     t, h, w = (n // p for n, p in zip(shape[-4:-1], case["size"], strict=True))
     frame, i, j = (int(case.rng.integers(n)) for n in (t, h, w))
@@ -64,8 +64,8 @@ def single_pixels(case):
     assert np.array_equal(x, case["video"].reshape(*batch, T, H * W, C))
 
 
-@law("frame-tokens", "frames-alone")
-def frames_are_read_alone(case):
+@law("frame-tokens", "frames-are-independent")
+def frames_are_independent(case):
     order = case.rng.permutation(case["video"].shape[-4])
     assert np.array_equal(case(video=case["video"][..., order, :, :, :]), case()[..., order, :])
 
@@ -84,7 +84,7 @@ def frames_of_one_pixel(case):
 
 
 @law("clip-tokens", "frames-in-a-row")
-def clips_are_their_frames_in_a_row(case):
+def clips_concatenate_their_frames(case):
     frames = vtnp.tokens.frame_tokens(case["video"])
     assert np.array_equal(case(), frames.reshape(case().shape))
 
@@ -111,20 +111,20 @@ def one_clip(case):
 
 
 def inside(case, *, k=5):
-    """Draw positions within the grid."""
+    """Draw locations within the grid."""
     *batch, h, w, _ = case["v"].shape
     return case.rng.uniform(0.0, (w - 1, h - 1), (*batch, k, 2))
 
 
 @law("bilinear-sample", "affine-exact")
-def affine_grids_are_read_exactly(case):
+def affine_grids_are_sampled_exactly(case):
     *batch, h, w, d = case["v"].shape
     a, b, c = case.rng.standard_normal((3, d))
     row, column = np.arange(h)[:, None, None], np.arange(w)[None, :, None]
     v = np.broadcast_to(a + b * column + c * row, (*batch, h, w, d))
-    positions = inside(case)
-    expected = a + b * positions[..., :1] + c * positions[..., 1:]
-    assert_close(case(v=v, positions=positions), expected)
+    locations = inside(case)
+    expected = a + b * locations[..., :1] + c * locations[..., 1:]
+    assert_close(case(v=v, locations=locations), expected)
 
 
 @law("bilinear-sample", "linear-in-values")
@@ -134,7 +134,7 @@ def sampling_is_linear(case):
     assert_close(together, 2.0 * case() - case(v=other))
 
 
-@law("bilinear-sample", "within-the-grid")
+@law("bilinear-sample", "convex-hull")
 def samples_lie_between_their_cells(case):
     v, y = case["v"], case(padding="border")
     assert np.all(y <= v.max(axis=(-3, -2))[..., None, :] + 1e-12)
@@ -143,47 +143,47 @@ def samples_lie_between_their_cells(case):
 
 @law("bilinear-sample", "transpose")
 def transposed_grid(case):
-    v, positions = np.swapaxes(case["v"], -3, -2), np.flip(case["positions"], axis=-1)
-    assert_close(case(v=v, positions=positions), case())
+    v, locations = np.swapaxes(case["v"], -3, -2), np.flip(case["locations"], axis=-1)
+    assert_close(case(v=v, locations=locations), case())
 
 
 @law("bilinear-sample", "mirror")
 def mirrored_grid(case):
     *_, w, _ = case["v"].shape
-    positions = case["positions"] * np.array([-1.0, 1.0]) + np.array([w - 1.0, 0.0])
-    assert_close(case(v=np.flip(case["v"], axis=-2), positions=positions), case())
+    locations = case["locations"] * np.array([-1.0, 1.0]) + np.array([w - 1.0, 0.0])
+    assert_close(case(v=np.flip(case["v"], axis=-2), locations=locations), case())
 
 
 @law("bilinear-sample", "zeros-are-a-border-of-zeros")
 def zeros_are_a_border_of_zeros(case):
     around = [(0, 0)] * (case["v"].ndim - 3) + [(1, 1), (1, 1), (0, 0)]
-    ringed = case(v=np.pad(case["v"], around), positions=case["positions"] + 1, padding="border")
+    ringed = case(v=np.pad(case["v"], around), locations=case["locations"] + 1, padding="border")
     assert_close(ringed, case(padding="zeros"))
 
 
-@law("bilinear-sample", "border-is-the-nearest-place")
+@law("bilinear-sample", "border-is-the-nearest-location")
 def border_clamps(case):
     *_, h, w, _ = case["v"].shape
-    clamped = np.clip(case["positions"], 0.0, (w - 1.0, h - 1.0))
-    assert_close(case(padding="border"), case(positions=clamped, padding="zeros"))
+    clamped = np.clip(case["locations"], 0.0, (w - 1.0, h - 1.0))
+    assert_close(case(padding="border"), case(locations=clamped, padding="zeros"))
 
 
 @special("bilinear-sample", "cell-centres")
-def cells_are_hit_exactly(case):
+def cell_centres_are_exact(case):
     *batch, h, w, _ = case["v"].shape
     x, y = case.rng.integers(w, size=5), case.rng.integers(h, size=5)
-    positions = np.broadcast_to(np.stack([x, y], axis=-1).astype(float), (*batch, 5, 2))
-    assert np.array_equal(case(positions=positions), case["v"][..., y, x, :])
+    locations = np.broadcast_to(np.stack([x, y], axis=-1).astype(float), (*batch, 5, 2))
+    assert np.array_equal(case(locations=locations), case["v"][..., y, x, :])
 
 
 @special("bilinear-sample", "half-outside")
 def half_a_cell_outside(case):
     *batch, h, w, _ = case["v"].shape
     edges = np.array([[-0.5, 0.0], [w - 0.5, 0.0], [0.0, -0.5], [0.0, h - 0.5]])
-    positions = np.broadcast_to(edges, (*batch, 4, 2))
+    locations = np.broadcast_to(edges, (*batch, 4, 2))
     cells = case["v"][..., [0, 0, 0, h - 1], [0, w - 1, 0, 0], :]
-    assert_close(case(positions=positions, padding="border"), cells)
-    assert_close(case(positions=positions, padding="zeros"), 0.5 * cells)
+    assert_close(case(locations=locations, padding="border"), cells)
+    assert_close(case(locations=locations, padding="zeros"), 0.5 * cells)
 
 
 @special("bilinear-sample", "far-outside")
@@ -191,18 +191,18 @@ def far_outside_and_at_infinity(case):
     *batch, h, w, _ = case["v"].shape
     left_and_right = [[x, 0.0] for x in (-1.0, -1e300, -np.inf, w, np.inf)]
     above_and_below = [[0.0, y] for y in (-1.0, -1e300, -np.inf, h, np.inf)]
-    positions = np.broadcast_to(np.array(left_and_right + above_and_below), (*batch, 10, 2))
-    assert not np.any(case(positions=positions, padding="zeros"))
+    locations = np.broadcast_to(np.array(left_and_right + above_and_below), (*batch, 10, 2))
+    assert not np.any(case(locations=locations, padding="zeros"))
     row, column = [0] * 5 + [0, 0, 0, h - 1, h - 1], [0, 0, 0, w - 1, w - 1] + [0] * 5
-    border = case(positions=positions, padding="border")
+    border = case(locations=locations, padding="border")
     assert np.array_equal(border, case["v"][..., row, column, :])
 
 
-@special("bilinear-sample", "nan-position")
-def nan_positions_read_nan(case):
-    positions = case["positions"].copy()
-    positions[..., 0, 1] = np.nan
-    y = case(positions=positions)
+@special("bilinear-sample", "nan-location")
+def nan_locations_give_nan(case):
+    locations = case["locations"].copy()
+    locations[..., 0, 1] = np.nan
+    y = case(locations=locations)
     assert np.all(np.isnan(y[..., 0, :]))
     assert_close(y[..., 1:, :], case()[..., 1:, :])
 
@@ -228,7 +228,7 @@ def centres(boxes, size):
 
 @law("instance-tokens", "affine-exact")
 def boxes_of_an_affine_frame(case):
-    """A frame that rises evenly is read exactly, which fixes where every sample lies."""
+    """Interpolation is exact on an affine frame, which fixes where every sample lies."""
     *_, H, W, C = case["video"].shape
     a, b, c = case.rng.standard_normal((3, C))
     row, column = np.arange(H)[:, None, None], np.arange(W)[None, :, None]
@@ -247,8 +247,8 @@ def boxes_move_with_the_frame(case):
     assert_close(moved, case(boxes=boxes))
 
 
-@law("instance-tokens", "boxes-alone")
-def boxes_are_read_alone(case):
+@law("instance-tokens", "boxes-are-independent")
+def boxes_are_independent(case):
     order = case.rng.permutation(case["boxes"].shape[-2])
     assert_close(case(boxes=case["boxes"][..., order, :]), case()[..., order, :])
 
@@ -285,7 +285,7 @@ def boxes_on_pixel_borders_are_crops(case):
 
 
 @special("instance-tokens", "point")
-def a_box_without_area_reads_one_point(case):
+def a_box_without_area_is_one_point(case):
     boxes = interior(case)
     boxes[..., 2:] = boxes[..., :2]
     point = vtnp.tokens.bilinear_sample(case["video"], boxes[..., :2] - 0.5)
@@ -295,7 +295,7 @@ def a_box_without_area_reads_one_point(case):
 
 @special("instance-tokens", "outside")
 def the_border_reaches_one_pixel_out(case):
-    """In the frame of pixel centres: -1 still reads the border, what is beyond reads 0."""
+    """In coordinates of pixel centres: the border value up to -1, and 0 beyond."""
     video = case["video"]
     *front, _, W, C = video.shape
     x = np.array([-0.5, -0.6, W + 0.5, W + 0.6])
@@ -306,7 +306,7 @@ def the_border_reaches_one_pixel_out(case):
 
 
 @special("instance-tokens", "nan-box")
-def a_nan_box_reads_nan(case):
+def a_nan_box_gives_nan(case):
     boxes = np.full_like(case["boxes"], np.nan)
     assert np.all(np.isnan(case(boxes=boxes)))
 
@@ -316,7 +316,7 @@ def a_nan_box_reads_nan(case):
 
 @law("linear-embedding", "linear")
 def embedding_is_linear(case):
-    """Differences do not see the bias."""
+    """The bias cancels in differences."""
     x, y = case["x"], case.rng.standard_normal(case["x"].shape)
     assert_close(case(x=x + 2.0 * y) - case(), 2.0 * (case(x=y) - case(x=np.zeros_like(y))))
 
@@ -327,30 +327,30 @@ def pixels_may_come_in_any_order(case):
     assert_close(case(x=case["x"][..., order], E=case["E"][order]), case())
 
 
-@law("linear-embedding", "tokens-alone")
-def tokens_are_embedded_alone(case):
+@law("linear-embedding", "tokens-are-independent")
+def tokens_are_independent(case):
     x = np.stack([case["x"], 2.0 * case["x"]])
     assert_close(case(x=x)[0], case())
     assert_close(case(x=x)[1], case(x=2.0 * case["x"]))
 
 
 @special("linear-embedding", "identity")
-def the_identity_embeds_nothing(case):
+def the_identity_returns_the_token(case):
     assert_close(case(E=np.eye(case["x"].shape[-1]), bias=None), case["x"], within=0.0)
 
 
-@special("linear-embedding", "blank-token")
-def a_blank_token_becomes_the_bias(case):
+@special("linear-embedding", "zero-token")
+def a_zero_token_becomes_the_bias(case):
     bias = case.rng.standard_normal(case["E"].shape[-1])
     z = case(x=np.zeros_like(case["x"]), bias=bias)
     assert np.array_equal(z, np.broadcast_to(bias, z.shape))
 
 
-# --- windows and the two convolutions -------------------------------------------------------------
+# --- sliding-windows and the two convolutions -----------------------------------------------------
 
 
 def cut(video, size):
-    """Drop what is left over behind the last patch of that size."""
+    """Drop what is left over after the last patch of that size."""
     t, h, w = (n // p * p for n, p in zip(video.shape[-4:-1], size, strict=True))
     return video[..., :t, :h, :w, :]
 
@@ -378,14 +378,14 @@ def padding_is_a_frame_of_zeros(case):
 @law("sliding-windows", "shift-by-a-stride")
 def windows_shift_with_the_video(case):
     """Away from the ends, where a shift meets the padding."""
-    step = case["stride"][0]
-    later = case(video=case["video"][..., step:, :, :, :], padding=(0, 0, 0), size=(1, 1, 1))
+    s_t = case["stride"][0]
+    later = case(video=case["video"][..., s_t:, :, :, :], padding=(0, 0, 0), size=(1, 1, 1))
     all_of_it = case(padding=(0, 0, 0), size=(1, 1, 1))
     assert np.array_equal(later, all_of_it[..., 1:, :, :, :, :, :, :])
 
 
-@law("sliding-windows", "remainder-unseen")
-def what_is_left_over_is_not_seen(case):
+@law("sliding-windows", "remainder-ignored")
+def windows_ignore_the_remainder(case):
     video, size = case["video"].copy(), case["size"]
     y = case(stride=size, padding=(0, 0, 0))
     t, h, w = cut(video, size).shape[-4:-1]
@@ -407,8 +407,8 @@ def one_window(case):
     assert np.array_equal(y, video[..., None, None, None, :, :, :, :])
 
 
-@law("spatial-embedding", "frames-alone")
-def frames_are_embedded_alone(case):
+@law("spatial-embedding", "frames-are-independent")
+def frames_are_embedded_independently(case):
     order = case.rng.permutation(case["video"].shape[-4])
     moved = case(video=case["video"][..., order, :, :, :])
     assert_close(moved, case()[..., order, :, :, :])
@@ -447,7 +447,7 @@ def a_kernel_of_one_pixel_is_linear(case):
 
 
 @special("spatial-embedding", "one-hot-kernel")
-def a_kernel_with_one_place_reads_there(case):
+def a_one_hot_kernel_shifts(case):
     k_h, k_w, C, _ = case["kernel"].shape
     i, j = int(case.rng.integers(k_h)), int(case.rng.integers(k_w))
     kernel = np.zeros((k_h, k_w, C, C))
@@ -491,8 +491,8 @@ def a_still_video_sums_the_kernel(case):
     assert_close(z, summed[..., : z.shape[-4], :, :, :])
 
 
-@law("spatio-temporal-embedding", "remainder-unseen")
-def embedding_does_not_see_the_remainder(case):
+@law("spatio-temporal-embedding", "remainder-ignored")
+def embedding_ignores_the_remainder(case):
     size, video = case["kernel"].shape[:3], case["video"].copy()
     z = case(stride=size, padding=(0, 0, 0))
     t, h, w = cut(video, size).shape[-4:-1]
@@ -503,16 +503,16 @@ def embedding_does_not_see_the_remainder(case):
 
 @law("spatio-temporal-embedding", "shift-by-a-stride")
 def embedding_shifts_with_the_video(case):
-    step, padding = case["stride"][0], (0, *case.args.get("padding", (0, 0, 0))[1:])
+    s_t, padding = case["stride"][0], (0, *case.args.get("padding", (0, 0, 0))[1:])
     z = case(padding=padding, kernel=case["kernel"][:1])
     later = case(
-        video=case["video"][..., step:, :, :, :], padding=padding, kernel=case["kernel"][:1]
+        video=case["video"][..., s_t:, :, :, :], padding=padding, kernel=case["kernel"][:1]
     )
     assert_close(later, z[..., 1:, :, :, :])
 
 
 @special("spatio-temporal-embedding", "one-hot-kernel")
-def a_tubelet_kernel_with_one_place_reads_there(case):
+def a_one_hot_tubelet_kernel_shifts(case):
     *size, C, _ = case["kernel"].shape
     a, i, j = (int(case.rng.integers(k)) for k in size)
     kernel = np.zeros((*size, C, C))

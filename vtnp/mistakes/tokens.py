@@ -26,7 +26,7 @@ def _split(video, size):
 
 
 def _tokens(video, size, order):
-    """Return patches with the axes of the split in another order, flattened as if it were right."""
+    """Return patches with the axes of the split in another order, flattened all the same."""
     split, (t, h, w) = _split(video, size)
     batch = split.ndim - 7
     xp = namespace(video)
@@ -39,8 +39,8 @@ def patches_columns_first(video, *, size, order="thwc"):
     return _tokens(video, size, (0, 4, 2, 1, 3, 5, 6) if order == "thwc" else (0, 4, 2, 6, 1, 3, 5))
 
 
-@mistake("patch-tokens", "time-inside")
-def patches_time_inside(video, *, size, order="thwc"):
+@mistake("patch-tokens", "time-after-space")
+def patches_with_time_after_space(video, *, size, order="thwc"):
     return _tokens(video, size, (0, 2, 4, 3, 5, 1, 6) if order == "thwc" else (0, 2, 4, 6, 3, 5, 1))
 
 
@@ -49,8 +49,8 @@ def patches_in_the_other_order(video, *, size, order="thwc"):
     return patch_tokens(video, size=size, order="cthw" if order == "thwc" else "thwc")
 
 
-@mistake("patch-tokens", "reshape-alone")
-def patches_by_reshape_alone(video, *, size, order="thwc"):
+@mistake("patch-tokens", "reshape-only")
+def patches_by_reshape_only(video, *, size, order="thwc"):
     return _tokens(video, size, tuple(range(7)))
 
 
@@ -65,14 +65,14 @@ def frames_channels_first(video):
     return xp.reshape(frame_tokens(xp.moveaxis(video, -1, -3)), frame_tokens(video).shape)
 
 
-@mistake("clip-tokens", "every-so-many-frames")
-def clips_of_frames_apart(video, *, length):
-    """A clip takes frames that lie far apart instead of a run of them."""
+@mistake("clip-tokens", "strided-frames")
+def clips_of_strided_frames(video, *, length):
+    """A clip takes frames a fixed distance apart instead of consecutive ones."""
     xp = namespace(video)
     *batch, T, H, W, C = video.shape
-    apart = xp.reshape(video, (*batch, length, T // length, H, W, C))
-    runs = xp.reshape(xp.moveaxis(apart, -4, -5), video.shape)
-    return clip_tokens(runs, length=length)
+    strided = xp.reshape(video, (*batch, length, T // length, H, W, C))
+    reordered = xp.reshape(xp.moveaxis(strided, -4, -5), video.shape)
+    return clip_tokens(reordered, length=length)
 
 
 @mistake("clip-tokens", "mean-frame")
@@ -86,50 +86,50 @@ def clips_of_the_mean_frame(video, *, length):
 
 
 @mistake("bilinear-sample", "xy-swapped")
-def sample_with_x_and_y_swapped(v, positions, *, padding="zeros"):
-    return bilinear_sample(v, namespace(positions).flip(positions, axis=-1), padding=padding)
+def sample_with_x_and_y_swapped(v, locations, *, padding="zeros"):
+    return bilinear_sample(v, namespace(locations).flip(locations, axis=-1), padding=padding)
 
 
-def _mapped(v, positions, function):
-    """Return the positions with function(x, n) in place of each coordinate."""
-    xp = namespace(v, positions)
+def _mapped(v, locations, function):
+    """Return the locations with function(x, n) in place of each coordinate."""
+    xp = namespace(v, locations)
     *_, h, w, _ = v.shape
-    moved = [function(positions[..., i], n) for i, n in enumerate((w, h))]
+    moved = [function(locations[..., i], n) for i, n in enumerate((w, h))]
     return xp.stack(moved, axis=-1)
 
 
 @mistake("bilinear-sample", "align-corners")
-def sample_with_corners_aligned(v, positions, *, padding="zeros"):
-    """Coordinates normalised with one convention and read with the other."""
-    positions = _mapped(v, positions, lambda x, n: (x + 0.5) * ((n - 1) / n))
-    return bilinear_sample(v, positions, padding=padding)
+def sample_with_corners_aligned(v, locations, *, padding="zeros"):
+    """Coordinates normalised by one convention and interpreted by the other."""
+    locations = _mapped(v, locations, lambda x, n: (x + 0.5) * ((n - 1) / n))
+    return bilinear_sample(v, locations, padding=padding)
 
 
 @mistake("bilinear-sample", "half-pixel")
-def sample_half_a_pixel_off(v, positions, *, padding="zeros"):
-    return bilinear_sample(v, positions - 0.5, padding=padding)
+def sample_half_a_pixel_off(v, locations, *, padding="zeros"):
+    return bilinear_sample(v, locations - 0.5, padding=padding)
 
 
 @mistake("bilinear-sample", "nearest")
-def sample_the_nearest_cell(v, positions, *, padding="zeros"):
-    positions = namespace(positions).round(positions)
-    return bilinear_sample(v, positions, padding=padding)
+def sample_the_nearest_cell(v, locations, *, padding="zeros"):
+    locations = namespace(locations).round(locations)
+    return bilinear_sample(v, locations, padding=padding)
 
 
 @mistake("bilinear-sample", "weights-swapped")
-def sample_with_weights_swapped(v, positions, *, padding="zeros"):
+def sample_with_weights_swapped(v, locations, *, padding="zeros"):
     """The far cell gets the weight of the near one."""
-    xp = namespace(positions)
-    low = xp.floor(positions)
-    return bilinear_sample(v, low + 1.0 - (positions - low), padding=padding)
+    xp = namespace(locations)
+    low = xp.floor(locations)
+    return bilinear_sample(v, low + 1.0 - (locations - low), padding=padding)
 
 
 @mistake("bilinear-sample", "truncation")
-def sample_by_truncation(v, positions, *, padding="zeros"):
+def sample_by_truncation(v, locations, *, padding="zeros"):
     """Casting to int rounds towards 0, so that between -1 and 0 the sum extrapolates."""
-    xp = namespace(v, positions)
-    low = xp.trunc(positions)
-    past = positions - low
+    xp = namespace(v, locations)
+    low = xp.trunc(locations)
+    past = locations - low
     corners = [(low + step, past if step else 1.0 - past) for step in (0.0, 1.0)]
     total = 0.0
     for x, across in ((c[..., 0], weight[..., 0]) for c, weight in corners):
@@ -140,8 +140,8 @@ def sample_by_truncation(v, positions, *, padding="zeros"):
 
 
 @mistake("bilinear-sample", "other-padding")
-def sample_with_the_other_padding(v, positions, *, padding="zeros"):
-    return bilinear_sample(v, positions, padding="border" if padding == "zeros" else "zeros")
+def sample_with_the_other_padding(v, locations, *, padding="zeros"):
+    return bilinear_sample(v, locations, padding="border" if padding == "zeros" else "zeros")
 
 
 @mistake("instance-tokens", "xy-swapped")
@@ -159,13 +159,13 @@ def boxes_half_a_pixel_off(video, boxes, *, size):
 
 @mistake("instance-tokens", "rounded-boxes")
 def boxes_rounded(video, boxes, *, size):
-    """What RoIPool does."""
+    """Boxes are rounded to whole pixels first, as RoIPool does."""
     return instance_tokens(video, namespace(boxes).round(boxes), size=size)
 
 
 @mistake("instance-tokens", "width-and-height")
 def boxes_as_width_and_height(video, boxes, *, size):
-    """x2 and y2 are read as the width and the height of the box."""
+    """x2 and y2 are taken for the width and the height of the box."""
     xp = namespace(boxes)
     corner, extent = boxes[..., :2], boxes[..., 2:]
     return instance_tokens(video, xp.concat([corner, corner + extent], axis=-1), size=size)
@@ -173,7 +173,7 @@ def boxes_as_width_and_height(video, boxes, *, size):
 
 @mistake("instance-tokens", "corners-sampled")
 def boxes_sampled_at_their_corners(video, boxes, *, size):
-    """Samples run from edge to edge of the box instead of from cell centre to cell centre."""
+    """Samples run from edge to edge of the box, not from the first cell centre to the last."""
     xp = namespace(boxes)
     widened = []
     for low, high, n in ((0, 2, size[1]), (1, 3, size[0])):
@@ -186,7 +186,7 @@ def boxes_sampled_at_their_corners(video, boxes, *, size):
 
 @mistake("instance-tokens", "zeros-outside")
 def boxes_with_zeros_outside(video, boxes, *, size):
-    """The border is padded with zeros where RoIAlign reads the border for one more pixel."""
+    """All is 0 outside, where RoIAlign keeps the border value for one more pixel."""
     xp = namespace(video, boxes)
     for axis in (-3, -2):
         shape = list(video.shape)
@@ -208,7 +208,7 @@ def embedding_times_root_d(x, E, *, bias=None):
 
 
 @mistake("linear-embedding", "bias-of-every-pixel")
-def embedding_with_the_bias_summed(x, E, *, bias=None):
+def embedding_with_the_bias_of_every_pixel(x, E, *, bias=None):
     return plus_bias(x @ E, None if bias is None else bias * x.shape[-1])
 
 
@@ -222,9 +222,9 @@ def windows_with_the_border_repeated(video, *, size, stride, padding=(0, 0, 0)):
     return sliding_windows(video, size=size, stride=stride)
 
 
-@mistake("sliding-windows", "padded-behind")
-def windows_padded_behind(video, *, size, stride, padding=(0, 0, 0)):
-    """All zeros stand behind the video instead of half of them before it."""
+@mistake("sliding-windows", "padded-after")
+def windows_padded_after(video, *, size, stride, padding=(0, 0, 0)):
+    """All zeros are added after the video instead of half of them before it."""
     xp = namespace(video)
     for axis, edge in zip((-4, -3, -2), padding, strict=True):
         shape = list(video.shape)
@@ -242,7 +242,7 @@ def windows_flipped(video, *, size, stride, padding=(0, 0, 0)):
 
 @mistake("sliding-windows", "height-and-width-swapped")
 def windows_transposed(video, *, size, stride, padding=(0, 0, 0)):
-    """The window's rows and columns are swapped, in shape and in content."""
+    """Rows and columns of the window are swapped, in shape and in content."""
     y = sliding_windows(video, size=size, stride=stride, padding=padding)
     return namespace(y).moveaxis(y, -3, -2)
 
@@ -258,7 +258,7 @@ def spatial_kernel_flipped(video, kernel, **options):
 
 @mistake("spatial-embedding", "kernel-transposed")
 def spatial_kernel_transposed(video, kernel, **options):
-    """The kernel's numbers are read column by column."""
+    """The kernel is taken for one stored column by column."""
     xp = namespace(kernel)
     turned = xp.reshape(xp.moveaxis(kernel, 0, 1), kernel.shape)
     return spatial_embedding(video, turned, **options)
@@ -266,7 +266,7 @@ def spatial_kernel_transposed(video, kernel, **options):
 
 @mistake("spatial-embedding", "channels-outside")
 def spatial_kernel_channels_outside(video, kernel, **options):
-    """A kernel laid out as channels, rows, columns is read as rows, columns, channels."""
+    """A kernel stored as (C, k_h, k_w) is taken for (k_h, k_w, C)."""
     xp = namespace(kernel)
     moved = xp.reshape(xp.moveaxis(kernel, -2, 0), kernel.shape)
     return spatial_embedding(video, moved, **options)
@@ -274,7 +274,7 @@ def spatial_kernel_channels_outside(video, kernel, **options):
 
 @mistake("spatial-embedding", "mean-over-the-kernel")
 def spatial_mean(video, kernel, **options):
-    """Divided by the kernel's size, as pooling is."""
+    """The sum is divided by the size of the kernel, as in average pooling."""
     size = kernel.shape[0] * kernel.shape[1]
     return spatial_embedding(video, kernel / size, **options)
 
@@ -286,15 +286,15 @@ def spatio_temporal_kernel_flipped(video, kernel, **options):
 
 @mistake("spatio-temporal-embedding", "channels-outside")
 def spatio_temporal_kernel_channels_outside(video, kernel, **options):
-    """A kernel laid out as c t h w is read as t h w c."""
+    """A kernel stored as (C, k_t, k_h, k_w) is taken for (k_t, k_h, k_w, C)."""
     xp = namespace(kernel)
     moved = xp.reshape(xp.moveaxis(kernel, -2, 0), kernel.shape)
     return spatio_temporal_embedding(video, moved, **options)
 
 
-@mistake("spatio-temporal-embedding", "time-inside")
-def spatio_temporal_time_inside(video, kernel, **options):
-    """A kernel laid out as h w t c is read as t h w c."""
+@mistake("spatio-temporal-embedding", "time-after-space")
+def spatio_temporal_time_after_space(video, kernel, **options):
+    """A kernel stored as (k_h, k_w, k_t, C) is taken for (k_t, k_h, k_w, C)."""
     xp = namespace(kernel)
     moved = xp.reshape(xp.moveaxis(kernel, 0, 2), kernel.shape)
     return spatio_temporal_embedding(video, moved, **options)
@@ -307,7 +307,7 @@ def spatio_temporal_without_bias(video, kernel, *, bias=None, **options):
 
 @mistake("spatio-temporal-embedding", "frame-by-frame")
 def embedding_frame_by_frame(video, kernel, **options):
-    """The kernel is summed over time, so that frames under it have no order."""
+    """The kernel is averaged over time, so that the order of the frames is lost."""
     xp = namespace(kernel)
     mean = xp.mean(kernel, axis=0, keepdims=True)
     return spatio_temporal_embedding(video, xp.broadcast_to(mean, kernel.shape), **options)

@@ -8,7 +8,7 @@ from vtnp.claims.cases._draw import Draw, builds
 
 
 def shuffled(draw: Draw, *sizes: int) -> tuple[Any, ...]:
-    """Return the sizes in random order, as Python's whole numbers."""
+    """Return the sizes in random order, as Python's integers."""
     return tuple(int(size) for size in draw.rng.permutation(sizes))
 
 
@@ -39,7 +39,7 @@ def clip_tokens(draw: Draw) -> dict[str, Any]:
     return {"video": video(draw, length * clips, H, W), "length": length}
 
 
-SAFE = 0.02  # cells; further from a cell's centre than any finite difference steps
+SAFE = 0.02  # cells; further from a cell centre than any finite difference moves
 
 
 def is_smooth(x: np.ndarray) -> bool:
@@ -55,7 +55,7 @@ def coordinates(draw: Draw, n: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def interval(draw: Draw, n: int, cells: int) -> tuple[float, float]:
-    """Draw the two ends of a box along an axis of n pixels: inside or not, in either order."""
+    """Draw the two edges of a box along an axis of n pixels: inside or not, in either order."""
     while True:
         low, high = draw.rng.uniform(-3.0, n + 3.0, 2)
         if is_smooth(low + (np.arange(cells) + 0.5) / cells * (high - low) - 0.5):
@@ -79,10 +79,10 @@ def instance_tokens(draw: Draw) -> dict[str, Any]:
 def bilinear_sample(draw: Draw) -> dict[str, Any]:
     v = draw.array("*b h w d")
     k = (*draw.batch, draw.size("k"))
-    positions = [coordinates(draw, draw.size(axis), k) for axis in ("w", "h")]
+    locations = [coordinates(draw, draw.size(axis), k) for axis in ("w", "h")]
     return {
         "v": v,
-        "positions": np.stack(positions, axis=-1),
+        "locations": np.stack(locations, axis=-1),
         "padding": "border" if draw.chance() else "zeros",
     }
 
@@ -108,7 +108,7 @@ def sliding_windows(draw: Draw) -> dict[str, Any]:
 
 
 def convolution(draw: Draw, args: dict[str, Any], axes: int) -> dict[str, Any]:
-    """Turn windows along the last axes into the arguments of a convolution over them."""
+    """Turn arguments of sliding-windows into those of a convolution over the last axes."""
     kernel = (*args.pop("size")[-axes:], args["video"].shape[-1], draw.size("d"))
     args["kernel"] = draw.rng.standard_normal(kernel)
     if draw.chance():

@@ -1,11 +1,11 @@
 """Sizes of vtnp.tokens' formulas: TimeSformer's clip, 8 frames of 224 x 224 pixels, patches of 16.
 
-Kernels are ViViT's tubelets of 2 x 16 x 16 pixels, windows those of MViT's first convolution. No
-paper gives sizes for clips of frames and for instances: two frames, and the 7 x 7 cells of RoIAlign
-(He et al. 2017) for each of ten boxes.
+Kernels are ViViT's tubelets of 2 x 16 x 16 pixels, sliding windows those of MViT's first
+convolution. No paper gives sizes for clips and instances: clips here have two frames, and each
+frame ten boxes with the 7 x 7 cells of RoIAlign (He et al. 2017).
 """
 
-from vtnp.cost.recipes.tables import Recipe
+from vtnp.cost.recipes.recipe import Recipe
 
 SIZES = {"k_t": 2, "k_h": 16, "k_w": 16}
 RECIPES = {
