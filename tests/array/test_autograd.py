@@ -1,4 +1,4 @@
-"""The gradient layer: every name, on every library, in every mode."""
+"""Gradients: every name that formulas may use, on every library, in every mode."""
 
 import importlib.util
 import math
@@ -31,11 +31,11 @@ register_namespace(cupy_standin.Array, cupy_standin.namespace)
 
 @dataclass(frozen=True)
 class Backend:
-    """One library: how a NumPy array gets in and out, and which cases it cannot compute."""
+    """One library: how to make its arrays of NumPy's and back, and the cases it cannot compute."""
 
     name: str
-    into: Any
-    out: Any
+    from_numpy: Any
+    to_numpy: Any
     gaps: frozenset[str] = frozenset()
     slow: bool = False  # builds or compiles a program for each case: fewer modes are tried
 
@@ -46,12 +46,12 @@ class Backend:
 def _strict(device):
     device = array_api_strict.Device(device)
 
-    def into(x):
-        names = {"float16": "float32"}  # which strict does not have
+    def from_numpy(x):
+        names = {"float16": "float32"}  # array-api-strict has no float16
         dtype = getattr(array_api_strict, names.get(x.dtype.name, x.dtype.name))
         return array_api_strict.asarray(x, dtype=dtype, device=device)
 
-    return into
+    return from_numpy
 
 
 def _from_strict(x):
@@ -75,7 +75,7 @@ def _jax():
 def _dask():
     import dask.array as da
 
-    def into(x):
+    def from_numpy(x):
         return da.from_array(x, chunks=tuple(max(1, (n + 1) // 2) for n in x.shape))
 
     gaps = frozenset(
@@ -90,7 +90,9 @@ def _dask():
             "take_along_axis broadcast",
         }
     )
-    return Backend("dask", into, lambda x: np.asarray(x.compute(scheduler="sync")), gaps, slow=True)
+    return Backend(
+        "dask", from_numpy, lambda x: np.asarray(x.compute(scheduler="sync")), gaps, slow=True
+    )
 
 
 BACKENDS = [
@@ -112,11 +114,11 @@ def namespace(*arrays):
     return traced(xp) if any(map(is_boxed, arrays)) else xp
 
 
-# --- One case and more for every name -------------------------------------------------------------
+# --- At least one case for every name -------------------------------------------------------------
 
 
 def numbers(*shape, low=-2.0, high=2.0, seed=0):
-    """Numbers from low to high in shuffled order: no two alike, none near a kink at 0."""
+    """Return numbers from low to high in random order: no two equal, none near a kink at 0."""
     size = int(np.prod(shape))
     order = np.random.default_rng([seed, *shape]).permutation(size)
     return ((order + 0.53) / size * (high - low) + low).reshape(shape)
@@ -126,9 +128,9 @@ def positive(*shape, seed=0):
     return numbers(*shape, low=0.3, high=2.0, seed=seed)
 
 
-def whole(backend_of, values):
-    """Whole numbers beside an array: of its library, on its device."""
-    value = unboxed(backend_of)
+def integers(like, values):
+    """Integers of the library of an array, on its device."""
+    value = unboxed(like)
     xp = value_namespace(value)
     return xp.asarray(values, dtype=xp.int64, device=array_api_compat.device(value))
 
@@ -139,7 +141,7 @@ def truths(x):
 
 INVERTIBLE = numbers(2, 3, 3) + 4 * np.eye(3)
 
-# label -> (function of xp and arrays, arrays); the part before " " is the name it is a case of.
+# label -> (function of xp and arrays, arrays); the first word of a label is the name tested.
 CASES = {
     "abs": (lambda xp, x: xp.abs(x), [numbers(2, 3)]),
     "add": (lambda xp, x, y: xp.add(x, y), [numbers(2, 3), numbers(3, seed=1)]),
@@ -155,7 +157,7 @@ CASES = {
     "divide scalar": (lambda xp, x: xp.divide(xp.divide(1.0, x), 3.0), [positive(3)]),
     "negative": (lambda xp, x: xp.negative(x), [numbers(3)]),
     "pow": (lambda xp, x, y: xp.pow(x, y), [positive(2, 3), numbers(3)]),
-    "pow whole": (lambda xp, x: xp.pow(x, 3), [numbers(5)]),
+    "pow integer": (lambda xp, x: xp.pow(x, 3), [numbers(5)]),
     "pow real": (lambda xp, x: xp.pow(x, -0.5), [positive(5)]),
     "pow zero": (lambda xp, x: xp.multiply(x, xp.pow(x, 0)), [numbers(5)]),
     "pow of scalar": (lambda xp, x: xp.pow(2.0, x), [numbers(5)]),
@@ -255,26 +257,26 @@ CASES = {
     "repeat": (lambda xp, x: xp.repeat(x, 2, axis=-2), [numbers(2, 3)]),
     "repeat flat": (lambda xp, x: xp.repeat(x, 2), [numbers(2, 3)]),
     "repeat many": (
-        lambda xp, x: xp.repeat(x, whole(x, [2, 0, 1]), axis=1),
+        lambda xp, x: xp.repeat(x, integers(x, [2, 0, 1]), axis=1),
         [numbers(2, 3)],
     ),
     "tril": (lambda xp, x: xp.tril(x, k=-1), [numbers(2, 3, 3)]),
     "triu": (lambda xp, x: xp.triu(x), [numbers(2, 3, 3)]),
-    "take": (lambda xp, x: xp.take(x, whole(x, [2, 0, 2]), axis=-2), [numbers(2, 3, 2)]),
-    "take vector": (lambda xp, x: xp.take(x, whole(x, [2, 0, 2])), [numbers(3)]),
+    "take": (lambda xp, x: xp.take(x, integers(x, [2, 0, 2]), axis=-2), [numbers(2, 3, 2)]),
+    "take vector": (lambda xp, x: xp.take(x, integers(x, [2, 0, 2])), [numbers(3)]),
     "take_along_axis": (
-        lambda xp, x: xp.take_along_axis(x, whole(x, [[1, 1, 0, 1]] * 3), axis=-1),
+        lambda xp, x: xp.take_along_axis(x, integers(x, [[1, 1, 0, 1]] * 3), axis=-1),
         [numbers(3, 2)],
     ),
     "take_along_axis broadcast": (
-        lambda xp, x: xp.take_along_axis(x, whole(x, [[[1], [1], [0]]] * 2), axis=1),
+        lambda xp, x: xp.take_along_axis(x, integers(x, [[[1], [1], [0]]] * 2), axis=1),
         [numbers(1, 2, 2)],
     ),
     "astype": (lambda xp, x: xp.multiply(xp.astype(x, x.dtype), x), [numbers(3)]),
     "asarray": (lambda xp, x: xp.multiply(xp.asarray(x), x), [numbers(3)]),
 }
 
-# Operators and indexing, which are no names of the namespace.
+# Operators and indexing, which are not names of the namespace.
 OPERATORS = {
     "+": (lambda xp, x, y: 1 + x + y + 2.0, [numbers(2, 3), numbers(3)]),
     "-": (lambda xp, x, y: 1 - x - y - 2.0, [numbers(2, 3), numbers(3)]),
@@ -309,7 +311,7 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # the differences' own error: STEP**2, and
 
 
 def loss(label, cotangent):
-    """A number whose first and second derivatives pass through the case's."""
+    """Return a number whose first and second derivatives depend on those of the case."""
 
     def total(*arrays):
         xp = namespace(*arrays)
@@ -336,7 +338,7 @@ def tangents_of(label):
 
 
 def along(function, arrays, tangents):
-    """The central difference of a function along tangents."""
+    """Return the central difference of a function along tangents."""
     ahead = function(*(x + STEP * t for x, t in zip(arrays, tangents, strict=True)))
     behind = function(*(x - STEP * t for x, t in zip(arrays, tangents, strict=True)))
     return [(a - b) / (2 * STEP) for a, b in zip(ahead, behind, strict=True)]
@@ -354,30 +356,30 @@ def gradient_by_differences(label):
     total = loss(label, cotangent_of(label))
     gradients = [np.zeros(x.shape) for x in arrays]
     for i, gradient in enumerate(gradients):
-        for place in np.ndindex(gradient.shape):
+        for index in np.ndindex(gradient.shape):
             tangents = [np.zeros(x.shape) for x in arrays]
-            tangents[i][place] = 1
-            gradient[place] = along(lambda *xs: [total(*xs)], arrays, tangents)[0]
+            tangents[i][index] = 1
+            gradient[index] = along(lambda *xs: [total(*xs)], arrays, tangents)[0]
     return gradients
 
 
 @cache
 def second_by_differences(label):
-    """Differences along the tangents of NumPy's gradients, themselves tested against the above."""
+    """Differentiate NumPy's gradients, tested against the above, along the tangents."""
     arrays = ALL[label][1]
     gradients = autograd.grad(loss(label, cotangent_of(label)), every(arrays))
     return along(gradients, arrays, tangents_of(label))
 
 
 def inputs(backend, label, dtype="float64"):
-    """The case's arrays, its loss and its tangents, in one library."""
-    arrays = [backend.into(x.astype(dtype)) for x in ALL[label][1]]
-    total = loss(label, backend.into(cotangent_of(label).astype(dtype)))
-    return arrays, total, [backend.into(t.astype(dtype)) for t in tangents_of(label)]
+    """Return the case's arrays, its loss and its tangents, in one library."""
+    arrays = [backend.from_numpy(x.astype(dtype)) for x in ALL[label][1]]
+    total = loss(label, backend.from_numpy(cotangent_of(label).astype(dtype)))
+    return arrays, total, [backend.from_numpy(t.astype(dtype)) for t in tangents_of(label)]
 
 
 def second(total, arrays, tangents):
-    """Reverse over reverse: the gradients of <gradient, tangents>."""
+    """Return the gradients of <gradient, tangents>: reverse mode over reverse mode."""
 
     def slope(*xs):
         gradients = autograd.grad(total, every(xs))(*xs)
@@ -393,7 +395,7 @@ def kind(x):
 
 
 def runs(wanted):
-    """Every case on every library, of those wanted that the library can compute."""
+    """Return every case on every library: of those wanted, the ones the library can compute."""
     return pytest.mark.parametrize(
         ("backend", "label"),
         [
@@ -417,7 +419,7 @@ def test_every_name_has_a_case():
     assert {label.split(" ")[0] for label in CASES} == set(DIFFERENTIABLE)
 
 
-def test_names_are_sorted_and_apart():
+def test_names_are_sorted_and_disjoint():
     assert list(DIFFERENTIABLE) == sorted(set(DIFFERENTIABLE))
     assert list(CONSTANT) == sorted(set(CONSTANT))
     assert not set(DIFFERENTIABLE) & set(CONSTANT)
@@ -429,8 +431,8 @@ def test_value(backend, label):
     plain = ALL[label][0](namespace(*arrays), *arrays)
     boxed = autograd.make_vjp(lambda *xs: ALL[label][0](namespace(*xs), *xs))(*arrays)[1]
     assert kind(boxed) == kind(plain)
-    np.testing.assert_array_equal(backend.out(boxed), backend.out(plain))
-    np.testing.assert_allclose(backend.out(boxed), value(label), rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(backend.to_numpy(boxed), backend.to_numpy(plain))
+    np.testing.assert_allclose(backend.to_numpy(boxed), value(label), rtol=1e-13, atol=1e-13)
 
 
 @once_on_the_slow
@@ -439,7 +441,7 @@ def test_reverse(backend, label):
     gradients = autograd.grad(total, every(arrays))(*arrays)
     for x, g, expected in zip(arrays, gradients, gradient_by_differences(label), strict=True):
         assert kind(g) == kind(x)
-        np.testing.assert_allclose(backend.out(g), expected, **CLOSE)
+        np.testing.assert_allclose(backend.to_numpy(g), expected, **CLOSE)
 
 
 @once_on_the_slow
@@ -448,7 +450,7 @@ def test_forward(backend, label):
     jvp = autograd.make_jvp(lambda *xs: ALL[label][0](namespace(*xs), *xs), every(arrays))
     ans, g = jvp(*arrays)(tuple(tangents))
     assert kind(g) == kind(ans)
-    np.testing.assert_allclose(backend.out(g), jvp_by_differences(label), **CLOSE)
+    np.testing.assert_allclose(backend.to_numpy(g), jvp_by_differences(label), **CLOSE)
 
 
 @on_the_quick
@@ -458,8 +460,8 @@ def test_second_order(backend, label):
     gradient = autograd.grad(total, every(arrays))
     forward = autograd.make_jvp(gradient, every(arrays))(*arrays)(tuple(tangents))[1]
     for r, f, expected in zip(reverse, forward, second_by_differences(label), strict=True):
-        np.testing.assert_allclose(backend.out(r), expected, **CLOSE)
-        np.testing.assert_allclose(backend.out(f), expected, **CLOSE)
+        np.testing.assert_allclose(backend.to_numpy(r), expected, **CLOSE)
+        np.testing.assert_allclose(backend.to_numpy(f), expected, **CLOSE)
 
 
 @on_the_quick
@@ -472,7 +474,7 @@ def test_single_precision_stays(backend, label):
     ):
         assert kind(g) == kind(x)
         assert kind(h) == kind(x)
-        np.testing.assert_allclose(backend.out(g), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(backend.to_numpy(g), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -480,14 +482,14 @@ def test_single_precision_stays(backend, label):
     [(backend, label) for backend in BACKENDS for label in sorted(backend.gaps)],
 )
 def test_gaps_are_the_libraries_own(backend, label):
-    """A declared gap is one without any gradient too; closed by the library, it must go."""
+    """The library fails without any gradient, too. Where it no longer does, remove the gap."""
     arrays = inputs(backend, label)[0]
     with pytest.raises((AttributeError, NotImplementedError, TypeError, ValueError)):
-        backend.out(ALL[label][0](namespace(*arrays), *arrays))
+        backend.to_numpy(ALL[label][0](namespace(*arrays), *arrays))
 
 
 def program(x, y):
-    """Many of the functions in one: a small attention with a norm before it."""
+    """Combine many of the functions: a norm, and a small attention."""
     xp = namespace(x, y)
     x = (x - xp.mean(x, axis=-1, keepdims=True)) / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True))
     scores = x @ xp.matrix_transpose(y) / 3**0.5
@@ -505,10 +507,10 @@ def test_program(backend, dtype):
         ans = program(*arrays)
         return namespace(ans).sum(ans * ans)
 
-    def derivatives(into, dtype):
-        arrays = [into(x.astype(dtype)) for x in (numbers(2, 3, 3), numbers(3, 3, seed=1))]
+    def derivatives(from_numpy, dtype):
+        arrays = [from_numpy(x.astype(dtype)) for x in (numbers(2, 3, 3), numbers(3, 3, seed=1))]
         tangents = [
-            into(x.astype(dtype)) for x in (numbers(2, 3, 3, seed=2), numbers(3, 3, seed=3))
+            from_numpy(x.astype(dtype)) for x in (numbers(2, 3, 3, seed=2), numbers(3, 3, seed=3))
         ]
         first = autograd.grad(total, (0, 1))(*arrays)
         found = (*first, *second(total, arrays, tangents))
@@ -518,8 +520,10 @@ def test_program(backend, dtype):
     # Single precision: 2**-24, through two derivatives of divisions by small norms.
     within = 1e-12 if dtype == "float64" else 2e-4
     expected = derivatives(np.asarray, "float64")
-    for g, e in zip(derivatives(backend.into, dtype), expected, strict=True):
-        np.testing.assert_allclose(backend.out(g), e, rtol=within, atol=within * np.max(np.abs(e)))
+    for g, e in zip(derivatives(backend.from_numpy, dtype), expected, strict=True):
+        np.testing.assert_allclose(
+            backend.to_numpy(g), e, rtol=within, atol=within * np.max(np.abs(e))
+        )
 
 
 def test_dask_stays_lazy():
@@ -563,9 +567,9 @@ def test_dask_stays_lazy():
 @pytest.mark.filterwarnings("ignore:Output seems independent")
 def test_choices(backend, function, at, gradient):
     with np.errstate(all="ignore"):
-        x = backend.into(np.array(at))
+        x = backend.from_numpy(np.array(at))
         g = autograd.elementwise_grad(lambda x: function(namespace(x), x))(x)
-    np.testing.assert_array_equal(backend.out(g), gradient)
+    np.testing.assert_array_equal(backend.to_numpy(g), gradient)
 
 
 # --- Dtypes ---------------------------------------------------------------------------------------
@@ -581,8 +585,8 @@ def test_half_precision_stays(label):
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_astype(backend):
-    """The gradient of a conversion comes back in the dtype that was converted."""
-    x, y = backend.into(numbers(3).astype("float32")), backend.into(numbers(3, seed=1))
+    """The gradient of a conversion has the dtype that was converted."""
+    x, y = backend.from_numpy(numbers(3).astype("float32")), backend.from_numpy(numbers(3, seed=1))
 
     def total(x, y):
         xp = namespace(x, y)
@@ -592,12 +596,14 @@ def test_astype(backend):
 
     gradients = autograd.grad(total, (0, 1))(x, y)
     assert [kind(g) for g in gradients] == [kind(x), kind(y)]
-    np.testing.assert_array_equal(backend.out(gradients[0]), numbers(3, seed=1).astype("float32"))
+    np.testing.assert_array_equal(
+        backend.to_numpy(gradients[0]), numbers(3, seed=1).astype("float32")
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_constants_lose_their_boxes(backend):
-    x = backend.into(numbers(2, 3))
+    x = backend.from_numpy(numbers(2, 3))
     plain = namespace(x)
 
     def total(x):
@@ -616,7 +622,7 @@ def test_constants_lose_their_boxes(backend):
         zeros = xp.zeros((2, 3), dtype=x.dtype, device=x.device)
         return xp.sum(xp.add(x, zeros))
 
-    np.testing.assert_array_equal(backend.out(autograd.grad(total)(x)), np.ones((2, 3)))
+    np.testing.assert_array_equal(backend.to_numpy(autograd.grad(total)(x)), np.ones((2, 3)))
 
 
 # --- The error function ---------------------------------------------------------------------------
@@ -624,21 +630,21 @@ def test_constants_lose_their_boxes(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_erf(backend):
-    """Its own library's, or the series: within a few units in the last place everywhere."""
+    """Accurate to a few units in the last place, be it the library's own or our series."""
     x = np.concat([np.linspace(-7, 7, 57), [-0.0, 1e-300, 1e-9, np.inf, -np.inf]])
     expected = [math.erf(v) for v in x]
-    np.testing.assert_allclose(backend.out(erf(backend.into(x))), expected, rtol=2e-14)
-    assert np.isnan(backend.out(erf(backend.into(np.array([np.nan])))))
-    single = erf(backend.into(x.astype("float32")))
-    assert kind(single) == kind(backend.into(x.astype("float32")))
+    np.testing.assert_allclose(backend.to_numpy(erf(backend.from_numpy(x))), expected, rtol=2e-14)
+    assert np.isnan(backend.to_numpy(erf(backend.from_numpy(np.array([np.nan])))))
+    single = erf(backend.from_numpy(x.astype("float32")))
+    assert kind(single) == kind(backend.from_numpy(x.astype("float32")))
 
 
-# --- What belongs to which library ----------------------------------------------------------------
+# --- Which library an array belongs to ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_value_namespace(backend):
-    x = backend.into(numbers(2))
+    x = backend.from_numpy(numbers(2))
     assert value_namespace(x, 2.0, None) is value_namespace(x)
     assert traced(value_namespace(x)) is traced(value_namespace(x))
 
@@ -646,10 +652,10 @@ def test_value_namespace(backend):
 @pytest.mark.parametrize("backend", BACKENDS[1:], ids=str)
 def test_libraries_do_not_mix(backend):
     with pytest.raises(TypeError, match="in one call"):
-        value_namespace(backend.into(numbers(2)), numbers(2))
+        value_namespace(backend.from_numpy(numbers(2)), numbers(2))
 
 
-def test_what_is_no_array_is_refused():
+def test_anything_but_an_array_is_refused():
     with pytest.raises(TypeError):
         value_namespace([1.0, 2.0])
     with pytest.raises(TypeError):
@@ -666,36 +672,36 @@ def test_libraries_are_not_imported():
 
 @pytest.mark.parametrize("backend", BACKENDS[1:], ids=str)
 def test_vector_space(backend):
-    x, y = backend.into(numbers(2, 3)), backend.into(numbers(2, 3, seed=1))
+    x, y = backend.from_numpy(numbers(2, 3)), backend.from_numpy(numbers(2, 3, seed=1))
     space = vspace(x)
     assert (space.shape, space.ndim, space.size) == ((2, 3), 2, 6)
     for made in (space.zeros(), space.ones(), space.add(x, y), space.scalar_mul(x, 2.0)):
         assert kind(made) == kind(x)
-    basis = [backend.out(e) for e in space.standard_basis()]
+    basis = [backend.to_numpy(e) for e in space.standard_basis()]
     np.testing.assert_array_equal(np.reshape(np.stack(basis), (6, 6)), np.eye(6))
-    inner = float(backend.out(space.inner_prod(x, y)))
+    inner = float(backend.to_numpy(space.inner_prod(x, y)))
     assert inner == pytest.approx(np.sum(numbers(2, 3) * numbers(2, 3, seed=1)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:], ids=str)
 def test_index_arrays_are_refused(backend):
     with pytest.raises(TypeError, match="use take"):
-        autograd.grad(lambda x: x[[0, 1]])(backend.into(numbers(3)))
+        autograd.grad(lambda x: x[[0, 1]])(backend.from_numpy(numbers(3)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_many_indices_add_up(backend):
-    """Overlapping slices of one array: their gradients meet in the same places."""
+    """The gradients of overlapping slices of one array add up."""
 
     def total(x):
         xp = namespace(x)
         return xp.sum(x[1:]) + xp.sum(x[:-1]) + x[1] * x[1] + x[None, 0][0]
 
-    x = backend.into(np.array([5.0, 3.0, 4.0]))
-    np.testing.assert_array_equal(backend.out(autograd.grad(total)(x)), [2.0, 8.0, 1.0])
-    # The same once more in the other direction, where the sparse gradients are themselves traced.
-    forward = autograd.make_jvp(autograd.grad(total))(x)(backend.into(np.ones(3)))[1]
-    np.testing.assert_array_equal(backend.out(forward), [0.0, 2.0, 0.0])
+    x = backend.from_numpy(np.array([5.0, 3.0, 4.0]))
+    np.testing.assert_array_equal(backend.to_numpy(autograd.grad(total)(x)), [2.0, 8.0, 1.0])
+    # Forward mode over reverse mode, where the sparse gradients are themselves traced.
+    forward = autograd.make_jvp(autograd.grad(total))(x)(backend.from_numpy(np.ones(3)))[1]
+    np.testing.assert_array_equal(backend.to_numpy(forward), [0.0, 2.0, 0.0])
 
 
 # --- autograd's own functions and operators -------------------------------------------------------
@@ -707,26 +713,31 @@ def cubes(x):
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_value_and_grad(backend):
-    x = backend.into(numbers(3))
+    x = backend.from_numpy(numbers(3))
     ans, g = autograd.value_and_grad(cubes)(x)
-    assert float(backend.out(ans)) == pytest.approx(np.sum(numbers(3) ** 3))
-    np.testing.assert_allclose(backend.out(g), 3 * numbers(3) ** 2, rtol=1e-14)
+    assert float(backend.to_numpy(ans)) == pytest.approx(np.sum(numbers(3) ** 3))
+    np.testing.assert_allclose(backend.to_numpy(g), 3 * numbers(3) ** 2, rtol=1e-14)
     each = autograd.elementwise_grad(lambda x: x**3)(x)
-    np.testing.assert_array_equal(backend.out(each), backend.out(g))
+    np.testing.assert_array_equal(backend.to_numpy(each), backend.to_numpy(g))
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 def test_containers(backend):
     """Parameters are nested dicts and lists of arrays."""
-    params = {"layers": [{"W": backend.into(numbers(2, 2))}, {"W": backend.into(positive(2, 2))}]}
+    params = {
+        "layers": [
+            {"W": backend.from_numpy(numbers(2, 2))},
+            {"W": backend.from_numpy(positive(2, 2))},
+        ]
+    }
 
     def total(params):
         first, last = (layer["W"] for layer in params["layers"])
         return namespace(first).sum(first * last)
 
     g = autograd.grad(total)(params)
-    np.testing.assert_array_equal(backend.out(g["layers"][0]["W"]), positive(2, 2))
-    np.testing.assert_array_equal(backend.out(g["layers"][1]["W"]), numbers(2, 2))
+    np.testing.assert_array_equal(backend.to_numpy(g["layers"][0]["W"]), positive(2, 2))
+    np.testing.assert_array_equal(backend.to_numpy(g["layers"][1]["W"]), numbers(2, 2))
 
 
 def test_matrices_of_derivatives():
@@ -783,7 +794,7 @@ LISTS = {
 
 @pytest.mark.parametrize("function", LISTS.values(), ids=LISTS)
 def test_own_functions_take_lists(function):
-    """Programs that never call vtnp go on as they were."""
+    """Programs that never call vtnp keep working."""
     check_grads(function, modes=["rev", "fwd"], order=2)(positive(3, 3))
 
 
@@ -796,17 +807,17 @@ def test_own_functions_take_real_and_complex_numbers():
 
 
 def test_gradients_pass_through_jit():
-    """A gradient of autograd's is an ordinary JAX program."""
+    """A gradient that autograd takes is an ordinary JAX program."""
     jax_backend = next((b for b in BACKENDS if b.name == "jax"), None)
     assert jax_backend is not None or importlib.util.find_spec("jax") is None
     if jax_backend:
         import jax
 
-        x = jax_backend.into(numbers(3))
+        x = jax_backend.from_numpy(numbers(3))
         np.testing.assert_allclose(jax.jit(autograd.grad(cubes))(x), jax.grad(cubes)(x), rtol=1e-14)
 
 
 def test_backends_ran(record_property):
-    """One line that says on which libraries this run has tried the layer."""
+    """Record the libraries that this run has tested."""
     record_property("libraries", ", ".join(map(str, BACKENDS)))
     assert len({backend.name for backend in BACKENDS}) == len(BACKENDS) >= 4
