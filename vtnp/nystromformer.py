@@ -1,6 +1,6 @@
 """Nyström attention: softmax attention through a few landmarks, in time linear in the tokens."""
 
-from typing import Any
+from typing import Literal
 
 from vtnp._array.typing import Array, Bool, Float
 from vtnp._array.xp import constant, device, namespace, transposed
@@ -8,8 +8,11 @@ from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
 from vtnp.encoder import attention_weights, output_projection, qkv_projection
 
+Pinv = Literal["exact", "iterative"]
+PinvStart = Literal["paper", "exact", "original"]
 
-@spec("softmax-blocks")
+
+@spec("softmax-blocks", requires=("1 <= l <= n",))
 def softmax_blocks(
     Q: Float[Array, "*b n d"],
     K: Float[Array, "*b n d"],
@@ -17,95 +20,192 @@ def softmax_blocks(
 ) -> tuple[
     Float[Array, "*b l l"], Float[Array, "*b l k"], Float[Array, "*b k l"], Float[Array, "*b k k"]
 ]:
-    """Cut the softmax matrix into four blocks, at the first l queries and the first l keys.
+    """Cut the softmax matrix into four blocks, after the first l queries and the first l keys.
 
     softmax(Q K^T / sqrt(d)) = [A B; F C]
 
-    Q, K: queries and keys. l: rows and columns of A, 1 <= l <= n.
-    Raises ShapeError; FormulaError for an l outside that range.
-    Notes: returns A, B, F, C. Each row sums to one over both of its blocks, not within one.
+    Parameters
+    ----------
+    Q, K : array
+        Queries and keys.
+    l : int
+        Number of rows and of columns of A, 1 <= l <= n.
+
+    Returns
+    -------
+    A, B, F, C : array
+        The upper left, upper right, lower left and lower right block.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If l is less than 1 or greater than n, or keys have width 0.
+
+    Notes
+    -----
+    A row sums to one over both of its blocks, not within one of them.
+
+    References
+    ----------
+    spec/nystromformer/softmax-blocks.md; survey, eq. (12).
     """
-    n = Q.shape[-2]
-    require(1 <= l <= n, "softmax-blocks", "l", f"1 to {n}, the number of tokens", l)
     S = attention_weights(Q, K)
     return S[..., :l, :l], S[..., :l, l:], S[..., l:, :l], S[..., l:, l:]
 
 
-@spec("nystrom-approximation")
+@spec("pseudo-inverse", requires=("l >= 1",))
+def pseudo_inverse(A: Float[Array, "*b l l"]) -> Float[Array, "*b l l"]:
+    """Invert a matrix on the space where it can be inverted, and map the rest to 0.
+
+    A^+ = sum_{sigma_i > 0} w_i u_i^T / sigma_i, A = sum_i sigma_i u_i w_i^T
+
+    Parameters
+    ----------
+    A : array
+        Any square matrix.
+
+    Returns
+    -------
+    array
+        The Moore-Penrose inverse.
+
+    Raises
+    ------
+    FormulaError
+        If A has no rows, or the array library has no ``linalg.pinv``.
+
+    Notes
+    -----
+    Singular values up to l eps times the largest count as 0, where eps is the machine epsilon of
+    the dtype. Half precision is inverted in single precision. The gradient is the one along
+    matrices of the same rank.
+
+    References
+    ----------
+    spec/nystromformer/pseudo-inverse.md; survey, in eq. (13)-(14).
+
+    Examples
+    --------
+    >>> import numpy as np, vtnp
+    >>> vtnp.nystromformer.pseudo_inverse(np.array([[4.0, 0.0], [0.0, 0.0]]))
+    array([[0.25, 0.  ],
+           [0.  , 0.  ]])
+    """
+    library = namespace(constant(A))
+    has_pinv = hasattr(library.linalg, "pinv")
+    require(has_pinv, "pseudo-inverse", "A", "a library with linalg.pinv", library.__name__)
+    xp = namespace(A)
+    # No library has singular values in half precision.
+    wide = A if xp.finfo(A.dtype).bits >= 32 else xp.astype(A, xp.float32)
+    rtol = A.shape[-1] * float(xp.finfo(wide.dtype).eps)
+    return xp.astype(xp.linalg.pinv(wide, rtol=rtol), A.dtype, copy=False)
+
+
+@spec("nystrom-approximation", requires=("l >= 1",))
 def nystrom_approximation(
     A: Float[Array, "*b l l"], B: Float[Array, "*b l k"], F: Float[Array, "*b k l"]
 ) -> Float[Array, "*b n n"]:
-    """Complete a matrix of which one block is missing from the three others.
+    """Complete a matrix of which the lower right block is missing from its three other blocks.
 
     S^ = [A B; F (F A^+ B)]
 
-    A, B, F: the upper left, upper right and lower left block; l >= 1.
-    Raises ShapeError; FormulaError for an empty A, or where the library has no pseudo-inverse.
-    Notes: the survey's second form [A; F] A^+ [A B] is equal where A A^+ B = B and F A^+ A = F
-    (page, Laws); the gradient is that of constant rank.
+    Parameters
+    ----------
+    A, B, F : array
+        The upper left, upper right and lower left block.
+
+    Returns
+    -------
+    array
+        The completed matrix, n = l + k.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If A has no rows, or the array library has no ``linalg.pinv``.
+
+    Notes
+    -----
+    The survey's second form, [A; F] A^+ [A B], is equal where A A^+ B = B and F A^+ A = F. The
+    gradient is the one along matrices A of the same rank.
+
+    References
+    ----------
+    spec/nystromformer/nystrom-approximation.md; survey, eq. (13).
     """
-    require(A.shape[-1] >= 1, "nystrom-approximation", "A", "at least one row", tuple(A.shape))
     xp = namespace(A, B, F)
-    C = F @ pseudo_inverse(A, "nystrom-approximation") @ B
+    C = F @ pseudo_inverse(A) @ B
     return xp.concat([xp.concat([A, B], axis=-1), xp.concat([F, C], axis=-1)], axis=-2)
 
 
-def pseudo_inverse(A: Array, formula: str) -> Array:
-    """Invert by singular values; those within rounding of 0 stay 0."""
-    library = namespace(constant(A))
-    has_pinv = hasattr(library.linalg, "pinv")
-    require(has_pinv, formula, "A", "a library with linalg.pinv", library.__name__)
-    xp = namespace(A)
-    if xp.finfo(A.dtype).bits >= 32:
-        return xp.linalg.pinv(A)
-    # No library has singular values in half precision.
-    return xp.astype(xp.linalg.pinv(xp.astype(A, xp.float32)), A.dtype)
-
-
-@spec("segment-means")
+@spec("segment-means", requires=("1 <= l <= n",))
 def segment_means(
     X: Float[Array, "*b n d"],
     l: int,
     *,
     mask: Bool[Array, "*#b n"] | None = None,
-    divisor: str = "segment",
+    divisor: Literal["segment", "tokens"] = "segment",
 ) -> Float[Array, "*b l d"]:
     """Cut the sequence into l segments of consecutive tokens and average each.
 
     X~[j] = sum_{i in segment j} X[i] / |segment j|
 
-    X: queries or keys. l: number of segments, 1 <= l <= n. mask: True where a token is real; the
-    others count as rows of 0. divisor: "segment", or "tokens" to divide by the real ones only.
-    Raises ShapeError; FormulaError for an l outside that range, or another divisor.
-    Notes: where l does not divide n, the first segments are one token shorter than the last. A
-    segment without a real token has the landmark 0, whatever the divisor.
+    Parameters
+    ----------
+    X : array
+        Queries or keys.
+    l : int
+        Number of segments, 1 <= l <= n.
+    mask : array, optional
+        True where a token is real. The others count as 0.
+    divisor : {"segment", "tokens"}
+        Divide each sum by the length of the segment, or by the number of its real tokens.
+
+    Returns
+    -------
+    array
+        One landmark for each segment.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If l is less than 1 or greater than n, or divisor is another string.
+
+    Notes
+    -----
+    Where l does not divide n, the first segments are one token shorter than the last ones. The
+    landmark of a segment without real tokens is 0, whatever the divisor.
+
+    References
+    ----------
+    spec/nystromformer/segment-means.md; survey, section 4-1.
     """
-    n = X.shape[-2]
-    require(1 <= l <= n, "segment-means", "l", f"1 to {n}, the number of tokens", l)
-    known = divisor in ("segment", "tokens")
-    require(known, "segment-means", "divisor", "'segment' or 'tokens'", divisor)
-    if mask is None:
-        return _averaged(X, l)
-    xp = namespace(X, mask)
-    means = _averaged(_real(X, mask), l)
-    if divisor == "segment":
+    means = _averages(_zero_masked(X, mask), l)
+    if mask is None or divisor == "segment":
         return means
-    share = _averaged(xp.expand_dims(xp.astype(mask, X.dtype), axis=-1), l)
+    xp = namespace(X, mask)
+    share = _averages(xp.expand_dims(xp.astype(mask, X.dtype), axis=-1), l)
     return means / xp.where(share == 0.0, 1.0, share)
 
 
-def _real(X: Array, mask: Array | None) -> Array:
-    """Set the tokens that are masked to 0."""
+def _zero_masked(X: Array, mask: Array | None) -> Array:
+    """Set masked tokens to 0."""
     if mask is None:
         return X
     xp = namespace(X, mask)
     return xp.where(xp.expand_dims(mask, axis=-1), X, 0.0)
 
 
-def _averaged(X: Array, segments: int) -> Array:
+def _averages(X: Array, segments: int) -> Array:
+    """Average each of so many segments, the last ones of which may be one token longer."""
     *batch, n, d = X.shape
-    length = n // segments
-    longer = n % segments
+    length, longer = divmod(n, segments)
     end = (segments - longer) * length
     xp = namespace(X)
     short = xp.reshape(X[..., :end, :], (*batch, segments - longer, length, d))
@@ -115,27 +215,44 @@ def _averaged(X: Array, segments: int) -> Array:
     return xp.concat([xp.mean(short, axis=-2), xp.mean(long, axis=-2)], axis=-2)
 
 
-@spec("iterative-pinv")
+@spec("iterative-pinv", requires=("l >= 1", "iterations >= 0"))
 def iterative_pinv(
-    A: Float[Array, "*b l l"], *, iterations: int = 6, start: str = "paper"
+    A: Float[Array, "*b l l"], *, iterations: int = 6, start: PinvStart = "paper"
 ) -> Float[Array, "*b l l"]:
     """Approach the pseudo-inverse of a matrix by matrix products alone.
 
     Z_{k+1} = Z_k (13 I - A Z_k (15 I - A Z_k (7 I - A Z_k))) / 4, Z_0 = A^T / (|A|_1 |A|_inf)
 
-    A: any matrix, l >= 1; in Nyström attention a softmax matrix. iterations: >= 0. start: divide
-    A^T in Z_0 by |A|_1 |A|_inf ("paper"), by |A|_1 ("exact"), or by the largest |A|_1 of the whole
-    batch ("original").
-    Raises ShapeError; FormulaError for an empty A, iterations < 0, or another start.
-    Notes: |A|_1 is the largest column sum of magnitudes, |A|_inf the largest row sum. Six steps
-    invert only the singular values that are large enough (page, Laws). "original" is what released
-    models were trained with; it makes the elements of a batch depend on each other.
+    Parameters
+    ----------
+    A : array
+        Any square matrix; in Nyström attention a softmax matrix.
+    iterations : int
+        Number of steps, >= 0.
+    start : {"paper", "exact", "original"}
+        Divide A^T in Z_0 by |A|_1 |A|_inf, by |A|_1, or by the largest |A|_1 of the whole batch.
+
+    Returns
+    -------
+    array
+        The last Z_k.
+
+    Raises
+    ------
+    FormulaError
+        If A has no rows, iterations is negative, or start is another string.
+
+    Notes
+    -----
+    |A|_1 is the largest column sum of magnitudes, |A|_inf the largest row sum. Six steps invert
+    only the singular values that are large enough. Released models were trained with "original",
+    which makes the elements of a batch depend on each other.
+
+    References
+    ----------
+    spec/nystromformer/iterative-pinv.md; survey, section 4-1.
     """
-    require(A.shape[-1] >= 1, "iterative-pinv", "A", "at least one row", tuple(A.shape))
-    require(iterations >= 0, "iterative-pinv", "iterations", "a number >= 0", iterations)
-    known = start in _STARTS
-    require(known, "iterative-pinv", "start", f"one of {sorted(_STARTS)}", start)
-    divisor = _STARTS[start](A)
+    divisor = _start_divisor(A, start)
     # The zero matrix is its own pseudo-inverse.
     Z = transposed(A) / namespace(A).where(divisor == 0.0, 1.0, divisor)
     for _ in range(iterations):
@@ -144,25 +261,28 @@ def iterative_pinv(
     return Z
 
 
-def _largest_sum(A: Array, axis: int) -> Array:
-    """Return the largest sum of magnitudes along an axis, for each matrix."""
+def _start_divisor(A: Array, start: PinvStart) -> Array:
+    column_norm = _largest_sum(A, axis=-2)
+    if start == "paper":
+        return column_norm * _largest_sum(A, axis=-1)
+    if start == "original" and 0 not in A.shape:
+        return namespace(A).max(column_norm)
+    return column_norm
+
+
+def _largest_sum(A: Array, *, axis: int) -> Array:
+    """Return the largest sum of magnitudes along an axis, one for each matrix."""
     xp = namespace(A)
     return xp.max(xp.sum(xp.abs(A), axis=axis, keepdims=True), axis=(-2, -1), keepdims=True)
 
 
-def _largest_of_batch(A: Array) -> Array:
-    norms = _largest_sum(A, -2)
-    return norms if 0 in norms.shape else namespace(A).max(norms)
-
-
-_STARTS = {
-    "paper": lambda A: _largest_sum(A, -2) * _largest_sum(A, -1),
-    "exact": lambda A: _largest_sum(A, -2),
-    "original": _largest_of_batch,
-}
-
-
-@spec("nystrom-attention")
+@spec(
+    "nystrom-attention",
+    requires=(
+        "(landmarks is None) != (Q_tilde is None)",
+        "(Q_tilde is None) == (K_tilde is None)",
+    ),
+)
 def nystrom_attention(
     Q: Float[Array, "*b n d"],
     K: Float[Array, "*b n d"],
@@ -173,43 +293,71 @@ def nystrom_attention(
     K_tilde: Float[Array, "*b l d"] | None = None,
     mask: Bool[Array, "*#b n"] | None = None,
     scale: float | None = None,
-    pinv: str = "exact",
+    pinv: Pinv = "exact",
     iterations: int = 6,
-    start: str = "paper",
+    start: PinvStart = "paper",
 ) -> Float[Array, "*b n d_v"]:
-    """Let the queries read the values through a few landmarks instead of through all keys.
+    """Let queries attend to all keys through a few landmarks.
 
     Y = softmax(Q K~^T / sqrt(d)) softmax(Q~ K~^T / sqrt(d))^+ softmax(Q~ K^T / sqrt(d)) V
 
-    Q, K, V: queries, keys, values. landmarks: how many segment-means of Q and of K to take; or
-    Q_tilde, K_tilde: the landmarks themselves. mask: True where a token is real. scale: 1/sqrt(d)
-    unless given. pinv: "exact", or "iterative" with iterations and start as in iterative-pinv.
-    Raises ShapeError; FormulaError for both or neither kind of landmarks, more landmarks than
-    tokens, no landmark, or another pinv.
-    Notes: masked queries and keys count as rows of 0 in the landmarks, masked keys are never read,
-    and what a masked query reads has no meaning. With V = I this is the survey's S^ itself.
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values.
+    landmarks : int, optional
+        Take so many segment means of Q and of K as landmarks, 1 <= landmarks <= n.
+    Q_tilde, K_tilde : array, optional
+        The landmarks themselves, in place of their number.
+    mask : array, optional
+        True where a token is real.
+    scale : float, optional
+        Factor of the scores, a finite number; left out, 1 / sqrt(d).
+    pinv : {"exact", "iterative"}
+        Invert the middle factor by its singular values, or approach its inverse by matrix products.
+    iterations : int
+        Number of steps of the iterative inverse, >= 0.
+    start : {"paper", "exact", "original"}
+        Start value of the iterative inverse: A^T divided by |A|_1 |A|_inf, by |A|_1, or by the
+        largest |A|_1 of the whole batch, for the middle factor A.
+
+    Returns
+    -------
+    array
+        One output for each query.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If both or neither of landmarks and Q_tilde are given, or one of Q_tilde and K_tilde alone;
+        if landmarks is less than 1 or greater than n, the scale is not finite, or iterations is
+        negative; if pinv or start is another string; if pinv is "exact" and the array library has
+        no ``linalg.pinv``.
+
+    Notes
+    -----
+    Masked queries and keys count as 0 in the landmarks, no query attends to a masked key, and the
+    output of a masked query has no meaning. With V = I the result is the survey's S^ itself.
+
+    References
+    ----------
+    spec/nystromformer/nystrom-attention.md; survey, eq. (14).
     """
-    given = {name for name, each in {"Q": Q_tilde, "K": K_tilde}.items() if each is not None}
-    one_way = given == ({"Q", "K"} if landmarks is None else set())
-    either = "a number, or Q_tilde and K_tilde instead"
-    require(one_way, "nystrom-attention", "landmarks", either, landmarks)
-    known = pinv in ("exact", "iterative")
-    require(known, "nystrom-attention", "pinv", "'exact' or 'iterative'", pinv)
-    Q, K = _real(Q, mask), _real(K, mask)
+    Q, K = _zero_masked(Q, mask), _zero_masked(K, mask)
     if landmarks is not None:
         Q_tilde, K_tilde = segment_means(Q, landmarks), segment_means(K, landmarks)
     F = attention_weights(Q, K_tilde, scale=scale)
     A = attention_weights(Q_tilde, K_tilde, scale=scale)
-    B = attention_weights(Q_tilde, K, mask=_for_each(Q_tilde, mask), scale=scale)
-    if pinv == "exact":
-        Z = pseudo_inverse(A, "nystrom-attention")
-    else:
-        Z = iterative_pinv(A, iterations=iterations, start=start)
+    B = attention_weights(Q_tilde, K, mask=_key_mask(mask, Q_tilde), scale=scale)
+    exact = pinv == "exact"
+    Z = pseudo_inverse(A) if exact else iterative_pinv(A, iterations=iterations, start=start)
     return (F @ Z) @ (B @ V)
 
 
-def _for_each(Q_tilde: Array, mask: Array | None) -> Array | None:
-    """Give every landmark the mask of the keys."""
+def _key_mask(mask: Array | None, Q_tilde: Array) -> Array | None:
+    """Repeat the mask of the keys for each landmark."""
     if mask is None:
         return None
     xp = namespace(mask)
@@ -217,21 +365,43 @@ def _for_each(Q_tilde: Array, mask: Array | None) -> Array | None:
     return xp.broadcast_to(xp.expand_dims(mask, axis=-2), shape)
 
 
-@spec("sequence-convolution")
+@spec("sequence-convolution", requires=("k % 2 == 1",))
 def sequence_convolution(
     V: Float[Array, "*b heads n d_v"], kernel: Float[Array, "heads k"]
 ) -> Float[Array, "*b heads n d_v"]:
-    """Mix each token with its neighbours in the sequence, by one small kernel for each head.
+    """Convolve the values along the sequence, with one small kernel for each head.
 
     y[h,i] = sum_j kernel[h,j] V[h,i+j-(k-1)/2]
 
-    V: values of each head; beyond both ends of the sequence they count as 0. kernel: weights of
-    the neighbours from the earliest to the latest, k odd; every channel of a head shares them.
-    Raises ShapeError; FormulaError for an even k.
-    Notes: added to nystrom-attention in the paper's model; the survey leaves it out.
+    Parameters
+    ----------
+    V : array
+        Values of each head. Beyond both ends of the sequence they count as 0.
+    kernel : array
+        Weights of the neighbours, from the earliest to the latest; k is odd. All channels of a
+        head share them.
+
+    Returns
+    -------
+    array
+        One weighted sum for each token and head.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If k is even.
+
+    Notes
+    -----
+    The paper's model adds it to the output of attention; the survey leaves it out.
+
+    References
+    ----------
+    spec/nystromformer/sequence-convolution.md; survey, section 4-1.
     """
     k = kernel.shape[-1]
-    require(k % 2 == 1, "sequence-convolution", "kernel", "an odd number of weights", k)
     xp = namespace(V, kernel)
     *before, n, d_v = V.shape
     edge = xp.zeros((*before, k // 2, d_v), dtype=V.dtype, device=device(V))
@@ -255,26 +425,65 @@ def nystrom_self_attention(
     kernel: Float[Array, "heads k"] | None = None,
     landmarks: int,
     mask: Bool[Array, "*#b n"] | None = None,
-    pinv: str = "exact",
+    pinv: Pinv = "exact",
     iterations: int = 6,
-    start: str = "paper",
+    start: PinvStart = "paper",
 ) -> Float[Array, "*b n d"]:
-    """Let every token read all tokens through landmarks, in several heads, and its neighbours.
+    """Let every token attend to all tokens through landmarks, in several heads, and convolve.
 
     u'[i] = sum_h W_c[h]^T (S^[h] V[h] + kernel[h] * V[h])[i]
 
-    x: tokens. W_q, W_k, W_v, W_c: projections of each head. b_q, b_k, b_v, b_c: their biases.
-    kernel: of sequence-convolution; left out, there is no such term. landmarks, mask, pinv,
-    iterations, start: as in nystrom-attention.
-    Raises ShapeError; FormulaError as nystrom-attention and sequence-convolution do.
-    Notes: masked tokens count as 0 in the convolution too.
+    Parameters
+    ----------
+    x : array
+        Tokens.
+    W_q, W_k, W_v, W_c : array
+        Projections of each head to queries, keys and values, and back.
+    b_q, b_k, b_v, b_c : array, optional
+        Biases of the projections; left out, none is added.
+    kernel : array, optional
+        Weights of the convolution along the sequence, k odd; left out, there is no convolution.
+    landmarks : int
+        Number of segments whose mean queries and keys are the landmarks, 1 <= landmarks <= n.
+    mask : array, optional
+        True where a token is real.
+    pinv : {"exact", "iterative"}
+        Invert the middle factor by its singular values, or approach its inverse by matrix products.
+    iterations : int
+        Number of steps of the iterative inverse, >= 0.
+    start : {"paper", "exact", "original"}
+        Start value of the iterative inverse: A^T divided by |A|_1 |A|_inf, by |A|_1, or by the
+        largest |A|_1 of the whole batch and of all heads, for the middle factor A.
+
+    Returns
+    -------
+    array
+        One update for each token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If landmarks is less than 1 or greater than n, iterations is negative, or k is even; if pinv
+        or start is another string; if pinv is "exact" and the array library has no ``linalg.pinv``.
+
+    Notes
+    -----
+    Masked tokens count as 0 in the landmarks and in the convolution, and no query attends to a
+    masked key.
+
+    References
+    ----------
+    spec/nystromformer/nystrom-self-attention.md; survey, section 4-1.
     """
     Q = qkv_projection(x, W_q, bias=b_q)
     K = qkv_projection(x, W_k, bias=b_k)
     V = qkv_projection(x, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-2)
-    inverse: dict[str, Any] = {"pinv": pinv, "iterations": iterations, "start": start}
-    y = nystrom_attention(Q, K, V, landmarks=landmarks, mask=each_head, **inverse)
+    y = nystrom_attention(
+        Q, K, V, landmarks=landmarks, mask=each_head, pinv=pinv, iterations=iterations, start=start
+    )
     if kernel is not None:
-        y = y + sequence_convolution(_real(V, each_head), kernel)
+        y = y + sequence_convolution(_zero_masked(V, each_head), kernel)
     return output_projection(y, W_c, bias=b_c)

@@ -1,14 +1,14 @@
 """Nyström self-attention against HuggingFace's port and the PyPI package nystrom-attention.
 
-Without masks both compute the same, values and gradients: six steps from the start value
-"original", plus the convolution. Where they differ it is by design, and each difference has a
-test that says what they compute instead:
+Without masks both compute the same values and gradients: six steps from the start value
+"original", plus the convolution. Each difference is by design, and has a test that says what they
+compute instead:
 
 - HuggingFace masks the last factor only, so that padding enters the landmarks and the
   convolution; it computes softmax attention where landmarks are as many as tokens; its option for
   the start value "exact" raises a TypeError.
-- nystrom-attention pads zeros in front, which stay real tokens as long as there is no mask; it
-  divides by the number of real tokens plus 1e-8.
+- nystrom-attention pads with zeros at the front, which count as real tokens unless there is a mask;
+  it divides by the number of real tokens plus 1e-8.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def tokens(n=N):
 
 
 def by_head(weight):
-    """(out, in) with rows head-major -> (heads, in, out of one head)."""
+    """Return a weight of shape (out, in), rows sorted by head, as (heads, in, out of one head)."""
     return namespace(weight).matrix_transpose(weight.reshape((HEADS, D_H, D)))
 
 
@@ -78,7 +78,7 @@ def hugging_face(landmarks=LANDMARKS, n=N):
 
 
 def projections(tree):
-    """Return the weights and biases of nystrom-self-attention; heads are merged as they are."""
+    """Return weights and biases of nystrom-self-attention; W_c only puts the heads side by side."""
     weights = {}
     for letter, name in (("q", "query"), ("k", "key"), ("v", "value")):
         weights[f"W_{letter}"] = by_head(tree[f"{name}.weight"])
@@ -125,10 +125,10 @@ def test_hugging_face_masks_the_last_factor_only():
     convolved = vtnp.nystromformer.sequence_convolution(
         V, arrays_of(module)["conv.weight"][:, 0, :, 0]
     )
-    mistaken = mask_only_in_the_last_factor(Q, K, V, mask=mask, **RELEASED)
-    assert_close(merged(mistaken + convolved), theirs, within=WITHIN)
+    wrong = mask_only_in_the_last_factor(Q, K, V, mask=mask, **RELEASED)
+    assert_close(merged(wrong + convolved), theirs, within=WITHIN)
     right = vtnp.nystromformer.nystrom_attention(Q, K, V, mask=mask, **RELEASED)
-    assert difference(right, mistaken) > 1e-2
+    assert difference(right, wrong) > 1e-2
 
 
 @needs_transformers
@@ -148,7 +148,7 @@ def test_hugging_face_with_all_landmarks_is_softmax_attention():
 
 
 @needs_transformers
-def test_hugging_face_cannot_be_told_the_start_value():
+def test_hugging_face_has_no_other_start_value():
     from transformers.models.nystromformer import modeling_nystromformer as modeling
 
     config = transformers.NystromformerConfig(inv_coeff_init_option=True)
@@ -159,7 +159,7 @@ def test_hugging_face_cannot_be_told_the_start_value():
 @needs_transformers
 @pytest.mark.parametrize("task", [False, True], ids=["alone", "in-a-task"])
 def test_hugging_face_whole_layers(task):
-    """Its model of two layers, from its embeddings on: it normalises what it has added."""
+    """A model of two post-norm layers, from the embeddings on."""
     sizes = {
         "hidden_size": D,
         "num_hidden_layers": 2,
@@ -174,22 +174,22 @@ def test_hugging_face_whole_layers(task):
     kind = "NystromformerForMaskedLM" if task else "NystromformerModel"
     peer = randomised(getattr(transformers, kind)(transformers.NystromformerConfig(**sizes)))
     model = peer.nystromformer if task else peer
-    words = torch.arange(2 * N).reshape(2, N) % 11
-    theirs = model(words).last_hidden_state.detach().numpy()
+    ids = torch.arange(2 * N).reshape(2, N) % 11
+    theirs = model(ids).last_hidden_state.detach().numpy()
 
     config = NystromformerConfig(
         frames=N, image=(4, 4), patch=(1, 4, 4), d=D, heads=HEADS, d_f=20, layers=2, kernel=K_SIZE
     )
-    own = init(np.random.default_rng(0), config)
-    beside = {name: x for name, x in own.items() if name != "layers"}
+    initial = init(np.random.default_rng(0), config)
+    beside = {name: x for name, x in initial.items() if name != "layers"}
     tensors = {
         name.removeprefix("nystromformer."): x.numpy() for name, x in peer.state_dict().items()
     }
     params = from_theirs("nystromformer", config, "huggingface", tensors, beside=beside)
-    x, eps = model.embeddings(words).detach().numpy(), model.config.layer_norm_eps
+    x, eps = model.embeddings(ids).detach().numpy(), model.config.layer_norm_eps
     for layer in params["layers"]:
-        read = vtnp.nystromformer.nystrom_self_attention(x, **layer["attention"], **RELEASED)
-        y = vtnp.encoder.add_and_norm(x, read, **layer["norm_1"], eps=eps)
+        update = vtnp.nystromformer.nystrom_self_attention(x, **layer["attention"], **RELEASED)
+        y = vtnp.encoder.add_and_norm(x, update, **layer["norm_1"], eps=eps)
         z = vtnp.encoder.feed_forward(y, **layer["feed_forward"], activation="gelu_tanh")
         x = vtnp.encoder.add_and_norm(y, z, **layer["norm_2"], eps=eps)
     assert_close(x, theirs, within=WITHIN)
@@ -219,7 +219,7 @@ def packaged_projections(tree):
 
 
 def as_packaged(tree):
-    """The layer, with zeros in front until the landmarks divide the sequence."""
+    """Return the output of our layer, with zeros in front until the landmarks divide the length."""
     x, n = tree["x"], tree["x"].shape[-2]
     front = np.zeros((*x.shape[:-2], -n % LANDMARKS, D))
     x = namespace(x).concat([front, x], axis=-2)
@@ -240,18 +240,18 @@ def test_package_value_and_gradients(n):
 
 
 @needs_package
-def test_package_reads_its_own_padding_unless_it_has_a_mask():
+def test_package_attends_to_its_padding_unless_it_has_a_mask():
     module, (x, cotangent) = packaged(), tokens(N - 3)
-    everybody = torch.ones(2, N - 3, dtype=torch.bool)
+    all_real = torch.ones(2, N - 3, dtype=torch.bool)
     plain, _ = their_side(module, x, cotangent)
-    masked, _ = their_side(module, x, cotangent, mask=everybody)
+    masked, _ = their_side(module, x, cotangent, mask=all_real)
     assert difference(plain, masked) > 1e-3
 
 
 @needs_package
 @pytest.mark.parametrize(("eps", "within"), [(0.0, WITHIN), (1e-8, 1e-6)])
 def test_package_divides_by_the_real_tokens(eps, within):
-    """Real tokens read the same as with divisor="tokens", up to the 1e-8 added to it."""
+    """Results of real tokens are those with divisor="tokens", up to the 1e-8 added to it."""
     module, (x, cotangent) = packaged(eps=eps), tokens()
     mask = np.arange(N) != 4
     theirs, _ = their_side(

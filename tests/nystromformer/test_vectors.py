@@ -1,4 +1,4 @@
-"""Official numbers: values and every gradient, to 1e-10 of the largest entry."""
+"""Official numbers: values and all gradients, to 1e-10 of the largest entry."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from vtnp.nystromformer import (
 
 
 def exact(tree):
-    """Eq. (14) with the exact pseudo-inverse; S^ itself is what it makes of V = I."""
+    """Eq. (14) with the exact pseudo-inverse; with V = I the result is S^ itself."""
     Q, K, V = tree["in.Q"], tree["in.K"], tree["in.V"]
     eye = np.broadcast_to(np.eye(Q.shape[-2]), (*Q.shape[:-1], Q.shape[-2]))
     y, S_hat = (nystrom_attention(Q, K, values, landmarks=4) for values in (V, eye))
@@ -24,7 +24,7 @@ def exact(tree):
 
 
 def released(tree):
-    """The released layer: six steps from the batch's common start value, plus the convolution."""
+    """The released layer: six steps from one start value for the batch, plus the convolution."""
     mask = tree["const.mask"].astype(bool)[:, None, :]
     Q, K, V = tree["in.Q"], tree["in.K"], tree["in.V"]
     y = nystrom_attention(Q, K, V, landmarks=4, mask=mask, pinv="iterative", start="original")
@@ -33,7 +33,7 @@ def released(tree):
 
 
 def uneven(tree):
-    """The layer of T2T-ViT: 13 tokens, 4 landmarks; queries scaled by the input's width."""
+    """The layer of T2T-ViT: 13 tokens, 4 landmarks; the scale is that of the input's width."""
     x, d, width = tree["in.x"], tree["in.x"].shape[-1], tree["par.proj.weight"].shape[0]
     rows = tree["par.qkv.weight"].reshape((3, width, d))
     bias = tree["par.qkv.bias"].reshape((3, 1, width))

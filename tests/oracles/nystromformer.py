@@ -28,23 +28,34 @@ def product(X, Y):
 
 
 def pseudo_inverse(A):
-    """One-sided Jacobi: turn pairs of columns of A until A W has orthogonal columns."""
+    *batch, _, _ = A.shape
+    Z = np.zeros_like(A)
+    for b in np.ndindex(*batch):
+        Z[b] = pseudo_inverse_of_one(A[b])
+    return Z
+
+
+def pseudo_inverse_of_one(A):
+    """One-sided Jacobi: rotate pairs of columns of A until A W has orthogonal columns.
+
+    Then the columns of A W are sigma_i u_i, and those of W are w_i.
+    """
     n = A.shape[0]
-    # A column counts as 0 below n eps of the largest; squares are compared with squares.
-    nothing = (n * np.finfo(A.dtype).eps) ** 2
+    # The squared length of a column that counts as 0, in units of the largest.
+    threshold = (n * np.finfo(A.dtype).eps) ** 2
     U, W = A.copy(), np.eye(n, dtype=A.dtype)
     for _ in range(60):
-        turned = False
+        rotated = False
         for i in range(n):
             for j in range(i + 1, n):
                 a = sum(U[k, i] * U[k, i] for k in range(n))
                 b = sum(U[k, j] * U[k, j] for k in range(n))
                 c = sum(U[k, i] * U[k, j] for k in range(n))
-                if min(a, b) <= nothing * max(a, b) or abs(c) <= np.finfo(A.dtype).eps * np.sqrt(
+                if min(a, b) <= threshold * max(a, b) or abs(c) <= np.finfo(A.dtype).eps * np.sqrt(
                     a * b
                 ):
                     continue
-                turned = True
+                rotated = True
                 zeta = (b - a) / (2 * c)
                 sign = 1 if zeta >= 0 else -1
                 tangent = sign / (abs(zeta) + np.hypot(1, zeta))
@@ -54,12 +65,12 @@ def pseudo_inverse(A):
                         x, y = M[k, i], M[k, j]
                         M[k, i] = cosine * (x - tangent * y)
                         M[k, j] = cosine * (tangent * x + y)
-        if not turned:
+        if not rotated:
             break
     squares = [sum(U[k, i] * U[k, i] for k in range(n)) for i in range(n)]
     Z = np.zeros_like(A)
     for r in range(n):
-        if squares[r] > nothing * max(squares):
+        if squares[r] > threshold * max(squares):
             for i in range(n):
                 for j in range(n):
                     Z[i, j] += W[i, r] * U[j, r] / squares[r]
@@ -162,9 +173,7 @@ def nystrom_attention(
     if pinv == "iterative":
         Z = iterative_pinv(A, iterations=iterations, start=start)
     else:
-        Z = np.zeros_like(A)
-        for b in np.ndindex(*batch):
-            Z[b] = pseudo_inverse(A[b])
+        Z = pseudo_inverse(A)
     Y = np.zeros_like(V)
     for b in np.ndindex(*batch):
         Y[b] = product(product(F[b], Z[b]), product(B[b], V[b]))

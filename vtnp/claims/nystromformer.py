@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from autograd import make_vjp
 
 import vtnp
 from vtnp.claims._registry import law, special
@@ -29,7 +30,7 @@ def lengths(n: int, segments: int) -> np.ndarray:
 
 
 def shuffled(case, segments: int, n: int) -> np.ndarray:
-    """Return an order of the tokens that leaves each in its segment."""
+    """Return a random order of the tokens that keeps each in its segment."""
     ends = np.cumsum(lengths(n, segments))
     starts = ends - lengths(n, segments)
     orders = [case.rng.permutation(np.arange(a, b)) for a, b in zip(starts, ends, strict=True)]
@@ -76,6 +77,139 @@ def blocks_huge_logits(case):
     assert all(np.all(np.isfinite(block)) for block in blocks)
 
 
+# --- The pseudo-inverse ---------------------------------------------------------------------------
+
+
+def turned(A: np.ndarray) -> np.ndarray:
+    return np.swapaxes(A, -1, -2)
+
+
+def singular(case) -> np.ndarray:
+    """Return larger matrices with the singular values of A and three more of 0.
+
+    The threshold grows with the size, and rounding alone comes close to that of a 2 x 2 matrix.
+    """
+    A = case["A"]
+    tall = (*A.shape[:-2], A.shape[-1] + 3, A.shape[-1])
+    left, right = (np.linalg.qr(case.rng.standard_normal(tall))[0] for _ in range(2))
+    return left @ A @ turned(right)
+
+
+def orthogonal(case, A: np.ndarray) -> np.ndarray:
+    """Draw orthogonal matrices of the shape of A."""
+    return np.linalg.qr(case.rng.standard_normal(A.shape))[0]
+
+
+@law("pseudo-inverse", "penrose-conditions")
+def inverse_penrose_conditions(case):
+    for A in (case["A"], singular(case)):
+        Z = case(A=A)
+        AZ, ZA = A @ Z, Z @ A
+        assert_close(AZ @ A, A)
+        assert_close(ZA @ Z, Z)
+        assert_close(AZ, turned(AZ))
+        assert_close(ZA, turned(ZA))
+
+
+@law("pseudo-inverse", "inverse")
+def inverse_of_a_regular_matrix(case):
+    assert_close(case(), np.linalg.inv(case["A"]))
+
+
+@law("pseudo-inverse", "transpose")
+def inverse_of_the_transpose(case):
+    for A in (case["A"], singular(case)):
+        assert_close(case(A=turned(A)), turned(case(A=A)))
+
+
+@law("pseudo-inverse", "inverse-scale")
+def inverse_scale(case):
+    for A in (case["A"], singular(case)):
+        for factor in (-8.0, 1e-6):
+            # The inverse in units of the factor.
+            assert_close(factor * case(A=factor * A), case(A=A))
+
+
+@law("pseudo-inverse", "twice")
+def inverse_twice(case):
+    for A in (case["A"], singular(case)):
+        assert_close(case(A=case(A=A)), A)
+
+
+@law("pseudo-inverse", "orthogonal-factors")
+def inverse_orthogonal_factors(case):
+    for A in (case["A"], singular(case)):
+        U, W = orthogonal(case, A), orthogonal(case, A)
+        assert_close(case(A=U @ A @ turned(W)), W @ case(A=A) @ turned(U))
+
+
+@law("pseudo-inverse", "normal-equations")
+def inverse_normal_equations(case):
+    """The products square the condition number, which is at most 30."""
+    for A in (case["A"], singular(case)):
+        Z, At = case(A=A), turned(A)
+        assert_close(case(A=At @ A) @ At, Z, within=1e-11)
+        assert_close(At @ case(A=A @ At), Z, within=1e-11)
+
+
+@law("pseudo-inverse", "least-squares")
+def inverse_least_squares(case):
+    """The residual is orthogonal to the range of A, and x = A^+ b lies in the range of A^T."""
+    for A in (case["A"], singular(case)):
+        b = case.rng.standard_normal((*A.shape[:-1], 1))
+        x = case(A=A) @ b
+        assert_close(turned(A) @ (A @ x - b), np.zeros_like(x))
+        assert_close(turned(A) @ np.linalg.pinv(turned(A), rcond=1e-12) @ x, x)
+
+
+@law("pseudo-inverse", "gradient-of-constant-rank", differentiates=True)
+def inverse_gradient_of_constant_rank(case):
+    for A in (case["A"], singular(case)):
+        Z, eye = np.linalg.pinv(A, rcond=1e-12), np.eye(A.shape[-1])
+        D, G = (case.rng.standard_normal(A.shape) for _ in "DG")
+        Dt, Zt = turned(D), turned(Z)
+        slope = -Z @ D @ Z + Z @ Zt @ Dt @ (eye - A @ Z) + (eye - Z @ A) @ Dt @ Zt @ Z
+        gradient = make_vjp(lambda A: case.function(A=A))(A)[0](G)
+        assert_close(np.sum(gradient * D), np.sum(G * slope), within=1e-10)
+
+
+@special("pseudo-inverse", "zero-matrix")
+def inverse_zero_matrix(case):
+    zero = np.zeros_like(case["A"])
+    assert np.array_equal(case(A=zero), zero)
+
+
+@special("pseudo-inverse", "diagonal")
+def inverse_diagonal(case):
+    A = np.diag([4.0, 0.0, -0.5])
+    assert_close(case(A=A), np.diag([0.25, 0.0, -2.0]))
+
+
+@special("pseudo-inverse", "rank-one")
+def inverse_rank_one(case):
+    u, v = case["A"][..., :, :1], case["A"][..., :1, :]
+    lengths = np.sum(u**2, axis=(-2, -1)) * np.sum(v**2, axis=(-2, -1))
+    expected = turned(u @ v) / lengths[..., None, None]
+    assert_close(case(A=u @ v), expected)
+
+
+@special("pseudo-inverse", "orthogonal")
+def inverse_orthogonal(case):
+    U = orthogonal(case, case["A"])
+    assert_close(case(A=U), turned(U))
+
+
+@special("pseudo-inverse", "projection")
+def inverse_projection(case):
+    U = orthogonal(case, case["A"])[..., :-1]
+    assert_close(case(A=U @ turned(U)), U @ turned(U))
+
+
+@special("pseudo-inverse", "tiny-singular-value")
+def inverse_tiny_singular_value(case):
+    assert_close(case(A=np.diag([1.0, 1e-20])), np.diag([1.0, 0.0]))
+
+
 # --- Completion from three blocks -----------------------------------------------------------------
 
 
@@ -110,7 +244,7 @@ def approximation_second_equality(case):
 
 @law("nystrom-approximation", "exact-at-equal-rank")
 def approximation_exact_at_equal_rank(case):
-    """It restores a matrix of A's rank, and misses what another's lower right block has more."""
+    """It restores a matrix of the rank of A, and misses what is added to its lower right block."""
     A, B, F = case["A"], case["B"], case["F"]
     C = F @ np.linalg.solve(A, B)
     assert_close(case(), assembled(A, B, F, C), within=1e-12)
@@ -122,8 +256,8 @@ def approximation_exact_at_equal_rank(case):
 
 @law("nystrom-approximation", "transpose")
 def approximation_transpose(case):
-    turned = {new: np.swapaxes(case[old], -1, -2) for new, old in zip("ABF", "AFB", strict=True)}
-    assert_close(case(**turned), np.swapaxes(case(), -1, -2), within=1e-12)
+    blocks = {new: turned(case[old]) for new, old in zip("ABF", "AFB", strict=True)}
+    assert_close(case(**blocks), turned(case()), within=1e-12)
 
 
 @law("nystrom-approximation", "scales")
@@ -185,7 +319,7 @@ def means_permute_within_segments(case):
 
 @law("segment-means", "short-segments-first")
 def means_short_segments_first(case):
-    """The tokens' numbers, averaged, are the middles of the segments."""
+    """The averages of the token indices are the middles of the segments."""
     n = case["X"].shape[-2]
     X = np.broadcast_to(np.arange(n, dtype=float)[:, None], case["X"].shape)
     ends = np.cumsum(lengths(n, case["l"]))
@@ -228,16 +362,16 @@ def means_one_token_per_segment(case):
 
 @special("segment-means", "no-real-token")
 def means_no_real_token(case):
-    nobody = np.zeros(case["X"].shape[-2], bool)
+    all_masked = np.zeros(case["X"].shape[-2], bool)
     for divisor in ("segment", "tokens"):
-        assert np.array_equal(case(mask=nobody, divisor=divisor), np.zeros_like(case()))
+        assert np.array_equal(case(mask=all_masked, divisor=divisor), np.zeros_like(case()))
 
 
 @special("segment-means", "all-real")
 def means_all_real(case):
-    everybody = np.ones(case["X"].shape[-2], bool)
+    all_real = np.ones(case["X"].shape[-2], bool)
     for divisor in ("segment", "tokens"):
-        assert np.array_equal(case(mask=everybody, divisor=divisor), case(mask=None))
+        assert np.array_equal(case(mask=all_real, divisor=divisor), case(mask=None))
 
 
 # --- The iteration --------------------------------------------------------------------------------
@@ -264,7 +398,7 @@ def start_factor(case):
 
 @law("iterative-pinv", "spectral-filter")
 def pinv_spectral_filter(case):
-    """Z_k = W diag((1 - rho_k) / sigma) U^T for A = U diag(sigma) W^T, each rho on its own."""
+    """Z_k = W diag((1 - rho_k) / sigma) U^T for A = U diag(sigma) W^T."""
     U, sigma, Wt = np.linalg.svd(case["A"])
     rho = 1.0 - start_factor(case)[..., None] * sigma**2
     for k in range(1, 7):
@@ -299,21 +433,21 @@ def pinv_monotone(case):
 
 @law("iterative-pinv", "reaches-the-inverse")
 def pinv_reaches_the_inverse(case):
-    """So many steps as the smallest singular value needs."""
+    """As many steps as the smallest singular value needs."""
     sigma = np.linalg.svd(case["A"], compute_uv=False)
     rho, steps = 1.0 - np.min(start_factor(case) * sigma[..., -1] ** 2), 0
     while rho > EPS:
         rho, steps = rho**3 * (3.0 + rho) / 4.0, steps + 1
     within = 100 * EPS * np.max(sigma[..., 0] / sigma[..., -1])
-    # The inverse in units of its own norm.
+    # The error relative to the norm of the inverse.
     Z, inverse = case(iterations=steps), np.linalg.inv(case["A"])
     assert np.all(norm(Z - inverse) <= within * norm(inverse))
 
 
 @law("iterative-pinv", "transpose")
 def pinv_transpose(case):
-    turned = case(A=np.swapaxes(case["A"], -1, -2), start="paper")
-    assert_close(turned, np.swapaxes(case(start="paper"), -1, -2))
+    of_transpose = case(A=turned(case["A"]), start="paper")
+    assert_close(of_transpose, turned(case(start="paper")))
 
 
 @law("iterative-pinv", "inverse-scale")
@@ -323,7 +457,7 @@ def pinv_inverse_scale(case):
 
 @law("iterative-pinv", "each-matrix-alone")
 def pinv_each_matrix_alone(case):
-    """Beside a matrix with larger sums, with the starts that look at one matrix only."""
+    """Beside a matrix of larger column sums, with the start values of single matrices."""
     A = case["A"] / case["A"].sum(axis=-1, keepdims=True)
     steep = np.zeros_like(A)
     steep[..., 0] = 1.0
@@ -345,7 +479,7 @@ def pinv_zero_matrix(case):
 
 @special("iterative-pinv", "no-step")
 def pinv_no_step(case):
-    A, turned = case["A"], np.swapaxes(case["A"], -1, -2)
+    A = case["A"]
     columns = np.abs(A).sum(-2, keepdims=True).max(-1, keepdims=True)
     rows = np.abs(A).sum(-1, keepdims=True).max(-2, keepdims=True)
     for start, divisor in (
@@ -353,7 +487,7 @@ def pinv_no_step(case):
         ("exact", columns),
         ("original", columns.max()),
     ):
-        assert_close(case(iterations=0, start=start), turned / divisor)
+        assert_close(case(iterations=0, start=start), turned(A) / divisor)
 
 
 @special("iterative-pinv", "singular")
@@ -386,7 +520,7 @@ def pinv_original_couples_the_batch(case):
 
 
 def apart(case, n: int, segments: int, worst: float = 1e3):
-    """Draw queries and keys of n tokens around as many anchors, A well conditioned."""
+    """Draw queries and keys around one anchor for each segment, such that A is well conditioned."""
     draw, far = Draw(case.rng, (), {"n": n, "l": segments, "d": case["Q"].shape[-1]}), 1.0
     while True:
         anchors = far * draw.array("l d")
@@ -412,13 +546,13 @@ PLAIN = {
 
 
 def changed(**given):
-    """Arguments that replace all that a case has drawn."""
+    """Return arguments that replace all options that a case has drawn."""
     return PLAIN | given
 
 
 @law("nystrom-attention", "rows-sum-to-one")
 def attention_rows_sum_to_one(case):
-    """With the exact inverse, as long as A has one; masks do no harm."""
+    """With the exact inverse of a non-singular A, with a mask and without."""
     Q, K, tilde = apart(case, 13, 3)
     mask = None if case.rng.random() < 0.5 else np.arange(13) != 4
     V = np.ones((13, 2))
@@ -451,11 +585,12 @@ def attention_shift_keys(case):
 @law("nystrom-attention", "permute-within-segments")
 def attention_permute_within_segments(case):
     Q, K, _ = apart(case, 13, 3)
-    V, here, there = values(case, 13), shuffled(case, 3, 13), shuffled(case, 3, 13)
+    V = values(case, 13)
+    queries, keys = shuffled(case, 3, 13), shuffled(case, 3, 13)
     for pinv in ("exact", "iterative"):
         Y = case(**changed(Q=Q, K=K, V=V, landmarks=3, pinv=pinv))
-        moved = changed(Q=Q[here], K=K[there], V=V[there], landmarks=3, pinv=pinv)
-        assert_close(case(**moved), Y[here], within=1e-11)
+        moved = changed(Q=Q[queries], K=K[keys], V=V[keys], landmarks=3, pinv=pinv)
+        assert_close(case(**moved), Y[queries], within=1e-11)
 
 
 @law("nystrom-attention", "permute-segments")
@@ -471,23 +606,23 @@ def attention_permute_segments(case):
 
 @law("nystrom-attention", "piecewise-constant-is-exact")
 def attention_piecewise_constant_is_exact(case):
-    """Segments of equal length, A of full rank or, with two segments alike, singular."""
+    """Segments of equal length; A non-singular, or singular because two segments are equal."""
     _, _, (Q_tilde, K_tilde) = apart(case, 12, 4)
     V = values(case, 12)
-    for alike in (False, True):
-        if alike:
+    for repeated in (False, True):
+        if repeated:
             Q_tilde[1], K_tilde[1] = Q_tilde[0], K_tilde[0]
         Q, K = np.repeat(Q_tilde, 3, axis=0), np.repeat(K_tilde, 3, axis=0)
         Y = case(**changed(Q=Q, K=K, V=V, landmarks=4))
         # Taking a row away can make A's other singular values smaller.
         sigma = np.linalg.svd(vtnp.encoder.attention_weights(Q_tilde, K_tilde), compute_uv=False)
-        within = 100 * EPS * sigma[0] / sigma[-2 if alike else -1]
+        within = 100 * EPS * sigma[0] / sigma[-2 if repeated else -1]
         assert_close(Y, vtnp.encoder.attention(Q, K, V), within=within)
 
 
 @law("nystrom-attention", "query-landmarks-are-exact")
 def attention_query_landmarks_are_exact(case):
-    """Every query is a query landmark: any keys, any key landmarks with an invertible A."""
+    """Every query is a landmark; any keys, and any key landmarks with a non-singular A."""
     _, K, (Q_tilde, K_tilde) = apart(case, 13, 3)
     Q, V = Q_tilde[case.rng.integers(0, 3, 13)], values(case, 13)
     Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
@@ -496,7 +631,7 @@ def attention_query_landmarks_are_exact(case):
 
 @law("nystrom-attention", "key-landmarks-are-exact")
 def attention_key_landmarks_are_exact(case):
-    """Every key is a key landmark, each landmark equally often."""
+    """Every key is a landmark, and all landmarks occur equally often."""
     Q, _, (Q_tilde, K_tilde) = apart(case, 12, 3)
     K, V = K_tilde[case.rng.permutation(np.repeat(np.arange(3), 4))], values(case, 12)
     Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
@@ -505,7 +640,7 @@ def attention_key_landmarks_are_exact(case):
 
 @law("nystrom-attention", "all-landmarks-are-exact")
 def attention_all_landmarks_are_exact(case):
-    """As a number, and given as all queries and keys."""
+    """By their number, and with all queries and keys passed as landmarks."""
     Q, K, _ = apart(case, 5, 5)
     V = values(case, 5)
     expected = vtnp.encoder.attention(Q, K, V)
@@ -525,7 +660,7 @@ def attention_iteration_becomes_exact(case):
 
 @law("nystrom-attention", "rank")
 def attention_rank(case):
-    """With V = I the result is S^ itself: a product through as many columns as landmarks."""
+    """With V = I the result is S^ itself."""
     Q, K, _ = apart(case, 13, 3)
     S = case(**changed(Q=Q, K=K, V=np.eye(13), landmarks=3))
     sigma = np.linalg.svd(S, compute_uv=False)
@@ -557,7 +692,7 @@ def attention_error_is_bounded(case):
 
 @law("nystrom-attention", "masked-tokens-do-not-matter")
 def attention_masked_tokens_do_not_matter(case):
-    """Neither to real tokens nor to masked ones; values of masked tokens are finite numbers."""
+    """The results of masked tokens do not change either; masked values are finite."""
     if case.args.get("mask") is None:
         return
     noise = {name: case.rng.standard_normal(case[name].shape) for name in "QKV"}
@@ -567,17 +702,17 @@ def attention_masked_tokens_do_not_matter(case):
 
 @special("nystrom-attention", "one-landmark")
 def attention_one_landmark(case):
-    """All queries read the same."""
+    """The output for every query is the attention of the mean query."""
     Q, K, V = case["Q"], case["K"], case["V"]
     for pinv in ("exact", "iterative"):
         Y = case(**changed(Q=Q, K=K, V=V, landmarks=1, pinv=pinv))
-        reading = vtnp.encoder.attention(np.mean(Q, axis=-2, keepdims=True), K, V)
-        assert_close(Y, np.broadcast_to(reading, Y.shape))
+        of_mean = vtnp.encoder.attention(np.mean(Q, axis=-2, keepdims=True), K, V)
+        assert_close(Y, np.broadcast_to(of_mean, Y.shape))
 
 
 @special("nystrom-attention", "zero-queries")
 def attention_zero_queries(case):
-    """The mean of all values; without a single step of the iteration."""
+    """The mean of all values, even with 0 iterations."""
     Q, K, V = np.zeros_like(case["Q"]), case["K"], case["V"]
     mean = np.broadcast_to(np.mean(V, axis=-2, keepdims=True), V.shape)
     for options in ({}, {"pinv": "iterative", "iterations": 0}, {"pinv": "iterative"}):
@@ -587,15 +722,15 @@ def attention_zero_queries(case):
 
 @special("nystrom-attention", "no-real-token")
 def attention_no_real_token(case):
-    nobody = np.zeros(case["Q"].shape[-2], bool)
+    all_masked = np.zeros(case["Q"].shape[-2], bool)
     for pinv in ("exact", "iterative"):
-        Y = case(mask=nobody, pinv=pinv)
+        Y = case(mask=all_masked, pinv=pinv)
         assert np.array_equal(Y, np.zeros_like(Y))
 
 
 @special("nystrom-attention", "segment-without-a-real-token")
 def attention_segment_without_a_real_token(case):
-    """Its landmark is 0 and takes part: the same as 0 given as landmark."""
+    """The same result as with a landmark of 0 passed by the caller."""
     Q, K, (Q_tilde, K_tilde) = apart(case, 12, 3)
     mask, V = np.arange(12) < 8, values(case, 12)
     Q_tilde[2] = K_tilde[2] = 0.0
@@ -608,7 +743,7 @@ def attention_segment_without_a_real_token(case):
 
 @special("nystrom-attention", "huge-logits")
 def attention_huge_logits(case):
-    """Scores of 1e4 and more: finite, with either inverse, in both precisions."""
+    """Scores of 1e4 and more give finite results, with either inverse, in two precisions."""
     for dtype in (np.float64, np.float32):
         given = {
             name: (case[name] * (1.0 if name == "V" else 300.0)).astype(dtype) for name in "QKV"
@@ -622,7 +757,7 @@ def attention_huge_logits(case):
 
 @law("sequence-convolution", "delta")
 def convolution_delta(case):
-    """A single token becomes the kernel, written backwards around it."""
+    """A single 1 becomes the reversed kernel, centred at it."""
     heads, k = case["kernel"].shape
     V = np.zeros((heads, 2 * k + 1, 1))
     V[:, k] = 1.0
@@ -648,8 +783,8 @@ def convolution_heads_apart(case):
 @law("sequence-convolution", "reversed")
 def convolution_reversed(case):
     """Reversing the sequence and the kernel reverses the result."""
-    back = case(V=case["V"][..., ::-1, :], kernel=case["kernel"][:, ::-1])
-    assert_close(back, case()[..., ::-1, :])
+    reversed_result = case(V=case["V"][..., ::-1, :], kernel=case["kernel"][:, ::-1])
+    assert_close(reversed_result, case()[..., ::-1, :])
 
 
 @special("sequence-convolution", "one-weight")
@@ -680,7 +815,7 @@ def heads_permute(case):
 
 @law("nystrom-self-attention", "sum-of-heads")
 def heads_sum(case):
-    """Without output bias the heads add up, start values of the whole batch aside."""
+    """Without output bias; the start value "original" would couple the heads."""
     start = "paper" if case.args.get("start") == "original" else case.args.get("start", "paper")
     total = 0.0
     for h in range(case["W_q"].shape[0]):
@@ -691,7 +826,7 @@ def heads_sum(case):
 
 @law("nystrom-self-attention", "all-landmarks-are-exact")
 def heads_all_landmarks_are_exact(case):
-    """Without kernel, with every token a landmark: multi-head self-attention."""
+    """Without a kernel, and with every token a landmark: multi-head self-attention."""
     Q, _, _ = apart_tokens(case)
     weights = {name: case[name] for name in ("W_v", "W_c")}
     weights |= {name: case.args.get(name) for name in ("b_v", "b_c")}
@@ -729,10 +864,7 @@ def heads_zero_kernel(case):
 
 @special("nystrom-self-attention", "no-real-token")
 def heads_no_real_token(case):
-    """Nothing is read, so that the output bias is all there is."""
-    nobody = np.zeros(case["x"].shape[-2], bool)
+    """The result is the output bias."""
+    all_masked = np.zeros(case["x"].shape[-2], bool)
     b_c = np.zeros(case["x"].shape[-1]) if case.args.get("b_c") is None else case["b_c"]
-    assert_close(case(mask=nobody), np.broadcast_to(b_c, case["x"].shape), within=1e-13)
-
-
-# --- What is refused, and numbers that are hard ---------------------------------------------------
+    assert_close(case(mask=all_masked), np.broadcast_to(b_c, case["x"].shape), within=1e-13)

@@ -6,9 +6,9 @@ from vtnp._array.xp import device, namespace, transposed
 from vtnp.encoder import attention_weights, output_projection, qkv_projection, softmax
 from vtnp.mistakes._registry import mistake
 from vtnp.nystromformer import (
-    _for_each,
+    _key_mask,
     _largest_sum,
-    _real,
+    _zero_masked,
     iterative_pinv,
     nystrom_approximation,
     nystrom_attention,
@@ -18,6 +18,10 @@ from vtnp.nystromformer import (
     sequence_convolution,
     softmax_blocks,
 )
+
+
+def _eye(A):
+    return namespace(A).eye(A.shape[-1], dtype=A.dtype, device=device(A))
 
 
 @mistake("softmax-blocks", "each-block-normalised")
@@ -39,6 +43,36 @@ def corners_swapped(Q, K, l):
     return A, F, B, C
 
 
+@mistake("pseudo-inverse", "transposed")
+def inverse_by_transposing(A):
+    return transposed(A)
+
+
+@mistake("pseudo-inverse", "inverse-transposed")
+def pseudo_inverse_transposed(A):
+    return transposed(pseudo_inverse(A))
+
+
+@mistake("pseudo-inverse", "reciprocals")
+def reciprocals(A):
+    return 1.0 / A
+
+
+@mistake("pseudo-inverse", "jitter")
+def jitter(A):
+    return namespace(A).linalg.inv(A + 1e-3 * _eye(A))
+
+
+@mistake("pseudo-inverse", "coarse-threshold")
+def coarse_threshold(A):
+    return namespace(A).linalg.pinv(A, rtol=0.1)
+
+
+@mistake("pseudo-inverse", "iterative-for-exact")
+def six_steps(A):
+    return iterative_pinv(A)
+
+
 def _completed(A, B, F, C):
     xp = namespace(A, B, F, C)
     return xp.concat([xp.concat([A, B], axis=-1), xp.concat([F, C], axis=-1)], axis=-2)
@@ -56,14 +90,14 @@ def approximation_inverse_dropped(A, B, F):
 
 @mistake("nystrom-approximation", "inverse-transposed")
 def approximation_inverse_transposed(A, B, F):
-    return _completed(A, B, F, F @ transposed(pseudo_inverse(A, "nystrom-approximation")) @ B)
+    return _completed(A, B, F, F @ transposed(pseudo_inverse(A)) @ B)
 
 
 @mistake("nystrom-approximation", "product-form")
 def product_form(A, B, F):
     xp = namespace(A, B, F)
     left, right = xp.concat([A, F], axis=-2), xp.concat([A, B], axis=-1)
-    return left @ pseudo_inverse(A, "nystrom-approximation") @ right
+    return left @ pseudo_inverse(A) @ right
 
 
 def _means_of(X, slices):
@@ -74,18 +108,18 @@ def _means_of(X, slices):
 @mistake("segment-means", "one-token-each")
 def one_token_each(X, l, *, mask=None, divisor="segment"):
     length = X.shape[-2] // l
-    return _means_of(_real(X, mask), [slice(j * length, j * length + 1) for j in range(l)])
+    return _means_of(_zero_masked(X, mask), [slice(j * length, j * length + 1) for j in range(l)])
 
 
 @mistake("segment-means", "interleaved")
 def interleaved(X, l, *, mask=None, divisor="segment"):
-    return _means_of(_real(X, mask), [slice(j, None, l) for j in range(l)])
+    return _means_of(_zero_masked(X, mask), [slice(j, None, l) for j in range(l)])
 
 
 @mistake("segment-means", "as-many-tokens-as-segments")
 def as_many_tokens_as_segments(X, l, *, mask=None, divisor="segment"):
     xp, length = namespace(X), X.shape[-2] // l
-    X = _real(X, mask)
+    X = _zero_masked(X, mask)
     sums = [xp.sum(X[..., j * length : j * length + l, :], axis=-2) / l for j in range(l)]
     return xp.stack(sums, axis=-2)
 
@@ -103,22 +137,17 @@ def padded(X, l, *, mask=None, divisor="segment"):
     xp = namespace(X)
     *batch, n, d = X.shape
     rest = xp.zeros((*batch, -n % l, d), dtype=X.dtype, device=device(X))
-    return segment_means(xp.concat([_real(X, mask), rest], axis=-2), l)
+    return segment_means(xp.concat([_zero_masked(X, mask), rest], axis=-2), l)
 
 
 @mistake("segment-means", "other-divisor")
 def other_divisor(X, l, *, mask=None, divisor="segment"):
-    other = "tokens" if divisor == "segment" else "segment"
-    return segment_means(X, l, mask=mask, divisor=other)
+    return segment_means(X, l, mask=mask, divisor="tokens" if divisor == "segment" else "segment")
 
 
 @mistake("segment-means", "mask-ignored")
 def mean_mask_ignored(X, l, *, mask=None, divisor="segment"):
     return segment_means(X, l)
-
-
-def _eye(A):
-    return namespace(A).eye(A.shape[-1], dtype=A.dtype, device=device(A))
 
 
 @mistake("iterative-pinv", "newton")
@@ -158,13 +187,13 @@ def start_unscaled(A, *, iterations=6, start="paper"):
 
 @mistake("iterative-pinv", "start-by-row-sums")
 def start_by_row_sums(A, *, iterations=6, start="paper"):
-    return _from(transposed(A) / _largest_sum(A, -1), A, iterations)
+    return _from(transposed(A) / _largest_sum(A, axis=-1), A, iterations)
 
 
 @mistake("iterative-pinv", "start-over-the-batch")
 def start_over_the_batch(A, *, iterations=6, start="paper"):
     xp = namespace(A)
-    columns, rows = xp.max(_largest_sum(A, -2)), xp.max(_largest_sum(A, -1))
+    columns, rows = xp.max(_largest_sum(A, axis=-2)), xp.max(_largest_sum(A, axis=-1))
     return _from(transposed(A) / (columns * rows), A, iterations)
 
 
@@ -174,8 +203,8 @@ def one_step_short(A, *, iterations=6, start="paper"):
 
 
 def _landmarks(Q, K, landmarks, Q_tilde, K_tilde, mask):
-    """Return the queries, keys and landmarks that nystrom-attention works with."""
-    Q, K = _real(Q, mask), _real(K, mask)
+    """Return queries and keys with masked ones set to 0, and the landmarks."""
+    Q, K = _zero_masked(Q, mask), _zero_masked(K, mask)
     if landmarks is not None:
         Q_tilde, K_tilde = segment_means(Q, landmarks), segment_means(K, landmarks)
     return Q, K, Q_tilde, K_tilde
@@ -183,90 +212,51 @@ def _landmarks(Q, K, landmarks, Q_tilde, K_tilde, mask):
 
 def _inverted(A, pinv, iterations, start):
     if pinv == "exact":
-        return pseudo_inverse(A, "nystrom-attention")
+        return pseudo_inverse(A)
     return iterative_pinv(A, iterations=iterations, start=start)
 
 
-def _with_inverse(inverted, **given):
-    """Nyström attention with something else in the place of the pseudo-inverse."""
-    Q, K, Q_tilde, K_tilde = _landmarks(
-        given["Q"],
-        given["K"],
-        given["landmarks"],
-        given["Q_tilde"],
-        given["K_tilde"],
-        given["mask"],
-    )
-    scale = given["scale"]
-    F = attention_weights(Q, K_tilde, scale=scale)
-    A = attention_weights(Q_tilde, K_tilde, scale=scale)
-    B = attention_weights(Q_tilde, K, mask=_for_each(Q_tilde, given["mask"]), scale=scale)
-    Z = _inverted(A, given["pinv"], given["iterations"], given["start"])
-    return F @ inverted(A, Z) @ (B @ given["V"])
+def _with_inverse(replaced):
+    """Nyström attention with another matrix in place of the pseudo-inverse Z of A."""
+
+    def attention(
+        Q,
+        K,
+        V,
+        *,
+        landmarks=None,
+        Q_tilde=None,
+        K_tilde=None,
+        mask=None,
+        scale=None,
+        pinv="exact",
+        iterations=6,
+        start="paper",
+    ):
+        Q, K, Q_tilde, K_tilde = _landmarks(Q, K, landmarks, Q_tilde, K_tilde, mask)
+        F = attention_weights(Q, K_tilde, scale=scale)
+        A = attention_weights(Q_tilde, K_tilde, scale=scale)
+        B = attention_weights(Q_tilde, K, mask=_key_mask(mask, Q_tilde), scale=scale)
+        Z = _inverted(A, pinv, iterations, start)
+        return F @ replaced(A, Z) @ (B @ V)
+
+    return attention
 
 
-@mistake("nystrom-attention", "not-inverted")
-def not_inverted(
-    Q,
-    K,
-    V,
-    *,
-    landmarks=None,
-    Q_tilde=None,
-    K_tilde=None,
-    mask=None,
-    scale=None,
-    pinv="exact",
-    iterations=6,
-    start="paper",
-):
-    return _with_inverse(lambda A, Z: A, **locals())
-
-
-@mistake("nystrom-attention", "inverse-dropped")
-def inverse_dropped(
-    Q,
-    K,
-    V,
-    *,
-    landmarks=None,
-    Q_tilde=None,
-    K_tilde=None,
-    mask=None,
-    scale=None,
-    pinv="exact",
-    iterations=6,
-    start="paper",
-):
-    return _with_inverse(lambda A, Z: _eye(A), **locals())
-
-
-@mistake("nystrom-attention", "inverse-transposed")
-def inverse_transposed(
-    Q,
-    K,
-    V,
-    *,
-    landmarks=None,
-    Q_tilde=None,
-    K_tilde=None,
-    mask=None,
-    scale=None,
-    pinv="exact",
-    iterations=6,
-    start="paper",
-):
-    return _with_inverse(lambda A, Z: transposed(Z), **locals())
+mistake("nystrom-attention", "not-inverted")(_with_inverse(lambda A, Z: A))
+mistake("nystrom-attention", "inverse-dropped")(_with_inverse(lambda A, Z: _eye(A)))
+mistake("nystrom-attention", "inverse-transposed")(_with_inverse(lambda A, Z: transposed(Z)))
 
 
 @mistake("nystrom-attention", "iterative-for-exact")
 def iterative_for_exact(Q, K, V, *, pinv="exact", **options):
-    other = "exact" if pinv == "iterative" else "iterative"
-    return nystrom_attention(Q, K, V, pinv=other, **options)
+    return nystrom_attention(
+        Q, K, V, pinv="exact" if pinv == "iterative" else "iterative", **options
+    )
 
 
 def _factors(normalise_F, normalise_B):
-    """Nyström attention with softmax over other axes."""
+    """Nyström attention with the outer factors normalised otherwise."""
 
     def attention(
         Q,
@@ -287,7 +277,7 @@ def _factors(normalise_F, normalise_B):
         F = normalise_F(Q @ transposed(K_tilde) * factor)
         B = Q_tilde @ transposed(K) * factor
         if mask is not None:
-            B = namespace(B, mask).where(_for_each(Q_tilde, mask), B, -math.inf)
+            B = namespace(B, mask).where(_key_mask(mask, Q_tilde), B, -math.inf)
         A = attention_weights(Q_tilde, K_tilde, scale=scale)
         return F @ _inverted(A, pinv, iterations, start) @ (normalise_B(B) @ V)
 
@@ -314,7 +304,7 @@ def scale_twice(Q, K, V, *, scale=None, **options):
 
 
 def _other_landmarks(choose):
-    """Nyström attention with other landmarks than segment-means."""
+    """Nyström attention with other landmarks than segment means."""
 
     def attention(Q, K, V, *, landmarks=None, mask=None, **options):
         if landmarks is None:
@@ -333,7 +323,7 @@ mistake("nystrom-attention", "landmarks-interleaved")(_other_landmarks(interleav
 @mistake("nystrom-attention", "blocks-of-the-full-softmax")
 def blocks_of_the_full_softmax(Q, K, V, *, landmarks=None, Q_tilde=None, mask=None, **options):
     count = Q_tilde.shape[-2] if landmarks is None else landmarks
-    A, B, F, _ = softmax_blocks(_real(Q, mask), _real(K, mask), count)
+    A, B, F, _ = softmax_blocks(_zero_masked(Q, mask), _zero_masked(K, mask), count)
     return nystrom_approximation(A, B, F) @ V
 
 
@@ -355,13 +345,13 @@ def mask_only_in_the_last_factor(
     Q, K, Q_tilde, K_tilde = _landmarks(Q, K, landmarks, Q_tilde, K_tilde, None)
     F = attention_weights(Q, K_tilde, scale=scale)
     A = attention_weights(Q_tilde, K_tilde, scale=scale)
-    B = attention_weights(Q_tilde, K, mask=_for_each(Q_tilde, mask), scale=scale)
+    B = attention_weights(Q_tilde, K, mask=_key_mask(mask, Q_tilde), scale=scale)
     return F @ _inverted(A, pinv, iterations, start) @ (B @ V)
 
 
 @mistake("nystrom-attention", "mask-missing-in-the-last-factor")
 def mask_missing_in_the_last_factor(Q, K, V, *, mask=None, **options):
-    return nystrom_attention(_real(Q, mask), _real(K, mask), V, **options)
+    return nystrom_attention(_zero_masked(Q, mask), _zero_masked(K, mask), V, **options)
 
 
 @mistake("sequence-convolution", "kernel-flipped")
@@ -397,8 +387,8 @@ def convolution_dropped(x, W_q, W_k, W_v, W_c, *, kernel=None, **options):
     return nystrom_self_attention(x, W_q, W_k, W_v, W_c, **options)
 
 
-@mistake("nystrom-self-attention", "reading-convolved")
-def reading_convolved(
+@mistake("nystrom-self-attention", "output-convolved")
+def output_convolved(
     x,
     W_q,
     W_k,

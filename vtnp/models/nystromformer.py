@@ -1,10 +1,10 @@
 """A video encoder of Nyström attention (Xiong et al. 2021): linear cost through landmarks.
 
-The paper has language models only. Here tokens of space and time are one sequence, frame after
-frame, so that a landmark is the mean of neighbouring places. Unlike in the released models the
-start value of the pseudo-inverse is each matrix's own, so that no video of a batch changes the
-logits of another. The exact pseudo-inverse is no choice for training from scratch: while all scores
-are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
+The paper has language models only. Here the tokens of space and time are one sequence, frame after
+frame, so that a landmark is the mean of neighbouring tokens. Unlike in the released models, each
+matrix has its own start value of the iterative pseudo-inverse, so that no video of a batch changes
+the logits of another. The exact pseudo-inverse does not suit training from scratch: while all
+scores are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
 """
 
 from collections.abc import Mapping
@@ -19,23 +19,24 @@ from vtnp._array.typing import Array
 from vtnp.models import parts, sequence
 from vtnp.models.parts import Params
 from vtnp.models.sequence import SequenceConfig
-from vtnp.nystromformer import nystrom_self_attention
+from vtnp.nystromformer import Pinv, PinvStart, nystrom_self_attention
 
 
 @dataclass(frozen=True)
 class NystromformerConfig(SequenceConfig):
-    """Sizes and choices of one encoder.
+    """Sizes and options of one encoder, in addition to those of SequenceConfig.
 
-    Beside those of SequenceConfig, landmarks, pinv, iterations, start: as in nystrom-attention.
-    kernel: weights of the convolution along the sequence, 0 for none; more than twice the tokens of
-    a frame reach the same place in the frames before and after.
+    landmarks: number of segment means. kernel: length of the convolution along the sequence, odd,
+    or 0 for none; with more than twice the tokens of a frame it reaches the same position in the
+    frames before and after. pinv: invert the landmarks' matrix exactly or iteratively. iterations,
+    start: number of steps and start value of the iteration.
     """
 
     landmarks: int = 64
     kernel: int = 33
-    pinv: str = "iterative"
+    pinv: Pinv = "iterative"
     iterations: int = 6
-    start: str = "paper"
+    start: PinvStart = "paper"
 
 
 _BASE = NystromformerConfig()
@@ -66,7 +67,7 @@ def apply(params: Mapping[str, Any], video: Array, config: NystromformerConfig) 
     Raises ShapeError where the video has other sizes than the config.
     """
 
-    def read(x: Array, attention: Mapping[str, Any]) -> Array:
+    def attend(x: Array, attention: Mapping[str, Any]) -> Array:
         return nystrom_self_attention(
             x,
             **attention,
@@ -76,4 +77,4 @@ def apply(params: Mapping[str, Any], video: Array, config: NystromformerConfig) 
             start=config.start,
         )
 
-    return sequence.apply(params, video, config, read)
+    return sequence.apply(params, video, config, attend)

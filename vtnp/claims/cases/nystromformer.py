@@ -9,13 +9,13 @@ from vtnp.claims.cases.encoder import projections
 from vtnp.encoder import attention_weights, qkv_projection
 from vtnp.nystromformer import segment_means
 
-# A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix:
-# the comparisons to 1e-12 are made where that is small; tests/nystromformer/test_formulas_nystromformer.py has the others.
+# A pseudo-inverse multiplies every rounding error by up to the condition number of its matrix, so
+# comparisons to 1e-12 need a small one. tests/nystromformer/test_nystromformer.py has large ones.
 WELL_CONDITIONED = 30.0
 
 
 def segments(draw: Draw) -> int:
-    """Draw a number of segments, and one of tokens that it divides or leaves a rest of."""
+    """Draw a number of segments, and a number of tokens that it divides or does not divide."""
     count = draw.size("l")
     if "n" in draw.sizes:
         return count
@@ -28,14 +28,14 @@ def segments(draw: Draw) -> int:
 
 
 def token_mask(draw: Draw) -> np.ndarray:
-    """Draw which tokens are real, alike for the whole batch or not; the first always is."""
+    """Draw which tokens are real, for the whole batch or for each element; the first always is."""
     return draw.mask("n") if draw.chance() else draw.mask("*b n")
 
 
 def condition(Q: np.ndarray, K: np.ndarray) -> float:
     """Return the condition number of the landmarks' softmax matrix, the largest of the batch.
 
-    Singular values that are 0 do not count: segments without a real token all have the landmark 0.
+    Singular values of 0 do not count: all segments without a real token have the landmark 0.
     """
     sigma = np.linalg.svd(attention_weights(Q, K), compute_uv=False)
     return float(np.max(sigma[..., :1] / np.where(sigma > 5e-16, sigma, 1.0)))
@@ -54,11 +54,22 @@ def softmax_blocks(draw: Draw) -> dict[str, Any]:
     return {"Q": draw.array("*b n d"), "K": draw.array("*b n d"), "l": count}
 
 
+def well_conditioned(draw: Draw) -> np.ndarray:
+    """Draw square matrices of small condition numbers."""
+    A = draw.array("*b l l")
+    while np.max(np.linalg.cond(A), initial=0.0) > WELL_CONDITIONED:
+        A = draw.array("*b l l")
+    return A
+
+
+@builds("pseudo-inverse")
+def pseudo_inverse(draw: Draw) -> dict[str, Any]:
+    return {"A": well_conditioned(draw)}
+
+
 @builds("nystrom-approximation")
 def nystrom_approximation(draw: Draw) -> dict[str, Any]:
-    A = draw.array("*b l l")
-    while np.max(np.linalg.cond(A)) > WELL_CONDITIONED:
-        A = draw.array("*b l l")
+    A = well_conditioned(draw)
     return {"A": A, "B": draw.array("*b l k"), "F": draw.array("*b k l")}
 
 
@@ -74,8 +85,8 @@ def means(draw: Draw) -> dict[str, Any]:
 
 @builds("iterative-pinv")
 def iterative_pinv(draw: Draw) -> dict[str, Any]:
-    # Like a softmax matrix, but of rows whose sums differ: equal ones would tie in |A|_inf, where
-    # the start value "paper" has no derivative.
+    # A softmax matrix would have equal row sums, and where these tie the start value "paper" has no
+    # derivative.
     A = np.exp(draw.array("*b l l")) / 3.0
     start = str(draw.rng.choice(["paper", "exact", "original"]))
     if start != "paper":
@@ -99,18 +110,18 @@ def nystrom_attention(draw: Draw) -> dict[str, Any]:
         args["mask"] = token_mask(draw)
     if draw.chance():
         args["scale"] = 0.7
-    given, far = draw.chance(), 1.0
+    as_arrays, far = draw.chance(), 1.0
     while True:
         anchors = far * draw.array("l d")
         Q, K = near(draw, anchors, "*b n d"), near(draw, anchors, "*b n d")
         Q_tilde, K_tilde = near(draw, anchors, "*b l d"), near(draw, anchors, "*b l d")
-        if not given:
+        if not as_arrays:
             mask = args.get("mask", np.ones(Q.shape[:-1], bool))
             Q_tilde, K_tilde = (segment_means(X, count, mask=mask) for X in (Q, K))
         if args["pinv"] == "iterative" or condition(Q_tilde, K_tilde) < WELL_CONDITIONED:
             break
         far *= 1.05
-    args |= {"Q_tilde": Q_tilde, "K_tilde": K_tilde} if given else {"landmarks": count}
+    args |= {"Q_tilde": Q_tilde, "K_tilde": K_tilde} if as_arrays else {"landmarks": count}
     return {"Q": Q, "K": K, **args}
 
 
@@ -133,7 +144,7 @@ def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
     while True:
         x = near(draw, far * draw.array("l d"), "*b n d")
         args |= projections(draw, bias=draw.chance())
-        # Queries and keys that point the same way, so that landmarks find themselves.
+        # Similar queries and keys, so that the landmarks attend to themselves.
         args["W_k"] = args["W_q"] + 0.3 * args["W_k"]
         mask = args.get("mask", np.ones(x.shape[:-1], bool))[..., None, :]
         Q, K = (
@@ -144,6 +155,6 @@ def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
             )
         )
         if args["pinv"] == "iterative" or condition(Q, K) < WELL_CONDITIONED:
-            # A mask may lack batch axes, so that it comes after what has them.
+            # A mask may lack batch axes, so it comes after the arrays that have them.
             return {"x": x, **args}
         far *= 1.05

@@ -186,10 +186,10 @@ def _inverted(function: Function, arguments: Mapping[str, Any]) -> Results:
 def _blurring(seed: int) -> Function:
     """Return a pseudo-inverse that errs as one by singular values may: by the largest of them."""
 
-    def blurring(A: NDArray[Any], formula: str) -> Any:
+    def blurring(A: NDArray[Any]) -> Any:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], A.shape)
         step = EPS["float64"] * np.max(np.abs(A), axis=(-2, -1), keepdims=True, initial=0.0)
-        return pseudo_inverse((A + step * signs).astype(A.dtype), formula)
+        return pseudo_inverse((A + step * signs).astype(A.dtype))
 
     return blurring
 
