@@ -9,7 +9,7 @@ from tests.oracles import encoder as oracles
 from tests.support.compare import assert_close, largest
 from tests.support.trees import floats, replaced, tree_map
 from vtnp.claims.cases import make
-from vtnp.claims.encoder import EPS
+from vtnp.claims.common import EPS
 
 # --- softmax --------------------------------------------------------------------------------------
 

@@ -103,9 +103,9 @@ FAULTS: dict[Callable[[Project], None], str] = {
     other_shape: "[args] says",
     other_result: "[returns] says",
     law_without_check: (
-        "law 'permute-keys' has no check: write one in vtnp/claims/encoder.py under @law"
+        "law 'permute-keys' has no check: write one in vtnp/claims/encoder/ under @law"
     ),
-    check_without_law: f"vtnp/claims/encoder.py has @law({ID!r}, 'made-up'): add it to",
+    check_without_law: f"vtnp/claims/encoder/ has @law({ID!r}, 'made-up'): add it to",
     check_without_formula: "the law 'permute-keys' is registered for 'made-up': no such formula",
     other_uses: "uses is [], vtnp.encoder.attention_weights calls ['softmax']",
     mistake_not_written: "mistake 'no-scale' is not written out",

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -106,24 +107,32 @@ def of_function(
 
 def of_claims(entry: Entry, front: Mapping[str, Any], path: str, project: Project) -> Iterator[str]:
     """Hold a page to the claims and to the mistakes written out."""
-    id, file = entry.id, f"{entry.module}.py"
+    id = entry.id
+    claims_file, mistakes_file = (home(package, entry.module) for package in ("claims", "mistakes"))
     for kind, key in (("law", "laws"), ("special", "special")):
         checked = {c[2] for c in project.claims if c[:2] == (kind, id)}
         for name in set(front[key]) - checked:
             yield (
                 f"{path}: {kind} {name!r} has no check: "
-                f"write one in vtnp/claims/{file} under @{kind}({id!r}, {name!r})"
+                f"write one in {claims_file} under @{kind}({id!r}, {name!r})"
             )
         for name in checked - set(front[key]):
             yield (
-                f"vtnp/claims/{file} has @{kind}({id!r}, {name!r}): "
+                f"{claims_file} has @{kind}({id!r}, {name!r}): "
                 f"add it to {path}, or remove the check"
             )
     written = {name for formula, name in project.mistakes if formula == id}
     for name in set(front["mistakes"]) - written:
-        yield f"{path}: mistake {name!r} is not written out: add it to vtnp/mistakes/{file}"
+        yield f"{path}: mistake {name!r} is not written out: add it to {mistakes_file}"
     for name in written - set(front["mistakes"]):
-        yield f"vtnp/mistakes/{file} has {name!r} for {id!r}: add it to {path}"
+        yield f"{mistakes_file} has {name!r} for {id!r}: add it to {path}"
+
+
+def home(package: str, chapter: str) -> str:
+    """Return where the claims or mistakes of a chapter are: a file, or a folder of files."""
+    path = Path("vtnp", package, chapter)
+    folder = Path(vtnp.__file__).parent / package / chapter
+    return f"{path}/" if folder.is_dir() else f"{path}.py"
 
 
 def _located(code: str) -> tuple[Any, str]:
