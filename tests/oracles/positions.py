@@ -35,11 +35,11 @@ def sinusoidal_positions_3d(t, h, w, d, *, split="thirds", like=None):
     e = np.zeros((t, h, w, d), dtype_of(like))
     widths = [d // 3] * 3 if split == "thirds" else [d // 4, 3 * d // 8, 3 * d // 8]
     for frame, y, x in np.ndindex(t, h, w):
-        row = []
-        for place, width in zip((frame, x, y), widths, strict=True):
-            angles = [place * 10000 ** (-m / (width // 2)) for m in range(width // 2)]
-            row += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
-        e[frame, y, x] = row
+        channels = []
+        for p, width in zip((frame, x, y), widths, strict=True):
+            angles = [p * 10000 ** (-m / (width // 2)) for m in range(width // 2)]
+            channels += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        e[frame, y, x] = channels
     return e
 
 

@@ -11,21 +11,27 @@ from vtnp.claims.positions import frequencies
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "message"),
     [
-        ({"n": 3, "d": 5}, "argument d: expected an even number"),
-        ({"n": 3, "d": 0}, "argument d: expected an even number"),
-        ({"n": -1, "d": 4}, "argument n: expected a number of positions"),
-        ({"n": 3, "d": 4, "layout": "both"}, "argument layout: expected one of"),
-        ({"n": 3, "d": 4, "like": np.zeros(2, np.int64)}, "argument like: expected an array of"),
+        ({"n": 3, "d": 5}, r" \(.*\): expected d % 2 == 0, got d = 5"),
+        ({"n": 3, "d": 0}, r" \(.*\): expected d >= 1, got d = 0"),
+        ({"n": -1, "d": 4}, r" \(.*\): expected n >= 0, got n = -1"),
+        (
+            {"n": 3, "d": 4, "layout": "both"},
+            r" \(.*\): argument layout: expected one of 'interleaved', 'halves', got 'both'",
+        ),
+        (
+            {"n": 3, "d": 4, "like": np.zeros(2, np.int64)},
+            ": argument like: expected an array of real floats, got ",
+        ),
     ],
 )
-def test_tables_that_do_not_exist_are_refused(arguments, word):
-    with pytest.raises(vtnp.FormulaError, match=f"sinusoidal-positions: {word}"):
+def test_tables_that_do_not_exist_are_refused(arguments, message):
+    with pytest.raises(vtnp.FormulaError, match=f"^sinusoidal-positions{message}"):
         vtnp.positions.sinusoidal_positions(**arguments)
 
 
-def test_without_an_example_tables_are_numpys():
+def test_tables_are_numpys_by_default():
     for table in (
         vtnp.positions.sinusoidal_positions(3, 4),
         vtnp.positions.sinusoidal_positions_2d(3, 2, 4),
@@ -46,20 +52,28 @@ def test_float32_tables_err_by_the_angle_times_eps(n):
 
 
 def test_2d_tables_need_a_width_divisible_by_4():
-    with pytest.raises(vtnp.FormulaError, match=r"sinusoidal-positions-2d: argument d: .* of 4"):
+    expected = r"^sinusoidal-positions-2d \(.*\): expected d % 4 == 0, got d = 6$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         vtnp.positions.sinusoidal_positions_2d(2, 2, 6)
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "message"),
     [
-        ({"d": 1024}, "argument d: expected a multiple of 6"),
-        ({"d": 24, "split": "quarter"}, "argument d: expected a multiple of 16"),
-        ({"d": 48, "split": "half"}, "argument split: expected one of"),
+        ({"d": 0}, "expected d >= 1, got d = 0"),
+        ({"d": 1024}, r"expected d % \(6 if .* else 16\) == 0, got d = 1024, split = 'thirds'"),
+        (
+            {"d": 24, "split": "quarter"},
+            r"expected d % \(6 if .* else 16\) == 0, got d = 24, split = 'quarter'",
+        ),
+        (
+            {"d": 48, "split": "half"},
+            "argument split: expected one of 'thirds', 'quarter', got 'half'",
+        ),
     ],
 )
-def test_3d_tables_that_do_not_exist_are_refused(options, word):
-    with pytest.raises(vtnp.FormulaError, match=f"sinusoidal-positions-3d: {word}"):
+def test_3d_tables_that_do_not_exist_are_refused(options, message):
+    with pytest.raises(vtnp.FormulaError, match=rf"^sinusoidal-positions-3d \(.*\): {message}$"):
         vtnp.positions.sinusoidal_positions_3d(2, 2, 2, **options)
 
 
@@ -68,5 +82,19 @@ def test_3d_tables_that_do_not_exist_are_refused(options, word):
 
 def test_an_even_number_of_rows_is_refused():
     x = np.zeros((3, 2))
-    with pytest.raises(vtnp.FormulaError, match=r"relative-attention: argument w_K: .* got 4"):
+    expected = r"^relative-attention \(.*\): expected r % 2 == 1, got r = 4$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         vtnp.positions.relative_attention(x, x, x, np.zeros((4, 2)), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 0), r"^relative-attention \(.*\): expected d_h >= 1, got d_h = 0$"),
+        ((0, 2), r"^softmax \(.*\): expected n >= 1, got n = 0; called by relative-attention \("),
+    ],
+)
+def test_an_average_over_nothing_is_refused(shape, message):
+    x, table = np.zeros(shape), np.zeros((3, shape[-1]))
+    with pytest.raises(vtnp.FormulaError, match=message):
+        vtnp.positions.relative_attention(x, x, x, table, table)

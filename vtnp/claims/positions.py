@@ -25,7 +25,7 @@ def frequencies(d):
 
 
 @law("sinusoidal-positions", "inner-product-of-distance")
-def inner_products_see_distances_only(case):
+def inner_products_depend_on_distances_only(case):
     e, n = case(), case["n"]
     distance = np.subtract.outer(np.arange(n), np.arange(n))
     expected = np.cos(distance[..., None] * frequencies(case["d"])).sum(axis=-1)
@@ -37,9 +37,10 @@ def a_shift_rotates_every_pair(case):
     k = 3
     sin, cos = pairs(case, case(n=case["n"] + k))
     angle = k * frequencies(case["d"])
-    here, there = (sin[:-k], cos[:-k]), (sin[k:], cos[k:])
-    assert_close(there[0], here[0] * np.cos(angle) + here[1] * np.sin(angle))
-    assert_close(there[1], here[1] * np.cos(angle) - here[0] * np.sin(angle))
+    rotated_sin = sin[:-k] * np.cos(angle) + cos[:-k] * np.sin(angle)
+    rotated_cos = cos[:-k] * np.cos(angle) - sin[:-k] * np.sin(angle)
+    assert_close(sin[k:], rotated_sin)
+    assert_close(cos[k:], rotated_cos)
 
 
 @law("sinusoidal-positions", "recurrence")
@@ -85,9 +86,7 @@ def inner_products_add_over_the_axes(case):
     e = case().reshape(h * w, d)
     omega = 10000.0 ** (-np.arange(d // 4) / (d // 4))
     y, x = np.divmod(np.arange(h * w), w)
-    expected = sum(
-        np.cos(np.subtract.outer(place, place)[..., None] * omega).sum(axis=-1) for place in (x, y)
-    )
+    expected = sum(np.cos(np.subtract.outer(p, p)[..., None] * omega).sum(axis=-1) for p in (x, y))
     assert_close(e @ e.T, expected)
 
 
@@ -99,7 +98,7 @@ def a_transposed_grid_swaps_the_halves(case):
 
 
 @law("sinusoidal-positions-2d", "column-first")
-def the_first_half_knows_the_column_only(case):
+def the_first_half_depends_on_the_column_only(case):
     e, half = case(), case["d"] // 2
     columns = vtnp.positions.sinusoidal_positions(case["w"], half, layout="halves")
     assert_close(e[..., :half], np.broadcast_to(columns, (case["h"], *columns.shape)))
@@ -115,25 +114,25 @@ def time_width(case):
     return case["d"] // (3 if case["split"] == "thirds" else 4)
 
 
-@law("sinusoidal-positions-3d", "time-and-place")
-def time_stands_before_place(case):
+@law("sinusoidal-positions-3d", "time-and-space")
+def time_comes_before_space(case):
     e, d_t = case(), time_width(case)
     frames = vtnp.positions.sinusoidal_positions(case["t"], d_t, layout="halves")
-    places = vtnp.positions.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
+    space = vtnp.positions.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
     assert_close(e[..., :d_t], np.broadcast_to(frames[:, None, None], e[..., :d_t].shape))
-    assert_close(e[..., d_t:], np.broadcast_to(places, e[..., d_t:].shape))
+    assert_close(e[..., d_t:], np.broadcast_to(space, e[..., d_t:].shape))
 
 
 @law("sinusoidal-positions-3d", "gram-of-distances")
-def inner_products_see_distances_in_space_and_time(case):
+def inner_products_depend_on_distances_in_space_and_time(case):
     t, h, w, d = case["t"], case["h"], case["w"], case["d"]
     e = case().reshape(t * h * w, d)
     frame, y, x = np.unravel_index(np.arange(t * h * w), (t, h, w))
     d_t = time_width(case)
     expected = 0.0
-    for place, width in ((frame, d_t), (x, (d - d_t) // 2), (y, (d - d_t) // 2)):
+    for position, width in ((frame, d_t), (x, (d - d_t) // 2), (y, (d - d_t) // 2)):
         omega = 10000.0 ** (-2 * np.arange(width // 2) / width)
-        angle = np.subtract.outer(place, place)[..., None] * omega
+        angle = np.subtract.outer(position, position)[..., None] * omega
         expected = expected + np.cos(angle).sum(axis=-1)
     assert_close(e @ e.T, expected)
 
@@ -142,9 +141,9 @@ def inner_products_see_distances_in_space_and_time(case):
 def in_thirds_every_axis_has_the_same_frequencies(case):
     n = min(case["t"], case["h"], case["w"])
     e = case(split="thirds", d=12)[:n, :n, :n]
-    along = [e[np.arange(n), 0, 0], e[0, 0, np.arange(n)], e[0, np.arange(n), 0]]
-    for i, axis in enumerate(along):
-        assert np.array_equal(axis[:, 4 * i : 4 * i + 4], along[0][:, :4])
+    t_x_y = [e[np.arange(n), 0, 0], e[0, 0, np.arange(n)], e[0, np.arange(n), 0]]
+    for i, along_axis in enumerate(t_x_y):
+        assert np.array_equal(along_axis[:, 4 * i : 4 * i + 4], t_x_y[0][:, :4])
 
 
 @special("sinusoidal-positions-3d", "single-frame")
@@ -165,13 +164,13 @@ def two_tables_are_their_sum(case):
 
 
 @law("learned-positions", "the-same-for-every-video")
-def what_is_added_does_not_depend_on_the_tokens(case):
+def the_added_vectors_do_not_depend_on_the_tokens(case):
     z = case.rng.standard_normal(case["z"].shape)
     assert_close(case(z=z) - z, case() - case["z"])
 
 
-@special("learned-positions", "blank-tokens")
-def blank_tokens_become_their_positions(case):
+@special("learned-positions", "zero-tokens")
+def zero_tokens_become_their_positions(case):
     y = case(z=np.zeros_like(case["z"]))
     assert np.array_equal(y, np.broadcast_to(case["e"], y.shape))
 
@@ -183,7 +182,7 @@ def separable_positions_are_a_learned_table(case):
 
 
 @law("separable-positions", "no-interaction")
-def place_and_frame_do_not_interact(case):
+def space_and_time_do_not_interact(case):
     e = case() - case["z"]
     mixed = e - e[..., :1, :, :] - e[..., :, :1, :] + e[..., :1, :1, :]
     assert_close(mixed, np.zeros_like(mixed))
@@ -205,7 +204,7 @@ def without_time_every_frame_gets_the_same(case):
 
 
 def reach(case):
-    """Return k, the largest distance told apart."""
+    """Return k, the largest distance that has a row of its own."""
     return (len(case["w_K"]) - 1) // 2
 
 
@@ -227,7 +226,7 @@ def tables_continued_by_their_ends(case):
 
 
 @law("relative-attention", "shift-key-table")
-def a_constant_in_the_key_table_is_not_seen(case):
+def a_constant_in_the_key_table_cancels(case):
     c = case.rng.standard_normal(case["w_K"].shape[-1])
     assert_close(case(w_K=case["w_K"] + c), case())
 
@@ -240,7 +239,7 @@ def a_constant_in_the_value_table_is_added(case):
 
 @law("relative-attention", "far-tokens-permute")
 def far_tokens_have_no_order(case):
-    """To query i all tokens at distance k or more are alike, before and after it each."""
+    """For query i the tokens at distance k or more are alike, on either side."""
     n, k = case["Q"].shape[-2], reach(case)
     i = int(case.rng.integers(n))
     order = np.arange(n)
@@ -255,7 +254,7 @@ def far_tokens_have_no_order(case):
 
 @law("relative-attention", "no-absolute-position")
 def where_the_sequence_begins_does_not_matter(case):
-    """Masked tokens before and after the sequence leave it alone."""
+    """Masked tokens before and after the sequence change nothing."""
     n = case["Q"].shape[-2]
     before, after = 2, 3
     around = [(0, 0)] * (case["Q"].ndim - 2) + [(before, after), (0, 0)]
@@ -268,7 +267,7 @@ def where_the_sequence_begins_does_not_matter(case):
 
 @law("relative-attention", "vectors-are-added")
 def every_pair_has_its_own_key_and_value(case):
-    """As Shaw et al.'s eq. (3)-(4) say: attention of one query over keys and values of its own."""
+    """As in Shaw et al.'s eq. (3)-(4): each query attends to keys and values of its own."""
     n, k = case["Q"].shape[-2], reach(case)
     row = k + np.clip(np.arange(n) - np.arange(n)[:, None], -k, k)
     keys = case["K"][..., None, :, :] + case["w_K"][row]
@@ -279,8 +278,8 @@ def every_pair_has_its_own_key_and_value(case):
     assert_close(case(), expected[..., 0, :])
 
 
-@special("relative-attention", "blank-tables")
-def blank_tables_are_plain_attention(case):
+@special("relative-attention", "zero-tables")
+def zero_tables_are_plain_attention(case):
     y = case(w_K=np.zeros_like(case["w_K"]), w_V=np.zeros_like(case["w_V"]))
     plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
     assert_close(y, plain)
@@ -288,7 +287,7 @@ def blank_tables_are_plain_attention(case):
 
 @special("relative-attention", "one-row")
 def tables_of_one_row(case):
-    """With k = 0 no distance is told apart."""
+    """With k = 0 all distances share one row."""
     middle = slice(reach(case), reach(case) + 1)
     y = case(w_K=case["w_K"][middle], w_V=case["w_V"][middle])
     plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
@@ -296,8 +295,8 @@ def tables_of_one_row(case):
 
 
 @special("relative-attention", "direction")
-def the_row_behind_the_middle_is_the_next_token(case):
-    """Where w_K pulls every query to distance +1, query i reads token i + 1."""
+def the_row_after_the_middle_is_the_next_token(case):
+    """If w_K draws every query to relative position +1, query i gets the value of token i + 1."""
     n, d_h = case["Q"].shape[-2:]
     w_K, w_V = np.zeros((5, d_h)), np.zeros((5, case["V"].shape[-1]))
     w_K[3, 0] = 1e4
@@ -308,14 +307,14 @@ def the_row_behind_the_middle_is_the_next_token(case):
 
 
 @special("relative-attention", "single-token")
-def a_single_token_reads_itself(case):
+def a_single_token_attends_to_itself(case):
     one = {name: case[name][..., :1, :] for name in ("Q", "K", "V")}
     y = case(**one, mask=None)
     assert_close(y, one["V"] + case["w_V"][reach(case)], within=1e-15)
 
 
 @special("relative-attention", "fully-masked-row")
-def a_query_that_may_attend_to_nothing_reads_0(case):
+def a_query_that_may_attend_to_nothing_gets_0(case):
     n = case["Q"].shape[-2]
     mask = np.ones((n, n), bool)
     mask[0] = False

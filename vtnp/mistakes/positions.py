@@ -6,6 +6,7 @@ from vtnp._array.xp import device, namespace, transposed
 from vtnp.encoder import attention, softmax
 from vtnp.mistakes._registry import mistake
 from vtnp.positions import (
+    Layout,
     learned_positions,
     relative_attention,
     separable_positions,
@@ -40,7 +41,7 @@ def frequencies_of_the_channel(n, d, *, layout="interleaved", like=None):
 
 @mistake("sinusoidal-positions", "other-layout")
 def the_other_layout(n, d, *, layout="interleaved", like=None):
-    other = "halves" if layout == "interleaved" else "interleaved"
+    other: Layout = "halves" if layout == "interleaved" else "interleaved"
     return sinusoidal_positions(n, d, layout=other, like=like)
 
 
@@ -81,7 +82,7 @@ def positions_of_the_raster(h, w, d, *, like=None):
 
 @mistake("sinusoidal-positions-2d", "first-frequencies")
 def first_half_of_the_frequencies(h, w, d, *, like=None):
-    """Each axis takes the quick half of the full width's frequencies instead of its own."""
+    """Each axis has the higher half of the full width's frequencies instead of its own."""
     xp = namespace(like)
     x = sinusoidal_positions(w, d, layout="halves", like=like)
     y = sinusoidal_positions(h, d, layout="halves", like=like)
@@ -93,7 +94,7 @@ def first_half_of_the_frequencies(h, w, d, *, like=None):
 
 
 def _parts(d, split):
-    """Return where the columns' and the rows' channels begin."""
+    """Return where the channels of the columns and those of the rows begin."""
     d_t = d // 3 if split == "thirds" else d // 4
     return d_t, d_t + (d - d_t) // 2
 
@@ -121,7 +122,7 @@ def positions_of_the_token(t, h, w, d, *, split="thirds", like=None):
 
 @mistake("sinusoidal-positions-3d", "axes-added")
 def axes_added(t, h, w, d, *, split="thirds", like=None):
-    """Full-width positions of the three axes are added up instead of standing side by side."""
+    """Full-width positions of the three axes are added up instead of concatenated."""
     xp = namespace(like)
     total = 0.0
     for n, shape in ((t, (t, 1, 1, d)), (h, (1, h, 1, d)), (w, (1, 1, w, d))):
@@ -140,17 +141,17 @@ def positions_of_the_first_frame(z, e):
     return z + e[:1, ...]
 
 
-@mistake("learned-positions", "place-major")
-def positions_place_major(z, e):
-    """A table whose rows run over frames first is read as if they ran over places first."""
+@mistake("learned-positions", "position-major")
+def positions_position_major(z, e):
+    """A table stored frame by frame is taken for one stored position by position."""
     xp = namespace(e)
     t, s, d = e.shape
     return learned_positions(z, xp.moveaxis(xp.reshape(e, (s, t, d)), 0, 1))
 
 
-@mistake("separable-positions", "place-major")
-def separable_place_major(z, e_space, e_time):
-    """Flattened tokens are t-major; here the tables are repeated as if they were s-major."""
+@mistake("separable-positions", "position-major")
+def separable_position_major(z, e_space, e_time):
+    """The tables are repeated as if tokens were position-major; they are frame-major."""
     xp = namespace(e_space, e_time)
     t, s, d = z.shape[-3:]
     e = xp.expand_dims(e_space, axis=1) + e_time
@@ -168,11 +169,11 @@ def separable_multiplied(z, e_space, e_time):
 
 
 def _relative(Q, K, V, w_K, w_V, mask, row, factor=1.0):
-    """Relative attention with another row for each distance, or relative scores times a factor."""
+    """Return relative attention with other rows, or with relative scores times a factor."""
     n, d_h = Q.shape[-2], Q.shape[-1]
     xp = namespace(Q, K, V, w_K, w_V, mask)
-    place = xp.arange(n, device=device(Q))
-    distance = xp.expand_dims(place, axis=0) - xp.expand_dims(place, axis=1)
+    position = xp.arange(n, device=device(Q))
+    distance = xp.expand_dims(position, axis=0) - xp.expand_dims(position, axis=1)
     rows = xp.reshape(row(xp, distance), (n * n,))
     a_K = xp.reshape(xp.take(w_K, rows, axis=0), (n, n, d_h))
     a_V = xp.reshape(xp.take(w_V, rows, axis=0), (n, n, w_V.shape[-1]))
@@ -190,7 +191,7 @@ def query_minus_key(Q, K, V, w_K, w_V, *, mask=None):
 
 @mistake("relative-attention", "no-clip")
 def distances_not_clipped(Q, K, V, w_K, w_V, *, mask=None):
-    """A distance beyond the table is counted on from its other end, as negative indices are."""
+    """A distance beyond the table wraps around to its other end, as negative indices do."""
     r = w_K.shape[0]
     return _relative(
         Q, K, V, w_K, w_V, mask, lambda xp, distance: xp.remainder(distance + r // 2, r)
@@ -206,8 +207,8 @@ def distances_without_sign(Q, K, V, w_K, w_V, *, mask=None):
 
 
 @mistake("relative-attention", "table-of-2k")
-def the_last_row_never_read(Q, K, V, w_K, w_V, *, mask=None):
-    """The table is taken for one of 2k rows: distance k is read at k - 1."""
+def the_last_row_never_used(Q, K, V, w_K, w_V, *, mask=None):
+    """The table is taken to have 2k rows: relative position k gets the row of k - 1."""
     k = w_K.shape[0] // 2
     return _relative(
         Q, K, V, w_K, w_V, mask, lambda xp, distance: xp.clip(distance, -k, max(k - 1, -k)) + k
@@ -226,7 +227,7 @@ def without_relative_keys(Q, K, V, w_K, w_V, *, mask=None):
 
 @mistake("relative-attention", "relative-term-unscaled")
 def relative_term_unscaled(Q, K, V, w_K, w_V, *, mask=None):
-    """Added after the division by sqrt(d_h)."""
+    """The relative scores are added after the division by sqrt(d_h)."""
     k = w_K.shape[0] // 2
     return _relative(
         Q,
@@ -242,11 +243,11 @@ def relative_term_unscaled(Q, K, V, w_K, w_V, *, mask=None):
 
 @mistake("relative-attention", "absolute-positions")
 def absolute_positions(Q, K, V, w_K, w_V, *, mask=None):
-    """The tables are added to keys and values by the key's own place in the sequence."""
+    """Rows are chosen by the position of the key in the sequence."""
     xp = namespace(w_K, w_V)
     n, r = K.shape[-2], w_K.shape[0]
-    place = xp.clip(xp.arange(n, device=device(K)), 0, r - 1)
-    keys, values = K + xp.take(w_K, place, axis=0), V + xp.take(w_V, place, axis=0)
+    row = xp.clip(xp.arange(n, device=device(K)), 0, r - 1)
+    keys, values = K + xp.take(w_K, row, axis=0), V + xp.take(w_V, row, axis=0)
     return attention(Q, keys, values, mask=mask)
 
 

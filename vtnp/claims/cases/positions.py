@@ -6,7 +6,7 @@ from vtnp.claims.cases._draw import Draw, builds
 
 
 def width(draw: Draw, unit: int) -> int:
-    """Draw a width that the unit divides."""
+    """Draw a width that is a multiple of the unit."""
     return unit * int(draw.rng.choice([1, 2, 3, 4]))
 
 
