@@ -1,9 +1,10 @@
-"""The pages have one form, declared letters, known sources and links that lead somewhere."""
+"""Pages have one form, letters that are declared, sources that are listed, links that work."""
 
 import inspect
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from vtnp._registry.shapes import parse
 
 SPEC = Path(__file__).parents[2] / "spec"
 PAGES = sorted(SPEC.glob("*/*.md"))
+CHAPTERS = sorted({path.parent.name for path in PAGES})
+PAGES_OF = {name: [path for path in PAGES if path.parent.name == name] for name in CHAPTERS}
 KEYS = [
     "id",
     "code",
@@ -75,13 +78,44 @@ def letters(shape: str) -> set[str]:
 
 
 @cache
-def declared(section: str) -> Counter[str]:
-    """Return how often each letter stands in the first column of a table of notation.md."""
+def declared(section: str) -> dict[str, Counter[str]]:
+    """Return how often notation.md declares each letter, by chapter; "" stands for all chapters."""
     _, _, rest = text_of(SPEC / "notation.md").partition(f"\n## {section}\n")
     assert rest, f"spec/notation.md has no section {section}"
-    table = rest.partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
-    return Counter(letter for row in rows for letter in re.findall(r"`(\w+)`", row))
+    found = {chapter: Counter[str]() for chapter in ("", *CHAPTERS)}
+    for row in re.findall(r"^\| `.*\|$", rest.partition("\n## ")[0], flags=re.MULTILINE):
+        first, _, *chapter, _ = row.strip("|").split("|")
+        found[chapter[0].strip() if chapter else ""].update(re.findall(r"`(\w+)`", first))
+    return found
+
+
+def undeclared(letters: Iterable[str], section: str, path: Path) -> list[str]:
+    """Return the letters of a page that are declared neither for all chapters nor for its own."""
+    known = declared(section)
+    return sorted(set(letters) - known[""].keys() - known[path.parent.name].keys())
+
+
+def unused(section: str, letters_of: Callable[[Path], Iterable[str]]) -> list[str]:
+    """Return the letters that are declared and on no page of their chapter."""
+    used = {
+        chapter: {x for path in PAGES_OF[chapter] for x in letters_of(path)} for chapter in CHAPTERS
+    }
+    used[""] = set().union(*used.values())
+    return [
+        f"{letter} {chapter}".strip()
+        for chapter, letters in declared(section).items()
+        for letter in sorted(letters.keys() - used[chapter])
+    ]
+
+
+def repeated(section: str) -> list[str]:
+    """Return the letters that are declared more than once for one chapter."""
+    return [
+        f"{letter} {chapter}".strip()
+        for chapter, letters in declared(section).items()
+        for letter, times in letters.items()
+        if times > 1
+    ]
 
 
 @cache
@@ -152,32 +186,35 @@ def axes(path: Path) -> set[str]:
 
 @each_page
 def test_every_letter_is_declared(path):
-    undeclared = sorted(axes(path) - declared("Axes").keys())
-    assert not undeclared, "declare these axes in spec/notation.md"
-    undeclared = sorted(arrays(path).keys() - declared("Arrays").keys())
-    assert not undeclared, "declare these arrays in spec/notation.md"
+    assert not undeclared(axes(path), "Axes", path), "declare these axes in spec/notation.md"
+    assert not undeclared(arrays(path), "Arrays", path), "declare these arrays in spec/notation.md"
 
 
 @each_page
 def test_cost_is_an_expression_over_axes_and_options(path):
     options = inspect.signature(vtnp.formula(path.stem).function).parameters
-    unknown = sorted(letters_of_cost(path) - declared("Axes").keys() - options.keys())
-    assert not unknown
+    assert not undeclared(letters_of_cost(path) - options.keys(), "Axes", path)
 
 
-def test_every_axis_is_declared_once_and_used():
-    assert not [axis for axis, times in declared("Axes").items() if times > 1]
-    used = set().union(*map(axes, PAGES), *map(letters_of_cost, PAGES))
-    unused = sorted(declared("Axes").keys() - used)
-    assert not unused, "spec/notation.md declares axes of no page"
+def test_every_axis_has_one_meaning_in_a_chapter_and_is_used():
+    assert not repeated("Axes")
+    not_used = unused("Axes", lambda path: axes(path) | letters_of_cost(path))
+    assert not not_used, "spec/notation.md declares axes of no page"
 
 
-def test_every_array_is_declared_once_and_used():
-    assert not [array for array, times in declared("Arrays").items() if times > 1]
-    used = {name for path in PAGES for name in re.findall(r"`(\w+)`", text_of(path))}
-    used = used.union(*map(arrays, PAGES))
-    unused = sorted(declared("Arrays").keys() - used)
-    assert not unused, "spec/notation.md declares arrays of no page"
+def test_every_array_has_one_meaning_in_a_chapter_and_is_used():
+    assert not repeated("Arrays")
+    not_used = unused(
+        "Arrays", lambda path: {*arrays(path), *re.findall(r"`(\w+)`", text_of(path))}
+    )
+    assert not not_used, "spec/notation.md declares arrays of no page"
+
+
+def test_a_letter_of_another_chapter_is_not_declared():
+    """So that a page cannot borrow a meaning that its chapter does not have."""
+    path = SPEC / "encoder" / "attention.md"
+    assert undeclared(["n", "points", "made_up"], "Axes", path) == ["made_up", "points"]
+    assert undeclared(["points"], "Axes", SPEC / "deformable" / "deformable-weights.md") == []
 
 
 @each_page
