@@ -1,6 +1,6 @@
 """Params of a formula: the keys and shapes of its TypedDict, and the messages of its errors."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from autograd import grad
 
 import vtnp
 from vtnp._array.typing import Array, Float
-from vtnp._registry.params import AtLeast, shapes_of
+from vtnp._registry.params import AtLeast, renamed, shapes_of
 from vtnp._registry.spec import registry, spec
 from vtnp.models import parts
 
@@ -223,6 +223,13 @@ class Linear(TypedDict):
     b: NotRequired[Float[Array, " d_out"]]
 
 
+class Branch(TypedDict):
+    """Linear maps beside others, which may have another width."""
+
+    layers: list[Linear]
+    last: Linear
+
+
 class Stack(TypedDict):
     """Linear maps, in a list and by name."""
 
@@ -230,6 +237,7 @@ class Stack(TypedDict):
     last: AtLeast[Linear]
     first: NotRequired[Linear]
     rows: NotRequired[Float[Array, "_n d"]]
+    side: NotRequired[Annotated[Branch, renamed(d_out="d_side")]]
 
 
 @pytest.fixture
@@ -306,6 +314,19 @@ def test_an_axis_with_an_underscore_has_any_size(stack):
         assert np.array_equal(stack(X, params), X)
 
 
+def test_renamed_axes_are_bound_apart(stack):
+    wide = {"W": np.ones((4, 7))}
+    params = {"layers": [square()], "last": square(), "side": {"layers": [wide], "last": wide}}
+    assert np.array_equal(stack(X, params), X)
+    params["side"]["last"] = square()
+    expected = (
+        f"{MADE_UP}: argument params['side']['last']['W']: expected axes \"d d_side\", "
+        "got shape (4, 4): axis d_side is 7, not 4 "
+        "(axes bound so far: d=4, b=(3,), d_out=4, d_side=7)"
+    )
+    assert message_of(vtnp.ShapeError, stack, X, params) == expected
+
+
 def test_pages_list_the_arrays_of_a_table(stack):
     assert list(shapes_of(registry["made-up"].signature.tables["params"])) == [
         ("layers[].W", "d d_out"),
@@ -315,6 +336,10 @@ def test_pages_list_the_arrays_of_a_table(stack):
         ("first?.W", "d d_out"),
         ("first?.b?", "d_out"),
         ("rows?", "_n d"),
+        ("side?.layers[].W", "d d_side"),
+        ("side?.layers[].b?", "d_side"),
+        ("side?.last.W", "d d_side"),
+        ("side?.last.b?", "d_side"),
     ]
 
 

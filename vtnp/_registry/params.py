@@ -6,7 +6,8 @@
 
 At run time a table is a plain dict. A value is an array, another table, or a list of tables; None
 counts as left out. A table has the keys of its TypedDict and no others, unless the signature says
-`AtLeast[Norm]`: then further keys are not looked at.
+`AtLeast[Norm]`: then further keys are not looked at. A nested table that has its own sizes for some
+axes renames those: `Annotated[Norm, renamed(d="d_out")]`.
 """
 
 import typing
@@ -15,11 +16,22 @@ from typing import Annotated, Any, NamedTuple, NotRequired, Required, TypeVar
 
 from vtnp._array.xp import unboxed
 from vtnp._registry.errors import FormulaError
-from vtnp._registry.shapes import Argument, argument_of
+from vtnp._registry.shapes import Argument, argument_of, parse
 
 T = TypeVar("T")
 _OPEN = "further keys are not looked at"
 AtLeast = Annotated[T, _OPEN]
+
+
+class Renamed(NamedTuple):
+    """Other names for axes of a table."""
+
+    axes: Mapping[str, str]
+
+
+def renamed(**axes: str) -> Renamed:
+    """Rename axes of a nested table, so that they are bound apart from those of the same name."""
+    return Renamed(axes)
 
 
 class Table(NamedTuple):
@@ -39,14 +51,30 @@ def table_of(hint: Any) -> Table | None:
 
     Raises TypeError for a value of a TypedDict that is neither array, table nor list of tables.
     """
-    is_open = typing.get_origin(hint) is Annotated and _OPEN in typing.get_args(hint)
-    if is_open:
-        hint = typing.get_args(hint)[0]
+    annotations: list[Any] = []
+    if typing.get_origin(hint) is Annotated:
+        hint, *annotations = typing.get_args(hint)
     if not typing.is_typeddict(hint):
         return None
     hints = typing.get_type_hints(hint, include_extras=True)
     fields = {key: _field(f"{hint.__name__}.{key}", each) for key, each in hints.items()}
-    return Table(fields, hint.__optional_keys__, is_open)
+    table = Table(fields, hint.__optional_keys__, _OPEN in annotations)
+    for each in annotations:
+        if isinstance(each, Renamed):
+            table = _with_renamed_axes(table, each.axes)
+    return table
+
+
+def _with_renamed_axes(table: Table, names: Mapping[str, str]) -> Table:
+    def with_renamed(field: Any) -> Any:
+        if isinstance(field, Table):
+            return _with_renamed_axes(field, names)
+        if isinstance(field, list):
+            return [_with_renamed_axes(field[0], names)]
+        text = " ".join(names.get(axis, axis) for axis in field.shape.text.split())
+        return field._replace(shape=parse(text))
+
+    return table._replace(fields={key: with_renamed(field) for key, field in table.fields.items()})
 
 
 def _field(what: str, hint: Any) -> "Argument | Table | list[Table]":
