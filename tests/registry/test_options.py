@@ -116,8 +116,9 @@ def test_a_named_tuple_is_made_of_any_sequence(options, value):
     [
         ({"box": (2,)}, "argument box: expected Box(h, w, depth), got (2,)"),
         ({"box": (2, 3, 1.0, 4)}, "argument box: expected Box(h, w, depth), got (2, 3, 1.0, 4)"),
-        ({"box": (2.0, 3)}, "argument box: expected Box(h, w, depth), got (2.0, 3)"),
-        ({"box": (2, True)}, "argument box: expected Box(h, w, depth), got (2, True)"),
+        ({"box": (2.0, 3)}, "argument box.h: expected an integer, got 2.0"),
+        ({"box": Box(2, True)}, "argument box.w: expected an integer, got True"),
+        ({"box": (2, 3, "deep")}, "argument box.depth: expected a number, got 'deep'"),
         ({"box": "23"}, "argument box: expected Box(h, w, depth), got '23'"),
         ({"box": 5}, "argument box: expected Box(h, w, depth), got 5"),
         (
@@ -137,6 +138,10 @@ def test_a_named_tuple_is_made_of_any_sequence(options, value):
         (
             {"boxes": [(1, 2), (3,)]},
             "argument boxes: expected a sequence, each Box(h, w, depth), got [(1, 2), (3,)]",
+        ),
+        (
+            {"boxes": [(1, 2.5)]},
+            "argument boxes: expected a sequence, each Box(h, w, depth), got [(1, 2.5)]",
         ),
         ({"kind": "c"}, "argument kind: expected one of 'a', 'b', got 'c'"),
         ({"kind": 1}, "argument kind: expected one of 'a', 'b', got 1"),

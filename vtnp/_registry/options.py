@@ -85,10 +85,16 @@ def reader(what: str, name: str, hint: Any) -> Read | None:
             return None
         try:
             return read(value)
+        except _FieldError as error:
+            raise FormulaError(f"{what}: argument {name}.{error}") from None
         except TypeError:
             raise FormulaError(f"{what}: argument {name}: expected {says}, got {value!r}") from None
 
     return checked
+
+
+class _FieldError(TypeError):
+    """A field of a NamedTuple that is of another kind than its type hint; the message names it."""
 
 
 def kind_of_option(hint: Any) -> Kind | None:
@@ -100,15 +106,20 @@ def kind_of_option(hint: Any) -> Kind | None:
         return _named_tuple(hint)
     if origin is tuple and set(within) == {int}:
         return Kind(f"{len(within)} integers", _tuple_of([_integer] * len(within)))
-    if origin is Sequence and (each := kind_of_option(within[0])):
+    if is_sequence(hint) and (each := kind_of_option(within[0])):
         says = "integers" if within[0] is int else f"a sequence, each {each.says}"
         return Kind(says, _sequence_of(each.read))
     return _KINDS.get(hint)
 
 
+def is_sequence(hint: Any) -> bool:
+    """Return whether a type hint is that of sequences of any length."""
+    return typing.get_origin(hint) is Sequence or typing.get_args(hint)[1:] == (...,)
+
+
 def _named_tuple(cls: Any) -> Kind:
     hints = typing.get_type_hints(cls)
-    fields = [reader(cls.__name__, name, hints[name]) or _anything for name in cls._fields]
+    fields = {name: reader("", name, hints[name]) or _anything for name in cls._fields}
     needed = len(fields) - len(cls._field_defaults)
     defaults = tuple(cls._field_defaults[name] for name in cls._fields[needed:])
 
@@ -118,9 +129,9 @@ def _named_tuple(cls: Any) -> Kind:
             raise TypeError
         all_values = given + defaults[len(given) - needed :]
         try:
-            return cls(*[f(x) for f, x in zip(fields, all_values, strict=True)])
-        except FormulaError:
-            raise TypeError from None
+            return cls(*[f(x) for f, x in zip(fields.values(), all_values, strict=True)])
+        except FormulaError as error:
+            raise _FieldError(str(error).removeprefix(": argument ")) from None
 
     return Kind(f"{cls.__name__}({', '.join(cls._fields)})", read)
 
@@ -176,7 +187,10 @@ def _sequence_of(read: Read) -> Read:
     def sequence(values: Any) -> tuple[Any, ...]:
         if isinstance(values, str | Mapping):
             raise TypeError
-        return tuple(map(read, values))
+        try:
+            return tuple(map(read, values))
+        except TypeError:
+            raise TypeError from None
 
     return sequence
 
