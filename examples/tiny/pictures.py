@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp.checkpoints import replacing
-from vtnp.cost.plot import apart
+from vtnp.cost.plot import separated
 
 _DPI = 120
 
@@ -164,7 +164,7 @@ def _name_from_above(axes: Any, ends: list[tuple[float, float, Any]], names: lis
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
     wanted = [(x - low) / (high - low) for x, _, _ in ends]
-    places = apart(wanted, _LETTER, 0.0, 1.0)
+    places = separated(wanted, _LETTER, 0.0, 1.0)
     for name, (x, y, color), place in zip(names, ends, places, strict=True):
         axes.annotate(
             name, (x, y), (place, 1.04), xycoords="data", textcoords="axes fraction",

@@ -1,44 +1,34 @@
-"""Random sizes for every formula, small and huge, as vtnp.cost.sizes.call takes them.
+"""Random sizes for every formula, small and huge, as vtnp.cost.sized_call takes them.
 
-Every name of a formula is drawn by what it is called; where sizes have to fit each other, a rule
-of the formula draws them together. Names that are left out follow from the others.
+Every name of a formula is drawn by its type or by what it is called; where sizes have to fit each
+other, a rule of the formula draws them together. Names that are left out follow from the others.
 """
 
+import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-from vtnp._neighbourhoods import NAMES
-from vtnp.cost.sizes import names
-from vtnp.timesformer import CLASS_TOKEN_RULES
+from vtnp.cost.sizes import size_names
+from vtnp.mvit import Pooling
+from vtnp.tokens import Grid
 
 SMALL, HUGE = st.integers(1, 7), st.integers(1, 10**6)
-# What formulas take one by one: so many steps, not so large arrays.
+# Numbers of iterations, not sizes of arrays.
 LOOPED = {
     "u", "r", "layers", "p_t", "k_t", "k_h", "k_w", "p_h", "p_w", "iterations", "branches",
     "length", "k",
 }  # fmt: skip
 DRAWN: dict[str, Any] = {
     "batch": st.lists(st.integers(0, 3), max_size=2).map(tuple),
-    "dtype": st.sampled_from(["float16", "float32", "float64"]),
     "time_layers": st.none() | st.integers(0, 2),
     "layers": st.integers(0, 2),
     "scale": st.none() | st.just(0.5),
     "activation": st.sampled_from(["relu", "gelu", "gelu_tanh"]),
-    "approximate": st.sampled_from(["none", "tanh"]),
     "first": st.sampled_from(["time", "space"]),
-    "layout": st.sampled_from(["interleaved", "halves"]),
-    "attend": st.sampled_from(NAMES),
-    "over": st.sampled_from(NAMES),
-    "mode": st.sampled_from(["conv", "max", "avg"]),
     "offsets": st.sampled_from(["paper", "torchscale"]),
-    "pinv": st.sampled_from(["exact", "iterative"]),
-    "divisor": st.sampled_from(["segment", "tokens"]),
     "candidates": st.sampled_from(["queries", "keys", "both"]),
-    **dict.fromkeys(
-        ["class_token", *(f"cls_in_{step}" for step in NAMES)], st.sampled_from(CLASS_TOKEN_RULES)
-    ),
 }
 Rule = Callable[[Any, dict[str, Any]], None]
 RULES: dict[str, Rule] = {}
@@ -48,14 +38,17 @@ RULES: dict[str, Rule] = {}
 def sizes(draw: Any, id: str) -> dict[str, Any]:
     """Draw sizes and options of a formula, all of which fit each other."""
     given = {}
-    for name, kind in names(id).items():
+    for name, kind in size_names(id).items():
         if name in DRAWN:
             given[name] = draw(DRAWN[name])
+        elif typing.get_origin(kind) is Literal:
+            given[name] = draw(st.sampled_from(typing.get_args(kind)))
         elif kind is bool:
             given[name] = draw(st.booleans())
         elif kind is int:
             given[name] = draw(SMALL if name in LOOPED else SMALL | HUGE)
-    for name in ("V_cls", "K_tilde", "beta", "start"):  # as K_cls, Q_tilde, gamma; the first
+    # As K_cls, Q_tilde and gamma; the first; the width of all heads.
+    for name in ("V_cls", "K_tilde", "beta", "start", "e"):
         given.pop(name, None)
     if id in RULES:
         RULES[id](draw, given)
@@ -102,7 +95,7 @@ def sampled(draw, given):
 
 
 def on_grid(draw, given, unit=1):
-    """Places of a grid whose sides are multiples of a unit; their number follows."""
+    """Positions of a grid whose sides are multiples of a unit; their number follows."""
     given["grid"] = tuple(unit * draw(SMALL | st.integers(1, 500)) for _ in range(2))
     del given["s"]
 
@@ -205,50 +198,56 @@ def of_clips(draw, given):
 
 @rule("pooled-grid")
 def pooled_grid(draw, given):
-    window(draw, given)
+    given["grid"], given["pooling"] = pooled(draw)
 
 
-def window(draw, given):
-    given |= {"size": triple(draw), "stride": triple(draw)}
-    given["grid"] = tuple(k + draw(SMALL | st.integers(1, 300)) for k in given["size"])
+def pooled(draw):
+    """Draw a grid and a pooling, its size included, whose window fits."""
+    size = triple(draw)
+    grid = Grid(*(k + draw(SMALL | st.integers(1, 300)) for k in size))
+    mode = draw(st.sampled_from(["conv", "max", "avg"]))
+    return grid, Pooling(triple(draw), size, mode=mode)
 
 
 @rule("pool", "pooled-tokens", "pooled-projection")
-def pooled(draw, given):
-    window(draw, given)
-    size = given.pop("size")
-    given |= dict(zip(("k_t", "k_h", "k_w"), size, strict=True))
-    given["kernel"] = given["mode"] == "conv"
-    if not given["kernel"]:
-        given["size"] = size
+def window(draw, given):
+    grid, pooling = pooled(draw)
+    given |= dict(zip(("k_t", "k_h", "k_w"), pooling.size, strict=True))
+    padding = draw(st.none() | st.tuples(*(st.integers(0, k - 1) for k in pooling.size)))
+    given["kernel"] = pooling.mode == "conv"
+    size = None if given["kernel"] else pooling.size
+    given["pooling"] = pooling._replace(size=size, padding=padding)
     if "T" in given:
-        given |= dict(zip("THW", given.pop("grid"), strict=True))
-        given["padding"] = draw(st.none() | st.tuples(*(st.integers(0, k - 1) for k in size)))
+        given |= dict(zip("THW", grid, strict=True))
         return
+    given["grid"] = grid
     given.pop("n")
     given.pop("m", None)
     if given["kernel"] and draw(st.booleans()):  # nothing is pooled
-        given |= {"kernel": False, "size": None, "stride": (1, 1, 1)}
+        given |= {"kernel": False, "pooling": Pooling()}
 
 
 @rule("pooled-residual")
 def pooled_residual(draw, given):
-    window(draw, given)
-    del given["size"], given["n"]
+    given["grid"], pooling = pooled(draw)
+    given["stride"] = pooling.stride
+    del given["n"]
 
 
 @rule("multi-head-pooling-attention", "multiscale-block")
-def pooling(draw, given):
-    window(draw, given)
-    del given["size"], given["stride"], given["n"]
-    meant = "kernel" if given["mode"] == "conv" else "size"
+def poolings(draw, given):
+    given["grid"], pooling = pooled(draw)
+    del given["n"]
     for of in ("q", "kv"):
-        pools = draw(st.booleans())
-        skips = of == "q" and "d_out" in given  # beside it, a skip that its windows have to fit
-        given[f"stride_{of}"] = triple(draw, high=2 if skips else 3) if pools else (1, 1, 1)
-        given |= {f"kernel_{of}": None, f"size_{of}": None}
-        if pools:
-            given[f"{meant}_{of}"] = (3, 3, 3) if skips else triple(draw)
+        given |= {f"pool_{of}": Pooling(), f"kernel_{of}": None}
+        if draw(st.booleans()):
+            # The window of the queries has to fit the residual beside it.
+            beside = of == "q" and "d_out" in given
+            size = (3, 3, 3) if beside else triple(draw)
+            stride = triple(draw, high=2 if beside else 3)
+            has_kernel = pooling.mode == "conv"
+            given[f"pool_{of}"] = Pooling(stride, None if has_kernel else size, mode=pooling.mode)
+            given[f"kernel_{of}"] = size if has_kernel else None
     if "d_out" in given and draw(st.booleans()):
         given["d_out"] = given["d"]
 

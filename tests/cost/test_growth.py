@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 import vtnp
 from vtnp import cost
 from vtnp._registry.spec import registry
-from vtnp.cost.sizes import call, defaults
+from vtnp.cost.sizes import default_sizes, sized_call
+from vtnp.mvit import Pooling
 
 LONG, MANY, FEW = st.integers(1, 10**6), st.integers(1, 999), st.integers(1, 9)
 
 
 def taken(id, **sizes):
     """Return the multiply-adds of a formula."""
-    return cost.counted(registry[id].function, **call(id, **sizes).arguments).multiply_adds
+    return cost.counted(registry[id].function, **sized_call(id, **sizes).arguments).multiply_adds
 
 
 def second(f, n, step):
@@ -110,15 +111,15 @@ def test_nystrom_attention_is_linear_at_so_many_landmarks(pinv, landmarks, more,
 @given(t=MANY, h=FEW, w=FEW, c=FEW, step=FEW)
 def test_pooling_attention_has_as_many_fewer_pairs_as_its_strides_say(t, h, w, c, step):
     grid, widths = (8 * c * h, 8 * w), {"heads": 3, "d_h": 5, "d_v": 7}
-    plain = {"stride_q": (1, 1, 1), "stride_kv": (1, 1, 1), "kernel_kv": None}
-    pooled = {"stride_q": (1, c, 2), "stride_kv": (1, 8, 4)}
+    plain = {"pool_q": Pooling(), "pool_kv": Pooling(), "kernel_kv": None}
+    pooled = {"pool_q": Pooling((1, c, 2)), "pool_kv": Pooling((1, 8, 4))}
 
-    def pairs(strides):
+    def pairs(poolings):
         id = "multi-head-pooling-attention"
-        return second(lambda t: taken(id, grid=(t, *grid), **widths, **strides), t, step)
+        return second(lambda t: taken(id, grid=(t, *grid), **widths, **poolings), t, step)
 
     assert pairs(plain) == 2 * step**2 * math.prod(grid) ** 2 * 3 * (5 + 7)
-    fewer = math.prod(pooled["stride_q"]) * math.prod(pooled["stride_kv"])
+    fewer = math.prod(pooled["pool_q"].stride) * math.prod(pooled["pool_kv"].stride)
     assert fewer * pairs(pooled) == pairs(plain)
 
 
@@ -155,7 +156,7 @@ def test_dilated_attention_is_linear_and_under_the_bound_of_the_geometric_sequen
 
 def test_the_published_schedule_is_linear_and_over_the_bound():
     """Its dilations are not geometric; those of 2 would keep the bound."""
-    published = defaults("dilated-attention")
+    published = default_sizes("dilated-attention")
     segments, dilations = published["segments"], published["dilations"]
     each = pairs_for_each_token(32768, segments, dilations)
     assert each == pairs_for_each_token(32768 * 10**9, segments, dilations)

@@ -16,9 +16,9 @@ from tests.support.whole_models import SMALL
 from vtnp import cost
 from vtnp._array import trees
 from vtnp.cost import conventions, models, table
-from vtnp.cost.forms import closed_form
+from vtnp.cost.closed_forms import closed_form
 from vtnp.cost.models import model_cost
-from vtnp.cost.sizes import call, names
+from vtnp.cost.sizes import size_names, sized_call
 from vtnp.models import deformable, motionformer, mvit, parts, timesformer, vivit
 
 SPEC = Path(__file__).parents[2] / "spec"
@@ -120,7 +120,7 @@ def stated(id, **sizes):
 
 
 def timesformers(config):
-    (h, w), t, d = config.grid, config.frames, config.d
+    (t, h, w), d = config.grid, config.d
     d_h = d // config.heads
     sizes = {"s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f, "grid": config.grid}
     sizes |= {"p": config.patch**2 * config.channels, "d_h": d_h, "d_v": d_h}
@@ -128,8 +128,8 @@ def timesformers(config):
     sizes |= {"params": {step: {"fc"} for step in extra} | {last: set()}}
     times, frames = (t, 1) if config.scheme == "space" else (1, t)
     id = f"{config.scheme}-layer"
-    given = {name: size for name, size in sizes.items() if name in names(id)}
-    layer = times * closed_form(id, call(id, t=frames, **given).letters)
+    given = {name: size for name, size in sizes.items() if name in size_names(id)}
+    layer = times * closed_form(id, sized_call(id, t=frames, **given).letters)
     embedding = stated("space-time-embedding", t=t, **sizes)
     return embedding + config.layers * layer + d * config.classes
 

@@ -1,53 +1,59 @@
-"""Tell what a formula or a model costs, at any size.
+"""Count multiply-adds, bytes and peak memory of a formula or a model, at any size.
 
-    vtnp cost attention n=4096                      multiply-adds, operations, bytes, peak memory
-    vtnp cost dilated-attention n=1e9 --gradient    the same of value and gradients together
-    vtnp cost timesformer-l --json                  a model, one view; figures for a program
-    vtnp cost eq2 --sweep t=8..512                  how it grows
-    vtnp cost attention n=2000 --measure            counted beside measured
-    vtnp cost --table                               all models beside their papers' figures
-    vtnp cost --plot cost.png                       all attention schemes over the length
+    vtnp cost attention n=4096                      a formula; other sizes take their defaults
+    vtnp cost dilated-attention n=1e9 --gradient    value and gradients together
+    vtnp cost timesformer-l --json                  a model, one view, as JSON
+    vtnp cost eq2 --sweep t=8..512*2                growth with the number of frames
+    vtnp cost attention n=2000 --measure            also peak memory and time on this machine
+    vtnp cost --table                               models beside the figures of their papers
+    vtnp cost --plot cost.png                       attention schemes over the length of a video
 
-All of it is counted as the formula's own text runs on arrays without numbers. Sizes that are left
-out take the defaults that the answer lists. One multiply-add is one product that enters a sum;
-bytes are powers of ten.
+The code of the formula runs on arrays without numbers, and its operations are counted. One
+multiply-add (MAC) is one product that enters a sum. Every operation reads and writes its own bytes:
+nothing is fused or cached. 1 kB is 1000 bytes.
 """
 
 import argparse
 import dataclasses
 import json
+import re
 import textwrap
-from collections.abc import Mapping
-from difflib import get_close_matches
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtnp._registry.errors import UsageError
-from vtnp._registry.pages import UnknownFormulaError, formula
+from vtnp._registry.errors import UnknownFormulaError, UsageError
+from vtnp._registry.pages import formula
 from vtnp._registry.spec import registry
 from vtnp.cli import units
-from vtnp.cli.settings import changes, pairs
-from vtnp.cost import Cost, counted, counted_gradient, sizes
-from vtnp.cost.forms import closed_form
-from vtnp.cost.measure import Measured, measured
+from vtnp.cli.settings import changes, did_you_mean, pairs
+from vtnp.cost import Cost, counted, counted_gradient, plot, table
+from vtnp.cost.closed_forms import closed_form
+from vtnp.cost.measure import Measurement, measured
 from vtnp.cost.models import model_cost, names
-from vtnp.cost.sweep import Step, steps, sweep
+from vtnp.cost.option_text import text_of
+from vtnp.cost.sizes import Dtype, default_sizes, parsed_size, size_names, sized_call
+from vtnp.cost.sweep import SweepPoint, geometric, sweep
 
-Lines = list[tuple[str, ...]]
+_COLUMNS = 100
+_SWEEP = re.compile(r"(?P<key>\w+)=(?P<first>.+?)\.\.(?P<last>.+?)((?<!\*)\*(?P<factor>\d+))?")
+
+Rows = list[tuple[str, ...]]
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("name", nargs="?", help="a formula (id, eq2 or 2) or a model's configuration")
+    add("name", nargs="?", help="a formula (its id, eq2 or 2) or a configuration of a model")
     add("settings", nargs="*", metavar="KEY=VALUE", help="sizes and options: n=1e6 grid=14x14")
-    add("--dtype", default="float32", help="of all arrays (default: float32)")
-    add("--gradient", action="store_true", help="value and gradients of all arrays together")
-    add("--json", action="store_true", help="figures for a program")
-    add("--sweep", metavar="KEY=FIRST..LAST", help="each size ten times the last; *2 for twice")
-    add("--measure", action="store_true", help="run it, too: real memory and time")
-    add("--table", action="store_true", help="models beside their papers' figures")
-    add("--plot", type=Path, metavar="FILE", help="draw all attention schemes (.png, .svg, .pdf)")
+    add("--dtype", choices=typing.get_args(Dtype), default="float32", help="(default: float32)")
+    add("--gradient", action="store_true", help="count value and gradients together")
+    add("--json", action="store_true", help="print JSON")
+    add("--sweep", metavar="KEY=FIRST..LAST*FACTOR", help="a range of sizes (default factor: 10)")
+    add("--measure", action="store_true", help="also run it, and measure peak memory and time")
+    add("--table", action="store_true", help="compare models with the figures of their papers")
+    add("--plot", type=Path, metavar="FILE", help="draw attention schemes (.png, .svg, .pdf)")
     parser.set_defaults(run=run)
 
 
@@ -55,28 +61,22 @@ def run(options: argparse.Namespace) -> int:
     """Answer the command."""
     if options.table or options.plot:
         if options.name:
-            raise UsageError("--table and --plot are about all of them: no name goes with them")
-        return _table(options) if options.table else _plot(options.plot)
-    if not options.name:
-        raise UsageError("which formula or model? vtnp cost --help tells more")
-    told = _of_model(options) if options.name in names() else _of_formula(options)
-    print(told)
+            raise UsageError("--table and --plot take no formula or model")
+        print(_table_or_plot(options))
+    elif not options.name:
+        raise UsageError("expected a formula or a model, as in: vtnp cost attention n=4096")
+    elif options.name in names():
+        print(_of_model(options))
+    else:
+        print(_of_formula(options))
     return 0
 
 
-def _table(options: argparse.Namespace) -> int:
-    from vtnp.cost import table
-
-    print(table.to_json() if options.json else table.to_text())
-    return 0
-
-
-def _plot(file: Path) -> int:
-    from vtnp.cost.plot import draw
-
-    draw(file)
-    print(f"see {file}")
-    return 0
+def _table_or_plot(options: argparse.Namespace) -> str:
+    if options.table:
+        return table.to_json() if options.json else table.to_text()
+    plot.draw(options.plot)
+    return f"wrote {options.plot}"
 
 
 # --- Formulas -------------------------------------------------------------------------------------
@@ -84,138 +84,177 @@ def _plot(file: Path) -> int:
 
 def _of_formula(options: argparse.Namespace) -> str:
     id = _known(options.name)
-    given = {key: sizes.parsed(id, key, text) for key, text in pairs(options.settings)}
-    given["dtype"] = options.dtype
+    sizes = {key: parsed_size(id, key, text) for key, text in pairs(options.settings)}
+    sizes["dtype"] = options.dtype
     if options.measure and (options.gradient or options.sweep):
-        raise UsageError("--measure runs one value: --gradient and --sweep do not go with it")
+        raise UsageError("--measure does not go with --gradient or --sweep")
     if options.sweep:
-        return _swept(id, given, options)
-    call = sizes.call(id, **given)
-    count = counted_gradient if options.gradient else counted
+        return _of_sweep(id, sizes, options)
+    call = sized_call(id, **sizes)
     function = registry[id].function
-    cost = count(function, **call.arguments)
-    told = {"formula": id, "sizes": _sizes(id, given), "dtype": options.dtype}
-    told |= {"of": _of(options), "cost": dataclasses.asdict(cost)}
-    run = measured(function, call.arguments) if options.measure else None
-    if run:
-        told["measured"] = {"peak_bytes": run.peak_bytes, "seconds": run.seconds}
+    cost = (counted_gradient if options.gradient else counted)(function, **call.arguments)
+    form = None if options.gradient else closed_form(id, call.letters)
+    measurement = measured(function, call.arguments) if options.measure else None
     if options.json:
-        return json.dumps(told, indent=2)
-    page = closed_form(id, call.letters)
-    form = f"{units.whole(page)} by the page's closed form" if not options.gradient else ""
-    rows = _rows(cost, form) + (_measured_rows(run) if run else [])
-    return f"{_head(id, given, options)}\n\n{units.table(rows)}"
-
-
-def _head(id: str, given: Mapping[str, Any], options: argparse.Namespace) -> str:
-    what = f"{_of(options)}, arrays of {options.dtype}"
-    return f"{id}: {formula(id).plain}\n{_told_sizes(id, given)}\n{what}"
+        answer = _head_as_json(id, sizes, options) | {"cost": dataclasses.asdict(cost)}
+        if form is not None:
+            answer["closed_form"] = form
+        if measurement:
+            answer["measured"] = {
+                "peak_bytes": measurement.peak_bytes,
+                "seconds": measurement.seconds,
+            }
+        return json.dumps(answer, indent=2)
+    rows = _rows(cost) + (_measured_rows(measurement) if measurement else [])
+    return f"{_head(id, sizes, options, form=form)}\n\n{units.table(rows, align='<><')}"
 
 
 def _known(name: str) -> str:
     try:
         return formula(name).id
     except UnknownFormulaError:
-        near = get_close_matches(name, [*registry, *names()], n=3, cutoff=0.4)
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = did_you_mean(name, [*registry, *names()])
         raise UsageError(f"no formula or model is called {name!r}{hint}") from None
 
 
-def _of(options: argparse.Namespace) -> str:
-    return "value and gradients" if options.gradient else "value"
+def _head(
+    id: str,
+    sizes: Mapping[str, Any],
+    options: argparse.Namespace,
+    *,
+    form: int | None = None,
+    swept: Sequence[str] = (),
+) -> str:
+    """Return what is counted; form: the value of the closed form. swept: sizes that vary."""
+    page = formula(id)
+    given, defaults = _sizes_as_text(id, sizes, swept)
+    lines = {
+        "formula": f"{id}: {page.plain}",
+        "page": registry[id].page,
+        "swept": " and with it ".join([*swept[:1], *filter(None, [", ".join(swept[1:])])]),
+        "sizes": given,
+        "defaults": defaults,
+        "counted": _counted(options),
+    }
+    if not options.gradient:
+        lines["closed form"] = _closed_form_as_text(page.cost["multiply_adds"], form)
+    return _labelled(lines)
 
 
-def _sizes(id: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what sizes and options there are, those included that follow from others."""
-    resolved = sizes.defaults(id, **given)
-    return {key: value for key, value in resolved.items() if key != "dtype"}
+def _closed_form_as_text(expression: str, value: int | None) -> str:
+    equals = "" if value is None else f"= {units.exact(value)} multiply-adds"
+    return f"{expression} {equals}" if len(expression) <= _COLUMNS else f"on the page {equals}"
 
 
-def _told_sizes(id: str, given: Mapping[str, Any]) -> str:
-    usual = sizes.defaults(id)
-    told = [
-        f"{key} = {_written(value)}" + (" (default)" if _is(value, usual[key]) else "")
-        for key, value in _sizes(id, given).items()
-        if key in given or not (value is None or value is False or _is(value, ()))
-    ]
-    whole = [each.replace(" ", "\0") for each in told]  # no line ends within one of them
-    text = textwrap.fill(", ".join(whole), 100, initial_indent="at ", subsequent_indent="   ")
-    return text.replace("\0", " ")
+def _head_as_json(id: str, sizes: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    resolved = {key: value for key, value in default_sizes(id, **sizes).items() if key != "dtype"}
+    return {
+        "formula": id, "sizes": resolved, "dtype": options.dtype, "gradient": options.gradient,
+    }  # fmt: skip
 
 
-def _is(value: Any, other: Any) -> bool:
-    return type(value) is type(other) and bool(value == other)
+def _counted(options: argparse.Namespace) -> str:
+    what = "value and gradients" if options.gradient else "value"
+    return f"{what}, in {options.dtype}"
 
 
-def _written(value: Any) -> str:
-    if type(value) is int:
-        return units.whole(value)
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+def _sizes_as_text(id: str, sizes: Mapping[str, Any], swept: Sequence[str]) -> tuple[str, str]:
+    """Return sizes that were given or follow from these, and those at their defaults.
+
+    Arrays and options that are left out by default are not among them.
+    """
+    usual, hints = default_sizes(id), size_names(id)
+    given, defaults = [], []
+    for key, value in default_sizes(id, **sizes).items():
+        if key in {*swept, "dtype"}:
+            continue
+        text = f"{key}={text_of(value, hints[key])}"
+        if key in sizes or value != usual[key]:
+            given.append(text)
+        elif value is not None and value is not False and value != ():
+            defaults.append(text)
+    return " ".join(given), " ".join(defaults)
 
 
-def _rows(cost: Cost, form: str = "") -> Lines:
-    rows: Lines = [("multiply-adds", units.rounded(cost.multiply_adds), form or "one each")]
+def _labelled(lines: Mapping[str, str]) -> str:
+    """Return labels and texts side by side, long texts on several lines, without the empty ones."""
+    width = max(map(len, lines)) + 2
+    return "\n".join(
+        textwrap.fill(
+            text, _COLUMNS, initial_indent=label.ljust(width), subsequent_indent=" " * width,
+            break_long_words=False, break_on_hyphens=False,
+        )
+        for label, text in lines.items()
+        if text
+    )  # fmt: skip
+
+
+def _rows(cost: Cost) -> Rows:
     total = sum(cost.operations.values())
-    rows.append(("element operations", units.rounded(total), "of all kinds"))
-    rows += [(f"  {kind}", units.rounded(n), "") for kind, n in _by_size(cost.operations)]
-    rows += [
-        ("read", units.in_bytes(cost.bytes_read), "each operation on its own"),
+    by_size = sorted(cost.operations.items(), key=lambda pair: -pair[1])
+    return [
+        ("multiply-adds (MACs)", units.rounded(cost.multiply_adds), ""),
+        ("elementwise operations", units.rounded(total), ""),
+        *[(f"  {kind}", units.rounded(n), "") for kind, n in by_size],
+        ("read", units.in_bytes(cost.bytes_read), "by each operation on its own"),
         ("written", units.in_bytes(cost.bytes_written), ""),
-        ("alive at once, at most", units.in_bytes(cost.peak_bytes), "arguments and results, too"),
+        ("peak memory", units.in_bytes(cost.peak_bytes), "arguments and results included"),
         ("  arguments", units.in_bytes(cost.argument_bytes), ""),
         ("  results", units.in_bytes(cost.result_bytes), ""),
     ]
-    return rows
 
 
-def _by_size(operations: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(operations.items(), key=lambda pair: -pair[1])
-
-
-def _measured_rows(run: Measured) -> Lines:
-    each = run.seconds_per_multiply_add
-    rows: Lines = [
-        ("measured: alive at once", units.in_bytes(run.peak_bytes),
-         f"{run.memory_ratio:.3f} of the count"),
-        ("measured: time", units.in_seconds(run.seconds), "the shortest of three runs"),
+def _measured_rows(measurement: Measurement) -> Rows:
+    rows: Rows = [
+        ("measured peak memory", units.in_bytes(measurement.peak_bytes),
+         f"{measurement.memory_ratio:.3f} times the count"),
+        ("measured time", units.in_seconds(measurement.seconds), "the shortest of three runs"),
     ]  # fmt: skip
-    return rows + ([("  for a multiply-add", units.in_seconds(each), "")] if each else [])
+    each = measurement.seconds_per_multiply_add
+    return rows + ([("  per multiply-add", units.in_seconds(each), "")] if each else [])
 
 
-def _swept(id: str, given: Mapping[str, Any], options: argparse.Namespace) -> str:
-    key, lengths = _range(id, options.sweep)
-    fixed = {name: value for name, value in given.items() if name != key}
-    found = list(sweep(id, key, lengths, fixed, gradient=options.gradient))
+# --- Sweeps ---------------------------------------------------------------------------------------
+
+
+def _of_sweep(id: str, sizes: Mapping[str, Any], options: argparse.Namespace) -> str:
+    key, values = _range(id, options.sweep)
+    others = {name: value for name, value in sizes.items() if name != key}
+    points = list(sweep(id, key, values, gradient=options.gradient, **others))
+    low, high = (default_sizes(id, **others, **{key: n}) for n in (values[0], values[-1]))
+    swept = [key, *(name for name in low if name != key and low[name] != high[name])]
     if options.json:
-        each = [{key: step.size, "cost": dataclasses.asdict(step.cost)} for step in found]
-        return json.dumps({"formula": id, "sizes": _sizes(id, fixed), "sweep": each}, indent=2)
-    columns = (key, "multiply-adds", f"power of {key}", "element operations", "alive at once")
-    rows: Lines = [columns, *(_swept_row(step) for step in found)]
-    return f"{_head(id, fixed, options)}\n\n{units.table(rows, left=0)}"
+        answer = _head_as_json(id, others, options)
+        answer["sizes"] = {k: v for k, v in answer["sizes"].items() if k not in swept}
+        answer["sweep"] = [{key: p.size, "cost": dataclasses.asdict(p.cost)} for p in points]
+        return json.dumps(answer, indent=2)
+    heads = (key, "multiply-adds (MACs)", "growth", "elementwise operations", "peak memory")
+    rows: Rows = [heads, *(_sweep_row(key, point) for point in points)]
+    head = _head(id, others, options, swept=swept)
+    return f"{head}\n\n{units.table(rows, align='>' * len(heads))}"
 
 
-def _swept_row(step: Step) -> tuple[str, ...]:
+def _sweep_row(key: str, point: SweepPoint) -> tuple[str, ...]:
     return (
-        units.whole(step.size),
-        units.rounded(step.cost.multiply_adds),
-        "" if step.slope is None else f"{step.slope:.3f}",
-        units.rounded(sum(step.cost.operations.values())),
-        units.in_bytes(step.cost.peak_bytes),
+        units.exact(point.size),
+        units.rounded(point.cost.multiply_adds),
+        "" if point.exponent is None else f"{key}^{point.exponent:.3f}",
+        units.rounded(sum(point.cost.operations.values())),
+        units.in_bytes(point.cost.peak_bytes),
     )
 
 
 def _range(id: str, text: str) -> tuple[str, list[int]]:
     """Read KEY=FIRST..LAST or KEY=FIRST..LAST*FACTOR."""
-    key, _, span = text.partition("=")
-    ends, _, factor = span.partition("*") if "**" not in span else (span, "", "")
-    first, dots, last = ends.partition("..")
-    if not (key and dots):
-        raise UsageError(f"--sweep {text}: KEY=FIRST..LAST is meant, as in n=1e3..1e9")
-    low, high = (sizes.parsed(id, key, end) for end in (first, last))
-    by = int(factor) if factor.isdigit() else 10
-    if not all(type(n) is int for n in (low, high)) or not 1 <= low <= high or by < 2:
-        raise UsageError(f"--sweep {text}: whole numbers are meant, the first >= 1 and not larger")
-    return key, steps(low, high, by)
+    match = _SWEEP.fullmatch(text)
+    if match is None:
+        example = "n=1e3..1e9 or t=8..512*2"
+        raise UsageError(f"--sweep {text}: expected KEY=FIRST..LAST*FACTOR, such as {example}")
+    key, factor = match["key"], int(match["factor"] or 10)
+    first, last = (parsed_size(id, key, match[end]) for end in ("first", "last"))
+    if not all(type(n) is int for n in (first, last)) or not 1 <= first <= last or factor < 2:
+        raise UsageError(f"--sweep {text}: expected integers, 1 <= FIRST <= LAST and FACTOR >= 2")
+    return key, geometric(first, last, factor)
 
 
 # --- Models ---------------------------------------------------------------------------------------
@@ -223,15 +262,17 @@ def _range(id: str, text: str) -> tuple[str, list[int]]:
 
 def _of_model(options: argparse.Namespace) -> str:
     if options.sweep or options.measure:
-        raise UsageError("--sweep and --measure are for formulas")
-    name = options.name
-    changed = changes(name, options.settings)
+        raise UsageError("--sweep and --measure are for formulas, not for models")
+    name, changed = options.name, changes(options.name, options.settings)
     found = model_cost(name, gradient=options.gradient, dtype=options.dtype, **changed)
     if options.json:
-        told = {"model": name, "changes": changed, "dtype": options.dtype, "of": _of(options)}
-        told |= {"parameters": found.parameters, "cost": dataclasses.asdict(found.cost)}
-        return json.dumps(told, indent=2)
-    told_changes = "".join(f", {key} = {value}" for key, value in changed.items())
-    head = f"{name}{told_changes}: one view; {options.dtype}; {_of(options)}\n"
-    rows: Lines = [("parameters", units.rounded(found.parameters), units.whole(found.parameters))]
-    return f"{head}\n{units.table(rows + _rows(found.cost))}"
+        answer = {"model": name, "changes": changed, "dtype": options.dtype}
+        answer |= {"gradient": options.gradient, "parameters": found.parameters}
+        return json.dumps(answer | {"cost": dataclasses.asdict(found.cost)}, indent=2)
+    head = _labelled({
+        "model": name,
+        "changes": " ".join(options.settings),
+        "counted": f"{_counted(options)}, of one view",
+        "parameters": units.exact(found.parameters),
+    })  # fmt: skip
+    return f"{head}\n\n{units.table(_rows(found.cost), align='<><')}"

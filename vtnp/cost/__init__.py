@@ -1,4 +1,8 @@
-"""The cost reading: what a formula takes, counted as its own text runs on arrays without numbers.
+"""What formulas and models cost: multiply-adds, operations, bytes and peak memory, counted.
+
+A function is run on arrays that have a shape and a dtype but no numbers; every operation on them is
+counted instead of computed, so that any size takes no time and no memory. What counts as one
+operation is stated at the head of vtnp/cost/namespace.py.
 
     >>> from vtnp import cost
     >>> from vtnp.encoder import attention
@@ -6,11 +10,30 @@
     >>> cost.counted(attention, Q, K, V).multiply_adds
     128000000000000000000
 
-An array here has a shape, a dtype and strides, and lives in a ledger instead of in memory. What is
-counted, and by which rule, stands in vtnp/cost/namespace.py.
+any function    `array`, `counted`, `counted_gradient`
+a formula       `sized_call` makes its arguments from sizes, `closed_form` is what its page states
+a model         `model_cost`
 """
 
 from vtnp.cost.arrays import CostArray, Ledger
+from vtnp.cost.closed_forms import ClosedFormError, closed_form
 from vtnp.cost.counting import Cost, array, counted, counted_gradient
+from vtnp.cost.models import ModelCost, model_cost
+from vtnp.cost.sizes import SizedCall, default_sizes, size_names, sized_call
 
-__all__ = ["Cost", "CostArray", "Ledger", "array", "counted", "counted_gradient"]
+__all__ = [
+    "ClosedFormError",
+    "Cost",
+    "CostArray",
+    "Ledger",
+    "ModelCost",
+    "SizedCall",
+    "array",
+    "closed_form",
+    "counted",
+    "counted_gradient",
+    "default_sizes",
+    "model_cost",
+    "size_names",
+    "sized_call",
+]

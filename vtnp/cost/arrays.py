@@ -1,52 +1,62 @@
-"""Arrays that have a shape and a dtype but no numbers, and the ledger that they write to."""
+"""Arrays that have a shape and a dtype but no numbers, and the ledger that counts what is done."""
 
 from collections import Counter
-from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vtnp.cost.layout import Layout, Shape, contiguous, indexed
+from vtnp.cost.memory_layout import MemoryLayout, Shape, contiguous, indexed
 
 
 class Ledger:
-    """What has been done so far, and how many bytes are alive.
+    """Counts of what has been done so far, and the memory that arrays take now and took at most.
 
-    It is the device of its arrays: what is created for their device is written to it, too.
+    It is the `device` of its arrays: arrays that a formula creates there are counted as well.
+
+    Attributes
+    ----------
+    multiply_adds : int
+        Products that entered sums.
+    operations : Counter of str
+        Elementwise operations by name, one for each element.
+    bytes_read, bytes_written : int
+        Memory traffic, each operation on its own.
+    allocated_bytes, peak_bytes : int
+        Memory of all arrays now, and the most there has been.
     """
 
     def __init__(self) -> None:
         self.multiply_adds = 0
         self.operations: Counter[str] = Counter()
-        self.bytes_read = self.bytes_written = self.alive = self.peak = 0
+        self.bytes_read = self.bytes_written = self.allocated_bytes = self.peak_bytes = 0
 
     def __repr__(self) -> str:
         return "cost"
 
     def array(self, shape: Shape, dtype: Any) -> "CostArray":
-        """Return a new array."""
+        """Return a new contiguous array."""
         return self.laid_out(contiguous(shape), dtype)
 
-    def laid_out(self, layout: Layout, dtype: Any) -> "CostArray":
-        """Return a new array with its axes in memory as told."""
+    def laid_out(self, layout: MemoryLayout, dtype: Any) -> "CostArray":
+        """Return a new array of that memory layout."""
         dtype = np.dtype(dtype)
         return CostArray(_Buffer(self, layout.size * dtype.itemsize), layout, dtype)
 
 
 class _Buffer:
-    """Memory, alive until no array looks at it any more."""
+    """Memory that is allocated until no array refers to it any more."""
 
     def __init__(self, ledger: Ledger, size: int) -> None:
         self.ledger, self.size = ledger, size
-        ledger.alive += size
-        ledger.peak = max(ledger.peak, ledger.alive)
+        ledger.allocated_bytes += size
+        ledger.peak_bytes = max(ledger.peak_bytes, ledger.allocated_bytes)
 
     def __del__(self) -> None:
-        self.ledger.alive -= self.size
+        self.ledger.allocated_bytes -= self.size
 
 
 class CostArray:
-    """An array of the standard without numbers: operations on it are counted, not computed.
+    """An array of the array-API standard without numbers: operations are counted, not computed.
 
     Views share memory exactly where NumPy's do.
     """
@@ -55,7 +65,10 @@ class CostArray:
     __array_ufunc__ = None  # NumPy's arrays then leave operators to us, who refuse them
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, buffer: _Buffer, layout: Layout, dtype: np.dtype[Any]) -> None:
+    # vtnp.cost.namespace, which is written in terms of this class, sets it and the operators.
+    namespace: ClassVar[Any]
+
+    def __init__(self, buffer: _Buffer, layout: MemoryLayout, dtype: np.dtype[Any]) -> None:
         self._buffer, self.layout, self.dtype = buffer, layout, dtype
 
     @property
@@ -78,21 +91,20 @@ class CostArray:
         return f"CostArray({self.shape}, {self.dtype})"
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        return import_module("vtnp.cost.namespace")
+        return self.namespace
 
-    def view(self, layout: Layout) -> "CostArray":
-        """Look at the same memory in another way."""
+    def view(self, layout: MemoryLayout) -> "CostArray":
+        """Return an array of the same memory in another layout."""
         return CostArray(self._buffer, layout, self.dtype)
 
     def astype(self, dtype: Any) -> "CostArray":
-        return self.__array_namespace__().astype(self, dtype)  # type: ignore[no-any-return]
+        return self.namespace.astype(self, dtype)  # type: ignore[no-any-return]
 
     def __getitem__(self, index: Any) -> "CostArray":
         return self.view(indexed(self.layout, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        there = self[index]
-        self.__array_namespace__().written(there, value)
+        self.namespace.assign(self[index], value)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -100,6 +112,6 @@ class CostArray:
         return self.shape[0]
 
     def _no_numbers(self) -> Any:
-        raise TypeError("an array of the cost reading has no numbers to decide by")
+        raise TypeError("an array of vtnp.cost has no numbers to decide by")
 
     __bool__ = __int__ = __float__ = __index__ = __complex__ = _no_numbers

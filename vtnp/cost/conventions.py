@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from vtnp.cost import Cost
+from vtnp.cost.counting import Cost
 from vtnp.models.motionformer import MotionformerConfig
 from vtnp.mvit import pooled_grid
 
@@ -28,12 +28,11 @@ def _norms(_config: Any, cost: Cost) -> float:
 
 def _last_norm(config: Any, _cost: Cost) -> float:
     if isinstance(config, MotionformerConfig):
-        grid, d = (config.frames // config.tubelet, *config.grid), config.d
+        grid, d = config.grid, config.d
     else:
         grid, d = config.grid, config.blocks[-1].d_out
         for block in config.blocks:
-            if block.size_q is not None:
-                grid = pooled_grid(grid, size=block.size_q, stride=block.stride_q)
+            grid = pooled_grid(grid, pooling=block.pool_q)
     return 5.0 * math.prod(grid) * int(d)
 
 

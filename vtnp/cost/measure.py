@@ -1,4 +1,4 @@
-"""The machine beside the count: memory and time that a formula really takes on NumPy's arrays."""
+"""Memory and time that a function really takes on NumPy's arrays, beside what is counted."""
 
 import gc
 import os
@@ -13,21 +13,27 @@ import numpy as np
 
 from vtnp._array.trees import tree_map
 from vtnp._registry.errors import UsageError
-from vtnp.cost import Cost, counted
+from vtnp.cost.counting import Cost, counted
 
 _RUNS = 3
 
 
 class TooLargeError(UsageError):
-    """A run that this machine's memory cannot hold."""
+    """A run that does not fit in this machine's memory."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One run, counted and measured.
 
-    peak_bytes: the most that NumPy's arrays, arguments included, have held at once. seconds: the
-    shortest of three runs.
+    Attributes
+    ----------
+    counted : Cost
+        What is counted.
+    peak_bytes : int
+        Peak memory of NumPy's arrays, arguments included.
+    seconds : float
+        The shortest of three runs.
     """
 
     counted: Cost
@@ -36,28 +42,41 @@ class Measured:
 
     @property
     def memory_ratio(self) -> float:
-        """Measured over counted peak bytes."""
+        """Measured over counted peak memory."""
         return self.peak_bytes / self.counted.peak_bytes
 
     @property
     def seconds_per_multiply_add(self) -> float | None:
         """The time of a run over its multiply-adds; None where there are none."""
-        each = self.counted.multiply_adds
-        return self.seconds / each if each else None
+        multiply_adds = self.counted.multiply_adds
+        return self.seconds / multiply_adds if multiply_adds else None
 
 
-def measured(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Measured:
-    """Run function(**arguments) on random numbers of the arguments' shapes and dtypes.
+def measured(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Measurement:
+    """Measure function(**arguments) on random numbers of the arguments' shapes and dtypes.
 
-    Raises TooLargeError, before anything is allocated, where the machine has less memory free than
-    the count says.
+    Parameters
+    ----------
+    function : Callable
+        A formula, or any function in array-API operations.
+    arguments : Mapping[str, Any]
+        Its arguments, with arrays of `vtnp.cost.array`.
+
+    Returns
+    -------
+    Measurement
+        Peak memory and time, beside the count.
+
+    Raises
+    ------
+    TooLargeError
+        If less memory is free than the run would need; nothing is allocated then.
     """
     cost = counted(function, **arguments)
     free = free_bytes()
     if cost.peak_bytes > free:
-        raise TooLargeError(
-            f"this run would need {cost.peak_bytes:,} bytes at once; {free:,} bytes are free"
-        )
+        needed, available = (f"{n / 1e9:,.1f} GB" for n in (cost.peak_bytes, free))
+        raise TooLargeError(f"this run needs {needed} of memory, and {available} are free")
     rng = np.random.default_rng(0)
 
     def drawn() -> Any:
@@ -73,22 +92,22 @@ def measured(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Meas
     finally:
         tracemalloc.stop()
     numbers = drawn()
-    return Measured(cost, peak, min(_seconds(function, numbers) for _ in range(_RUNS)))
+    return Measurement(cost, peak, min(_seconds(function, numbers) for _ in range(_RUNS)))
 
 
 def free_bytes() -> int:
-    """Return how much memory the machine can still give; all that it has, where it does not say."""
-    told = Path("/proc/meminfo")
-    if told.exists():
-        line = next(x for x in told.read_text().splitlines() if x.startswith("MemAvailable:"))
+    """Return the free memory of the machine; all its memory, where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        line = next(x for x in meminfo.read_text().splitlines() if x.startswith("MemAvailable:"))
         return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _random(rng: np.random.Generator, x: Any) -> Any:
-    """Return numbers for an array that has none; masks allow all, indices are 0."""
+    """Return random numbers for an array that has none; masks are True, indices 0."""
     if x.dtype.kind == "f":
-        # Drawn in its own dtype: float64 numbers beside it would be part of the peak.
+        # Drawn in its own dtype: a float64 array beside it would be part of the peak.
         single = x.dtype if x.dtype.itemsize >= 4 else np.dtype("f4")
         return rng.standard_normal(x.shape, dtype=single).astype(x.dtype, copy=False)
     return np.ones(x.shape, x.dtype) if x.dtype.kind == "b" else np.zeros(x.shape, x.dtype)

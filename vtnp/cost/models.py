@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vtnp import cost, models
-from vtnp.cost import Cost, CostArray
+from vtnp import models
+from vtnp.cost.arrays import CostArray
+from vtnp.cost.counting import Cost, array, counted, counted_gradient
 from vtnp.models import parts
 from vtnp.models.parts import Params
 
@@ -69,8 +70,8 @@ def model_cost(
     """
     sizes = config(name, **changes)
     weights = params(name, dtype=dtype, **changes)
-    video = cost.array((sizes.frames, *sizes.image, sizes.channels), dtype)
-    count = cost.counted_gradient if gradient else cost.counted
+    video = array((sizes.frames, *sizes.image, sizes.channels), dtype)
+    count = counted_gradient if gradient else counted
     priced = count(names()[name].apply, weights, video, sizes)
     return ModelCost(name, sizes, parts.size(weights), priced)
 
@@ -95,7 +96,7 @@ class _Numbers:
         return self
 
     def astype(self, dtype: DTypeLike) -> CostArray:
-        return cost.array(self.shape, dtype)
+        return array(self.shape, dtype)
 
     def __array__(
         self, dtype: DTypeLike | None = None, *, copy: bool | None = None

@@ -1,20 +1,21 @@
-"""The array-API names that formulas use, for arrays that are counted and not computed.
+"""The array-API standard for arrays without numbers: every operation is counted, none computed.
 
     matmul, vecdot, tensordot   multiply-adds: one for each product that enters a sum
     elementwise operations      one operation of that name for each element of the result
     sum, mean, max, min, ...    one for each element beyond the first of each result
-    all else                    no operation: numbers are moved, or only looked at in another way
+    all else                    no operation: elements are moved, or viewed in another layout
 
 Bytes are read and written once for each element in memory; views move none. Three costs depend on
-numbers, which are not there, and follow a rule: linalg.pinv and inv of an n x m matrix count
-n m min(n, m) operations of their own name, argsort n ceil(log2 n) comparisons for each row, and
-what a gradient adds up at chosen places is one addition for each number. What numbers would only
-choose costs the same whatever they choose: a sample outside the frame is read like one inside, each
-prototype is found by comparing all candidates, and iterations are as many as are asked for.
+numbers, which these arrays do not have, and follow a rule: linalg.pinv and inv of an n x m matrix
+count n m min(n, m) operations of their own name, argsort n ceil(log2 n) comparisons for n elements,
+and the gradient of a gather one addition for each element gathered. What numbers would only choose
+costs the same whatever they choose: a sample outside the frame is read like one inside, each
+prototype is found by comparing all candidates, and as many iterations run as are asked for.
 """
 
 import builtins
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -23,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from vtnp._array.xp import is_boxed
-from vtnp.cost import layout as layouts
+from vtnp.cost import memory_layout as layouts
 from vtnp.cost.arrays import CostArray, Ledger
-from vtnp.cost.layout import Layout, Shape, normal
+from vtnp.cost.memory_layout import MemoryLayout, Shape, normal
 
-Operand = Any  # a CostArray or one of Python's numbers
+Operand = Any  # a CostArray or a number of Python
 
 inf, nan, pi, newaxis = math.inf, math.nan, math.pi, None
 bool, int8, int16, int32, int64 = np.bool, np.int8, np.int16, np.int32, np.int64
@@ -47,14 +48,14 @@ def result_type(*of: Any) -> Any:
 def _arrays(*operands: Operand) -> list[CostArray]:
     for x in operands:
         if not isinstance(x, CostArray | float | int):
-            raise TypeError(f"{type(x).__name__} beside an array of the cost reading")
+            raise TypeError(f"{type(x).__name__} beside an array of vtnp.cost")
     return [x for x in operands if isinstance(x, CostArray)]
 
 
 def _computed(
-    inputs: Sequence[CostArray], layout: Layout, dtype: Any, **operations: int
+    inputs: Sequence[CostArray], layout: MemoryLayout, dtype: Any, **operations: int
 ) -> CostArray:
-    """Return the result of an operation, and write into the ledger what it takes."""
+    """Return the result of an operation, and add what it takes to the ledger."""
     ledger = inputs[0].device
     result = ledger.laid_out(layout, dtype)
     ledger.bytes_read += builtins.sum(x.layout.distinct * x.dtype.itemsize for x in inputs)
@@ -74,13 +75,13 @@ def _elementwise(name: str, dtype: Any, *operands: Operand) -> CostArray:
     return _computed(arrays, layout, dtype, **{name: layout.size})
 
 
-def _kept(name: str) -> Callable[..., CostArray]:
+def _same_dtype(name: str) -> Callable[..., CostArray]:
     """An operation whose result has the dtype of its operands."""
     return lambda *operands: _elementwise(name, result_type(*operands), *operands)
 
 
-def _real(name: str) -> Callable[..., CostArray]:
-    """An operation that makes real numbers of whole ones."""
+def _real_valued(name: str) -> Callable[..., CostArray]:
+    """An operation whose result is real, of integers in float64."""
 
     def operation(*operands: Operand) -> CostArray:
         dtype = result_type(*operands)
@@ -90,24 +91,24 @@ def _real(name: str) -> Callable[..., CostArray]:
     return operation
 
 
-def _truth(name: str) -> Callable[..., CostArray]:
+def _boolean(name: str) -> Callable[..., CostArray]:
     """An operation whose result is True or False."""
     return lambda *operands: _elementwise(name, np.bool, *operands)
 
 
-abs, add, ceil, floor, floor_divide = map(_kept, "abs add ceil floor floor_divide".split())
-maximum, minimum, multiply, negative = map(_kept, "maximum minimum multiply negative".split())
-pow, remainder, round, sign = map(_kept, "pow remainder round sign".split())
-square, subtract, trunc = map(_kept, "square subtract trunc".split())
-cos, divide, erf, exp, log, log1p = map(_real, "cos divide erf exp log log1p".split())
-sin, sqrt, tanh = map(_real, "sin sqrt tanh".split())
+abs, add, ceil, floor, floor_divide = map(_same_dtype, "abs add ceil floor floor_divide".split())
+maximum, minimum, multiply, negative = map(_same_dtype, "maximum minimum multiply negative".split())
+pow, remainder, round, sign = map(_same_dtype, "pow remainder round sign".split())
+square, subtract, trunc = map(_same_dtype, "square subtract trunc".split())
+cos, divide, erf, exp, log, log1p = map(_real_valued, "cos divide erf exp log log1p".split())
+sin, sqrt, tanh = map(_real_valued, "sin sqrt tanh".split())
 equal, not_equal, greater, greater_equal = map(
-    _truth, "equal not_equal greater greater_equal".split()
+    _boolean, "equal not_equal greater greater_equal".split()
 )
 less, less_equal, isfinite, isinf, isnan = map(
-    _truth, "less less_equal isfinite isinf isnan".split()
+    _boolean, "less less_equal isfinite isinf isnan".split()
 )
-logical_and, logical_not, logical_or = map(_truth, "logical_and logical_not logical_or".split())
+logical_and, logical_not, logical_or = map(_boolean, "logical_and logical_not logical_or".split())
 
 
 def where(condition: CostArray, x: Operand, y: Operand) -> CostArray:
@@ -119,7 +120,7 @@ def clip(x: CostArray, min: Operand = None, max: Operand = None) -> CostArray:
     return _elementwise("clip", x.dtype, x, *bounds)
 
 
-# --- Sums, and what else makes one number of many -------------------------------------------------
+# --- Reductions -----------------------------------------------------------------------------------
 
 
 def _axes(x: CostArray, axis: int | Sequence[int] | None) -> set[int]:
@@ -133,8 +134,8 @@ def _reduced(
 ) -> CostArray:
     axes = _axes(x, axis)
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    steps = tuple(0 if i in axes else step for i, step in enumerate(x.layout.strides))
-    layout = layouts.alike(shape, Layout(shape, steps))
+    strides = tuple(0 if i in axes else stride for i, stride in enumerate(x.layout.strides))
+    layout = layouts.alike(shape, MemoryLayout(shape, strides))
     beyond_the_first = builtins.max(x.size - layout.size, 0)
     operations = {name: beyond_the_first} | ({"divide": layout.size} if divides else {})
     result = _computed([x], layout, dtype, **operations)
@@ -154,8 +155,8 @@ argmax, argmin = _reduction("maximum", np.int64), _reduction("minimum", np.int64
 
 
 def sum(x: CostArray, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> CostArray:
-    whole = not isdtype(x.dtype, "real floating")
-    return _reduced("add", x, axis, dtype or (np.int64 if whole else x.dtype), keepdims=keepdims)
+    own = x.dtype if isdtype(x.dtype, "real floating") else np.int64
+    return _reduced("add", x, axis, dtype or own, keepdims=keepdims)
 
 
 def mean(x: CostArray, *, axis: Any = None, keepdims: Any = False) -> CostArray:
@@ -175,15 +176,15 @@ def argsort(x: CostArray, *, axis: int = -1, **_order: Any) -> CostArray:
 # --- Products of matrices -------------------------------------------------------------------------
 
 
-def _product(inputs: Sequence[CostArray], layout: Layout, inner: int) -> CostArray:
+def _product(inputs: Sequence[CostArray], layout: MemoryLayout, inner: int) -> CostArray:
     result = _computed(inputs, layout, result_type(*inputs))
     result.device.multiply_adds += layout.size * inner
     return result
 
 
-def _agree(name: str, n: int, m: int) -> None:
+def _require_equal(name: str, n: int, m: int) -> None:
     if n != m:
-        raise ValueError(f"{name}: sizes {n} and {m} are summed over together")
+        raise ValueError(f"{name}: the axes summed over have sizes {n} and {m}")
 
 
 def matmul(x: CostArray, y: CostArray) -> CostArray:
@@ -192,7 +193,7 @@ def matmul(x: CostArray, y: CostArray) -> CostArray:
         return matmul(expand_dims(x, axis=0), y)[..., 0, :] if y.ndim > 1 else vecdot(x, y)
     if y.ndim == 1:
         return matmul(x, expand_dims(y, axis=1))[..., 0]
-    _agree("matmul", x.shape[-1], y.shape[-2])
+    _require_equal("matmul", x.shape[-1], y.shape[-2])
     batch = layouts.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     layout = layouts.contiguous((*batch, x.shape[-2], y.shape[-1]))
     return _product([x, y], layout, x.shape[-1])
@@ -200,7 +201,7 @@ def matmul(x: CostArray, y: CostArray) -> CostArray:
 
 def vecdot(x: CostArray, y: CostArray, *, axis: int = -1) -> CostArray:
     x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
-    _agree("vecdot", x.shape[-1], y.shape[-1])
+    _require_equal("vecdot", x.shape[-1], y.shape[-1])
     batch = layouts.broadcast_shapes(x.shape[:-1], y.shape[:-1])
     return _product([x, y], layouts.contiguous(batch), x.shape[-1])
 
@@ -211,7 +212,7 @@ def tensordot(x: CostArray, y: CostArray, *, axes: Any = 2) -> CostArray:
     left = [normal(i, x.ndim) for i in axes[0]]
     right = [normal(i, y.ndim) for i in axes[1]]
     for i, j in zip(left, right, strict=True):
-        _agree("tensordot", x.shape[i], y.shape[j])
+        _require_equal("tensordot", x.shape[i], y.shape[j])
     outer = [n for i, n in enumerate(x.shape) if i not in left]
     outer += [n for i, n in enumerate(y.shape) if i not in right]
     inner = math.prod(x.shape[i] for i in left)
@@ -224,10 +225,14 @@ def _inverse(name: str, x: CostArray) -> CostArray:
     return _computed([x], layout, x.dtype, **{name: x.size * builtins.min(n, m)})
 
 
-linalg = SimpleNamespace(inv=partial(_inverse, "inv"), pinv=partial(_inverse, "pinv"))
+def _pinv(x: CostArray, *, rtol: float | None = None) -> CostArray:
+    return _inverse("pinv", x)
 
 
-# --- Another look at the same numbers -------------------------------------------------------------
+linalg = SimpleNamespace(inv=partial(_inverse, "inv"), pinv=_pinv)
+
+
+# --- Views ----------------------------------------------------------------------------------------
 
 
 def permute_dims(x: CostArray, axes: Sequence[int]) -> CostArray:
@@ -239,19 +244,19 @@ def matrix_transpose(x: CostArray) -> CostArray:
 
 
 def moveaxis(x: CostArray, source: Any, destination: Any) -> CostArray:
-    sources, places = (
+    sources, destinations = (
         [normal(i, x.ndim) for i in ([axes] if isinstance(axes, int) else axes)]
         for axes in (source, destination)
     )
     order = [i for i in range(x.ndim) if i not in sources]
-    for place, axis in sorted(zip(places, sources, strict=True)):
-        order.insert(place, axis)
+    for position, axis in sorted(zip(destinations, sources, strict=True)):
+        order.insert(position, axis)
     return permute_dims(x, order)
 
 
 def expand_dims(x: CostArray, *, axis: int) -> CostArray:
-    place = normal(axis, x.ndim + 1)
-    return x[(*(slice(None),) * place, None)]
+    axis = normal(axis, x.ndim + 1)
+    return x[(*(slice(None),) * axis, None)]
 
 
 def squeeze(x: CostArray, axis: Any) -> CostArray:
@@ -280,17 +285,17 @@ def unstack(x: CostArray, *, axis: int = 0) -> tuple[CostArray, ...]:
     return tuple(front[i] for i in range(len(front)))
 
 
-# --- Numbers moved --------------------------------------------------------------------------------
+# --- Copies ---------------------------------------------------------------------------------------
 
 
-def _moved(inputs: Sequence[CostArray], layout: Layout) -> CostArray:
+def _copied(inputs: Sequence[CostArray], layout: MemoryLayout) -> CostArray:
     return _computed(inputs, layout, result_type(*inputs))
 
 
 def reshape(x: CostArray, shape: Sequence[int]) -> CostArray:
     full = layouts.full_shape(x.size, shape)
     view = layouts.reshaped(x.layout, full)
-    return _moved([x], layouts.contiguous(full)) if view is None else x.view(view)
+    return _copied([x], layouts.contiguous(full)) if view is None else x.view(view)
 
 
 def concat(arrays: Sequence[CostArray], *, axis: int | None = 0) -> CostArray:
@@ -298,14 +303,14 @@ def concat(arrays: Sequence[CostArray], *, axis: int | None = 0) -> CostArray:
         return concat([reshape(x, (-1,)) for x in arrays], axis=0)
     arrays = _arrays(*arrays)
     axis = normal(axis, arrays[0].ndim)
-    beside = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in arrays}
-    if len(beside) != 1:
+    other_axes = {(*x.shape[:axis], *x.shape[axis + 1 :]) for x in arrays}
+    if len(other_axes) != 1:
         raise ValueError(f"shapes {[x.shape for x in arrays]} do not join along axis {axis}")
     length = builtins.sum(x.shape[axis] for x in arrays)
     shape = (*arrays[0].shape[:axis], length, *arrays[0].shape[axis + 1 :])
-    # The step along an axis says where it lies, whatever its size.
-    as_long = [Layout(shape, x.layout.strides) for x in arrays]
-    return _moved(arrays, layouts.alike(shape, *as_long))
+    # Strides alone decide the order of axes in memory, so each operand may pretend to be as long.
+    lengthened = [MemoryLayout(shape, x.layout.strides) for x in arrays]
+    return _copied(arrays, layouts.alike(shape, *lengthened))
 
 
 def stack(arrays: Sequence[CostArray], *, axis: int = 0) -> CostArray:
@@ -319,21 +324,21 @@ def astype(x: CostArray, dtype: Any, *, copy: Any = True) -> CostArray:
 
 
 def take(x: CostArray, indices: CostArray, *, axis: int | None = None) -> CostArray:
-    place = normal(0 if axis is None else axis, x.ndim)
-    shape = (*x.shape[:place], *indices.shape, *x.shape[place + 1 :])
+    axis = normal(0 if axis is None else axis, x.ndim)
+    shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return _gathered(x, indices, shape)
 
 
 def take_along_axis(x: CostArray, indices: CostArray, *, axis: int = -1) -> CostArray:
-    place = normal(axis, x.ndim)
+    axis = normal(axis, x.ndim)
     shape = layouts.broadcast_shapes(
-        *((*y.shape[:place], 1, *y.shape[place + 1 :]) for y in (x, indices))
+        *((*y.shape[:axis], 1, *y.shape[axis + 1 :]) for y in (x, indices))
     )
-    return _gathered(x, indices, (*shape[:place], indices.shape[place], *shape[place + 1 :]))
+    return _gathered(x, indices, (*shape[:axis], indices.shape[axis], *shape[axis + 1 :]))
 
 
 def _gathered(x: CostArray, indices: CostArray, shape: Shape) -> CostArray:
-    """Read as many numbers as there are in the result, wherever they are."""
+    """Read one element of x for each of the result."""
     layout = layouts.contiguous(shape)
     result = _computed([indices], layout, x.dtype)
     result.device.bytes_read += layout.size * x.dtype.itemsize
@@ -341,40 +346,40 @@ def _gathered(x: CostArray, indices: CostArray, shape: Shape) -> CostArray:
 
 
 def scattered(g: CostArray, shape: Shape) -> CostArray:
-    """Add numbers to zeros, wherever the places are: the gradient of what was gathered."""
+    """Add every element of g to zeros, wherever they go: the gradient of a gather."""
     return _computed([g], layouts.contiguous(shape), g.dtype, add=g.size)
 
 
-def written(there: CostArray, value: Operand) -> None:
-    """Write numbers over what is there."""
+def assign(target: CostArray, value: Operand) -> None:
+    """Overwrite the elements of an array."""
     arrays = _arrays(value)
-    layouts.broadcast(arrays[0].layout if arrays else layouts.contiguous(()), there.shape)
-    ledger = there.device
+    layouts.broadcast(arrays[0].layout if arrays else layouts.contiguous(()), target.shape)
+    ledger = target.device
     ledger.bytes_read += builtins.sum(x.layout.distinct * x.dtype.itemsize for x in arrays)
-    ledger.bytes_written += there.size * there.dtype.itemsize
+    ledger.bytes_written += target.size * target.dtype.itemsize
 
 
 def repeat(x: CostArray, repeats: int, *, axis: int | None = None) -> CostArray:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    place = normal(axis, x.ndim)
-    shape = (*x.shape[:place], x.shape[place] * repeats, *x.shape[place + 1 :])
-    return _moved([x], layouts.contiguous(shape))
+    axis = normal(axis, x.ndim)
+    shape = (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :])
+    return _copied([x], layouts.contiguous(shape))
 
 
 def tile(x: CostArray, repetitions: Sequence[int]) -> CostArray:
     ndim = builtins.max(x.ndim, len(repetitions))
     sizes = (1,) * (ndim - x.ndim) + x.shape
     times = (1,) * (ndim - len(repetitions)) + tuple(repetitions)
-    return _moved([x], layouts.contiguous(n * m for n, m in zip(sizes, times, strict=True)))
+    return _copied([x], layouts.contiguous(n * m for n, m in zip(sizes, times, strict=True)))
 
 
 def roll(x: CostArray, shift: Any, *, axis: Any = None) -> CostArray:
-    return _moved([x], layouts.alike(x.shape, x.layout))
+    return _copied([x], layouts.alike(x.shape, x.layout))
 
 
 def _triangle(x: CostArray, *, k: int = 0) -> CostArray:
-    return _moved([x], layouts.alike(x.shape, x.layout))
+    return _copied([x], layouts.alike(x.shape, x.layout))
 
 
 tril = triu = _triangle
@@ -443,11 +448,13 @@ def asarray(x: Any, *, dtype: Any = None, device: Ledger | None = None) -> CostA
     if isinstance(x, CostArray):
         return x if dtype is None else astype(x, dtype, copy=False)
     if device is None:
-        raise TypeError("numbers alone: the device says which ledger they are written to")
+        raise TypeError("numbers alone belong to no ledger: pass device=")
     return _new(np.shape(x), np.asarray(x).dtype if dtype is None else dtype, device)
 
 
-# --- Operators ------------------------------------------------------------------------------------
+# --- What CostArray is set up with ----------------------------------------------------------------
+
+CostArray.namespace = sys.modules[__name__]
 
 
 def _operator(function: Callable[..., Any], *, swapped: Any = False) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Cost against length, for the attention of every system, drawn on log axes."""
+"""A plot of the cost of every attention scheme over the length of a video, on log axes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from typing import Any
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
 from vtnp.checkpoints.files import replacing
-from vtnp.cost import counted
-from vtnp.cost.sizes import call, names
+from vtnp.cost.counting import counted
+from vtnp.cost.sizes import size_names, sized_call
 from vtnp.cost.sweep import growth
 
 _GRID = (14, 14)
-_PLACES = 196
+_POSITIONS = math.prod(_GRID)
 _WIDTH = 64  # of one head
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 _FRAMES = tuple(8 * 4**k for k in range(11))  # to 1.6 * 10^9 tokens
@@ -23,9 +23,9 @@ _FRAMES = tuple(8 * 4**k for k in range(11))  # to 1.6 * 10^9 tokens
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to attend: the formulas that make it up, and their sizes for so many frames.
+    """An attention scheme: the formulas that it consists of, and sizes for a number of frames.
 
-    Each formula takes those sizes that it knows.
+    Each formula takes the sizes that it has a name for.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Scheme:
     sizes: Callable[[int], dict[str, Any]]
 
     def cost(self, frames: int) -> int:
-        """Return the multiply-adds of one head over a video of so many frames."""
+        """Return the multiply-adds of one head over a video of that many frames."""
         sizes = self.sizes(frames)
         calls = [
-            call(id, **{name: size for name, size in sizes.items() if name in names(id)})
+            sized_call(id, **{k: size for k, size in sizes.items() if k in size_names(id)})
             for id in self.formulas
         ]
         costs = [counted(registry[each.id].function, **each.arguments) for each in calls]
@@ -44,7 +44,7 @@ class Scheme:
 
 
 def _video(frames: int) -> dict[str, Any]:
-    return {"t": frames, "s": _PLACES, "d_k": _WIDTH, "d_v": _WIDTH}
+    return {"t": frames, "s": _POSITIONS, "d_k": _WIDTH, "d_v": _WIDTH}
 
 
 def _on_grid(frames: int) -> dict[str, Any]:
@@ -52,11 +52,11 @@ def _on_grid(frames: int) -> dict[str, Any]:
 
 
 def _trajectories(frames: int) -> dict[str, Any]:
-    return {"t": frames, "s": _PLACES, "d": _WIDTH, "d_v": _WIDTH}
+    return {"t": frames, "s": _POSITIONS, "d": _WIDTH, "d_v": _WIDTH}
 
 
 def _sequence(frames: int) -> dict[str, Any]:
-    return {"n": frames * _PLACES, "d": _WIDTH, "d_v": _WIDTH}
+    return {"n": frames * _POSITIONS, "d": _WIDTH, "d_v": _WIDTH}
 
 
 SCHEMES = (
@@ -66,7 +66,7 @@ SCHEMES = (
     Scheme(
         "pooled, keys 8 x 8",
         ("pooling-attention",),
-        lambda frames: {"n": frames * _PLACES, "m": frames * _PLACES // 64, "d_h": _WIDTH},
+        lambda frames: {"n": frames * _POSITIONS, "m": frames * _POSITIONS // 64, "d_h": _WIDTH},
     ),
     Scheme(
         "Orthoformer, 128 prototypes",
@@ -83,7 +83,7 @@ SCHEMES = (
     Scheme(
         "dilated",
         ("dilated-attention",),
-        lambda frames: {"n": frames * _PLACES, "heads": 1, "d_k": _WIDTH, "d_v": _WIDTH},
+        lambda frames: {"n": frames * _POSITIONS, "heads": 1, "d_k": _WIDTH, "d_v": _WIDTH},
     ),
     Scheme(
         "deformable, sub-clips of 8",
@@ -95,7 +95,7 @@ SCHEMES = (
 
 
 def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
-    """Draw the multiply-adds of each scheme over the length; each label ends with the slope.
+    """Draw the multiply-adds of each scheme over the number of tokens.
 
     Raises UsageError without Matplotlib, or for a kind of file that it does not write.
     """
@@ -109,32 +109,32 @@ def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
     if kind not in known:
         raise UsageError(f"{file}: the name must end with one of .{', .'.join(sorted(known))}")
     axes = figure.add_subplot()
-    lengths = [frames * _PLACES for frames in _FRAMES]
+    lengths = [frames * _POSITIONS for frames in _FRAMES]
     ends = []
     for i, scheme in enumerate(schemes):
         costs = [scheme.cost(frames) for frames in _FRAMES]
-        # Every second one is broken, so that lines that coincide are both seen.
+        # Every second line is dashed, so that lines that coincide are both visible.
         style = {
             "color": _COLORS[i % len(_COLORS)],
             "marker": "os^vD*"[i % 6],
             "linestyle": ("-", "--")[i % 2],
         }
         (line,) = axes.loglog(lengths, costs, markersize=4, **style)
-        slope = growth(lengths[-2], costs[-2], lengths[-1], costs[-1])
-        label = f"{scheme.name}: {slope:.2f}"
+        exponent = growth(lengths[-2], costs[-2], lengths[-1], costs[-1])
+        label = f"{scheme.name}: {exponent:.2f}"
         ends.append((math.log10(costs[-1]), label, line.get_color()))
     axes.set_title(
         "Multiply-adds of one head of width 64 over a video of 14 x 14 patches per frame\n"
-        "(attention alone, without projections; behind each name its slope at the right end)"
+        "(attention alone, without projections; after each name, the slope at the right end)"
     )
     axes.set_xlabel("tokens")
     axes.set_ylabel("multiply-adds")
     axes.grid(visible=True, which="major", alpha=0.3)
     low, high = (math.log10(y) for y in axes.get_ylim())
-    places = apart([end for end, _, _ in ends], (high - low) / 24)
-    for place, (end, label, color) in zip(places, ends, strict=True):
+    heights = separated([end for end, _, _ in ends], (high - low) / 24)
+    for height, (end, label, color) in zip(heights, ends, strict=True):
         axes.annotate(
-            label, xy=(lengths[-1], 10**end), xytext=(1.03, (place - low) / (high - low)),
+            label, xy=(lengths[-1], 10**end), xytext=(1.03, (height - low) / (high - low)),
             textcoords="axes fraction", color=color, va="center", fontsize=9,
             arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.5},
         )  # fmt: skip
@@ -142,23 +142,23 @@ def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
         figure.savefig(temporary, format=kind, dpi=150)
 
 
-def apart(
-    places: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
+def separated(
+    positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf
 ) -> list[float]:
-    """Move places apart to a gap at least, as little as can be, within low and high if they fit.
+    """Move positions until they are a gap apart, as little as possible.
 
-    The places in order, less what the gaps take, are to rise again: isotonic regression, by pooling
-    neighbours that do not into their mean.
+    They stay between low and high if they fit there. In order, and less what the gaps take, they
+    must not fall: isotonic regression, which pools neighbours that fall into their mean.
     """
-    order = sorted(range(len(places)), key=places.__getitem__)
+    order = sorted(range(len(positions)), key=positions.__getitem__)
     pools: list[list[float]] = []
     for k, i in enumerate(order):
-        pools.append([places[i] - k * gap])
+        pools.append([positions[i] - k * gap])
         while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    risen = [fmean(pool) for pool in pools for _ in pool]
-    highest = max(low, high - (len(places) - 1) * gap)
-    moved = list(places)
+    means = [fmean(pool) for pool in pools for _ in pool]
+    highest = max(low, high - (len(positions) - 1) * gap)
+    moved = list(positions)
     for k, i in enumerate(order):
-        moved[i] = min(max(risen[k], low), highest) + k * gap
+        moved[i] = min(max(means[k], low), highest) + k * gap
     return moved

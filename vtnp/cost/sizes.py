@@ -1,42 +1,49 @@
-"""From sizes to the arguments of a formula: arrays without numbers, options, params.
+"""The arguments that a formula has at given sizes: arrays without numbers, params and options.
 
-    >>> call("attention", n=10**9, d_k=128).arguments["Q"]
+    >>> from vtnp import cost
+    >>> cost.sized_call("attention", n=10**9, d_k=128).arguments["Q"]
     CostArray((1000000000, 128), float32)
 
-What is left out takes a default: vtnp/cost/recipes has them, with the papers they come from.
-Formulas are named as in vtnp.formula: by id, "eq2" or 2.
+Sizes that are left out take the defaults of vtnp/cost/recipes, which name the papers they are from.
+Formulas are named as in `vtnp.formula`: by id, "eq2" or 2.
 """
 
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from vtnp._registry.errors import FormulaError
+from vtnp._registry.options import kind_of_option
 from vtnp._registry.pages import formula
-from vtnp._registry.shapes import Argument, Bound, bind, parse
+from vtnp._registry.params import Table
+from vtnp._registry.shapes import Argument, Bound, alternatives, bind, parse
 from vtnp._registry.spec import registry
-from vtnp.cost import Ledger
-from vtnp.cost.parsing import value_of
+from vtnp.cost.arrays import Ledger
+from vtnp.cost.option_text import value_of
 from vtnp.cost.recipes import defaults_of, recipe
-from vtnp.cost.recipes.tables import Sizes
+from vtnp.cost.recipes.recipe import Rule, Sizes
 
-_DTYPES = ("float16", "float32", "float64")
-_KINDS = {"int": "int64", "bool": "bool"}
-# Arguments that are arrays without a shape in the signature, or that a recipe makes.
-_MADE = {"params", "like", "rng", "prototypes", "outputs", "log_denominators"}
+Dtype = Literal["float16", "float32", "float64"]
+_DTYPES = {"int": "int64", "bool": "bool"}  # of arrays that are not real
 
 
 @dataclass(frozen=True)
-class Call:
-    """A formula's arguments, and what the cost on its page may name.
+class SizedCall:
+    """The call of a formula at given sizes.
 
-    letters: every axis, every option, and every argument by its own name, None where it is left
-    out.
+    Attributes
+    ----------
+    id : str
+        The formula.
+    arguments : Mapping[str, Any]
+        Its arguments by name, None where an array is left out.
+    letters : Mapping[str, Any]
+        What its page's closed form may name: axes, sizes, options and arguments.
     """
 
     id: str
@@ -44,168 +51,293 @@ class Call:
     letters: Mapping[str, Any]
 
 
-def call(id: str | int, /, **given: Any) -> Call:
-    """Return a formula's arguments at sizes given by name, as `names(id)` lists them.
+def sized_call(id: str | int, /, **sizes: Any) -> SizedCall:
+    """Return the call of a formula at sizes given by name.
 
-    Raises UnknownFormulaError; FormulaError for a name that the formula does not have, or a size
-    that is no size. What the formula itself has no meaning for it refuses, here or when called.
+    Parameters
+    ----------
+    id : str or int
+        The formula: its id, "eq2" or 2.
+    **sizes
+        Axes, options and switches, of those that `size_names` lists. What is left out takes its
+        default or follows from the others.
+
+    Returns
+    -------
+    SizedCall
+        Its arguments, all on one ledger, and the letters of its closed form.
+
+    Raises
+    ------
+    UnknownFormulaError
+        If there is no such formula.
+    FormulaError
+        If a name is none of the formula's, or a size is no integer >= 0. Sizes that the formula
+        itself does not accept are refused here or when it is called.
+
+    Examples
+    --------
+    >>> from vtnp import cost, encoder
+    >>> call = cost.sized_call("attention", n=3, m=5, d_k=4, d_v=2)
+    >>> cost.counted(encoder.attention, **call.arguments).multiply_adds
+    90
+    >>> cost.closed_form("attention", call.letters)
+    90
     """
     id = formula(id).id
-    z, make = _Resolved(id, given), recipe(id)
-    new = _Arrays(z)
+    z, made_by = _Sizes(id, sizes), recipe(id)
+    new = _Arrays(id, z, made_by.params)
+    signature = registry[id].signature
+    arrays = {argument.name: argument for argument in signature.arguments}
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(registry[id].function).parameters.items():
-        argument = _arrays(id).get(name)
-        if argument is not None:
-            wanted = not argument.optional or z[_switch(name)]
-            arguments[name] = new.array(argument.shape.text, argument.kind) if wanted else None
-        elif name == "params" and make.params:
-            arguments[name] = new.filled(make.params(z))
+        if name in arrays:
+            argument = arrays[name]
+            is_there = not argument.optional or z[_switch(name)]
+            arguments[name] = new.array(argument) if is_there else None
+        elif name in signature.tables:
+            arguments[name] = new.table(signature.tables[name])
         elif name == "like":
-            arguments[name] = new.array("1")
+            arguments[name] = new.of_shape("1")
         elif name in z:
             arguments[name] = z[name]
-        elif parameter.default is inspect.Parameter.empty and make.arguments is None:
+        elif parameter.default is inspect.Parameter.empty and made_by.arguments is None:
             raise TypeError(f"{id}: no recipe makes its argument {name}")
-    if make.arguments:
-        arguments |= new.lists(make.arguments(z))
-    known = {**z, **(make.letters(z) if make.letters else {}), **arguments}
-    return Call(id, MappingProxyType(arguments), MappingProxyType(known | _axes(id, arguments)))
+    if made_by.arguments:
+        arguments |= new.lists(made_by.arguments(z))
+    letters = {**z, **(made_by.letters(z) if made_by.letters else {}), **arguments}
+    return SizedCall(
+        id, MappingProxyType(arguments), MappingProxyType(letters | _axes(id, arguments))
+    )
 
 
-def defaults(id: str | int, /, **given: Any) -> Mapping[str, Any]:
-    """Return every name that a formula's sizes have, with its default, others being as given.
+def default_sizes(id: str | int, /, **sizes: Any) -> Mapping[str, Any]:
+    """Return all sizes of a formula: those given, and the others by default.
 
-    Raises FormulaError as call does.
+    Parameters
+    ----------
+    id : str or int
+        The formula: its id, "eq2" or 2.
+    **sizes
+        Sizes that are not left to their defaults.
+
+    Returns
+    -------
+    Mapping[str, Any]
+        A value for each name that `size_names` lists.
+
+    Raises
+    ------
+    UnknownFormulaError
+        If there is no such formula.
+    FormulaError
+        If a name is none of the formula's.
     """
-    return MappingProxyType(dict(_Resolved(formula(id).id, given)))
-
-
-def parsed(id: str | int, name: str, text: str) -> Any:
-    """Read a size or an option of a formula as it is written on a command line.
-
-    "1e6" and "2**20" are whole numbers, "14x14" and "14,14" rows of them, "none" is None.
-    Raises FormulaError for a name that the formula does not have, or a text that is none.
-    """
-    id = formula(id).id
-    _require_known(id, [name])
-    return value_of(id, name, names(id)[name], text)
+    return MappingProxyType(dict(_Sizes(formula(id).id, sizes)))
 
 
 @cache
-def names(id: str | int) -> Mapping[str, Any]:
-    """Return the names of a formula's sizes with their types: letters, options and switches.
+def size_names(id: str | int) -> Mapping[str, Any]:
+    """Return the names of a formula's sizes, each with its type.
 
-    A switch is the name of an optional array, True where it is there; `biases` is that of all
-    biases together. `batch` are the batch axes, `dtype` is that of all real arrays.
+    Parameters
+    ----------
+    id : str or int
+        The formula: its id, "eq2" or 2.
+
+    Returns
+    -------
+    Mapping[str, Any]
+        Axes, options, and a switch for each optional array, True where the array is passed;
+        `biases` is the switch of all biases together. `batch` are the batch axes, `dtype` is that
+        of all real arrays.
+
+    Raises
+    ------
+    UnknownFormulaError
+        If there is no such formula.
     """
     id = formula(id).id
-    function, arrays = registry[id].function, _arrays(id)
-    hints = typing.get_type_hints(inspect.unwrap(function))
-    found: dict[str, Any] = {}
-    for argument in arrays.values():
-        shape = argument.shape
-        found |= {axis: int for axis in shape.before + shape.after if not axis.isdigit()}
-    found |= recipe(id).names
-    for name in inspect.signature(function).parameters:
+    signature, made_by = registry[id].signature, recipe(id)
+    hints = typing.get_type_hints(inspect.unwrap(registry[id].function))
+    arrays = {argument.name: argument for argument in signature.arguments}
+    names: dict[str, Any] = {}
+    for argument in signature.arguments:
+        names |= dict.fromkeys(_bound_axes(argument), int)
+    for table in signature.tables.values():
+        names |= _names_of_table(table, made_by.params)
+    names |= made_by.names
+    for name in inspect.signature(registry[id].function).parameters:
         if name in arrays:
             if arrays[name].optional:
-                found[_switch(name)] = bool
-        elif name not in _MADE:
-            found[name] = int if name == "start" and hints[name] is not str else hints[name]
-    return MappingProxyType({**found, "batch": tuple[int, ...], "dtype": str})
+                names[_switch(name)] = bool
+        elif name not in signature.tables and _is_option(hints[name]):
+            names.setdefault(name, hints[name])
+    return MappingProxyType({**names, "batch": Sequence[int], "dtype": Dtype})
 
 
-class _Resolved(Mapping[str, Any]):
+def parsed_size(id: str | int, name: str, text: str) -> Any:
+    """Return the value of a size or an option that is written on a command line.
+
+    Parameters
+    ----------
+    id : str or int
+        The formula: its id, "eq2" or 2.
+    name : str
+        One of its `size_names`.
+    text : str
+        "1e6" and "2**20" are integers, "14x14" is a tuple, "2048,4096" a sequence, "none" None.
+
+    Returns
+    -------
+    Any
+        A value of the name's type.
+
+    Raises
+    ------
+    UnknownFormulaError
+        If there is no such formula.
+    FormulaError
+        If a name is none of the formula's, or the text says no value of its type.
+    """
+    id = formula(id).id
+    _require_known(id, [name])
+    return value_of(id, name, size_names(id)[name], text, example=default_sizes(id)[name])
+
+
+class _Sizes(Mapping[str, Any]):
     """All sizes of a formula: those given, and the others by default or by rule."""
 
-    def __init__(self, id: str, given: Mapping[str, Any]) -> None:
-        _require_known(id, given)
-        self._id, self._values, self._rules = id, dict(given), defaults_of(id)
+    def __init__(self, id: str, sizes: Mapping[str, Any]) -> None:
+        _require_known(id, sizes)
+        self._id, self._values, self._defaults = id, dict(sizes), defaults_of(id)
 
     def __getitem__(self, name: str) -> Any:
-        if name not in names(self._id):
+        if name not in size_names(self._id):
             raise KeyError(name)
         if name not in self._values:
-            rules = self._rules
-            rule = rules[name] if name in rules else _own_default(self._id, name)
-            self._values[name] = rule(self) if callable(rule) else rule
+            defaults = self._defaults
+            default = defaults[name] if name in defaults else _own_default(self._id, name)
+            self._values[name] = default(self) if callable(default) else default
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(names(self._id))
+        return iter(size_names(self._id))
 
     def __len__(self) -> int:
-        return len(names(self._id))
+        return len(size_names(self._id))
+
+
+class _Arrays:
+    """Makes arrays without numbers, all on one ledger, of the shapes in a signature."""
+
+    def __init__(self, id: str, z: Sizes, rules: Mapping[str, Rule]) -> None:
+        self._id, self._z, self._rules, self._ledger = id, z, rules, Ledger()
+        if z["dtype"] not in typing.get_args(Dtype):
+            known = ", ".join(typing.get_args(Dtype))
+            raise FormulaError(f"{id}: dtype: expected one of {known}, got {z['dtype']!r}")
+        if not isinstance(z["batch"], tuple | list):
+            raise FormulaError(f"{id}: batch: expected a sequence of sizes, got {z['batch']!r}")
+        self._batch = [self._size("batch", n) for n in z["batch"]]
+
+    def array(self, argument: Argument) -> Any:
+        return self.of_shape(argument.shape.text, argument.kind)
+
+    def of_shape(self, text: str, kind: str = "float") -> Any:
+        shape = parse(text)
+        # A mask need not have batch axes.
+        batch = self._batch if shape.row and not shape.broadcasts else []
+        before, after = (map(self._extent, axes) for axes in (shape.before, shape.after))
+        return self._ledger.array((*before, *batch, *after), _DTYPES.get(kind, self._z["dtype"]))
+
+    def table(self, table: Table, path: str = "") -> dict[str, Any]:
+        """Make the arrays of params; leave out what a rule or a switch leaves out."""
+        made: dict[str, Any] = {}
+        for key, field in table.fields.items():
+            content = self._content(table, key, f"{path}{key}")
+            if isinstance(content, tuple):
+                made[key] = self._ledger.array(content, self._z["dtype"])
+            elif content is None or content is False:
+                continue
+            elif isinstance(field, Argument):
+                made[key] = self.array(field)
+            elif isinstance(field, Table):
+                made[key] = self.table(field, f"{path}{key}.")
+            else:
+                made[key] = [self.table(field[0], f"{path}{key}.") for _ in range(content)]
+        return made
+
+    def lists(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the arrays of arguments that are lists of shapes; leave others as they are."""
+        return {
+            name: [self.of_shape(text) for text in value] if isinstance(value, list) else value
+            for name, value in arguments.items()
+        }
+
+    def _content(self, table: Table, key: str, path: str) -> Any:
+        if path in self._rules:
+            return self._rules[path](self._z)
+        if isinstance(table.fields[key], list):
+            return self._z[key]
+        return self._z[_switch(key)] if key in table.optional else True
+
+    def _extent(self, axis: str) -> int:
+        return int(axis) if axis.isdigit() else self._size(axis, self._z[axis])
+
+    def _size(self, name: str, value: Any) -> int:
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+            raise FormulaError(f"{self._id}: {name}: expected an integer >= 0, got {value!r}")
+        return int(value)
 
 
 def _own_default(id: str, name: str) -> Any:
     parameter = inspect.signature(registry[id].function).parameters.get(name)
-    if name in _arrays(id):
+    if any(argument.name == name for argument in registry[id].signature.arguments):
         return False
     if parameter is None or parameter.default is inspect.Parameter.empty:
         raise TypeError(f"{id}: no recipe has a default for {name}")
     return parameter.default
 
 
-def _require_known(id: str, given: typing.Iterable[str]) -> None:
-    for name in given:
-        if name not in names(id):
-            near = get_close_matches(name, names(id), n=1, cutoff=0.0)
+def _require_known(id: str, names: Iterable[str]) -> None:
+    known = size_names(id)
+    for name in names:
+        if name not in known:
+            (near,) = get_close_matches(name, known, n=1, cutoff=0.0)
             raise FormulaError(
-                f"{id}: nothing is called {name!r}; there are {', '.join(names(id))}; "
-                f"nearest: {near[0]}"
+                f"{id}: no size or option is called {name!r}; there are {', '.join(known)}; "
+                f"nearest: {near}"
             )
 
 
-def _arrays(id: str) -> dict[str, Argument]:
-    return {argument.name: argument for argument in registry[id].signature.arguments}
+def _is_option(hint: Any) -> bool:
+    return any(map(kind_of_option, alternatives(hint)))
+
+
+def _bound_axes(argument: Argument) -> list[str]:
+    return [axis for axis in argument.shape.axes if not axis.startswith("_")]
+
+
+def _names_of_table(table: Table, rules: Mapping[str, Rule], path: str = "") -> dict[str, Any]:
+    """Return the axes of a table's arrays, its switches, and the lengths of its lists."""
+    names: dict[str, Any] = {}
+    for key, field in table.fields.items():
+        if f"{path}{key}" not in rules:
+            if isinstance(field, list):
+                names[key] = int
+            elif key in table.optional:
+                names[_switch(key)] = bool
+        if isinstance(field, Argument):
+            names |= dict.fromkeys(_bound_axes(field), int)
+        else:
+            within = field if isinstance(field, Table) else field[0]
+            names |= _names_of_table(within, rules, f"{path}{key}.")
+    return names
 
 
 def _switch(name: str) -> str:
-    return "biases" if name == "bias" or name.startswith("b_") else name
-
-
-def _size(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
-        raise FormulaError(f"{name}: expected a whole number >= 0, got {value!r}")
-    return int(value)
-
-
-class _Arrays:
-    """Makes arrays without numbers, all of one ledger, out of shape strings."""
-
-    def __init__(self, z: Sizes) -> None:
-        if z["dtype"] not in _DTYPES:
-            raise FormulaError(f"dtype: expected one of {_DTYPES}, got {z['dtype']!r}")
-        if not isinstance(z["batch"], tuple | list):
-            raise FormulaError(f"batch: expected a row of sizes, got {z['batch']!r}")
-        self._z, self._ledger = z, Ledger()
-        self._batch = [_size("batch", n) for n in z["batch"]]
-
-    def array(self, text: str, kind: str = "float") -> Any:
-        shape = parse(text)
-        # A mask need not have batch axes.
-        row = self._batch if shape.row and not shape.broadcasts else []
-        sizes = [*map(self._extent, shape.before), *row, *map(self._extent, shape.after)]
-        return self._ledger.array(tuple(sizes), _KINDS.get(kind, self._z["dtype"]))
-
-    def filled(self, table: Any) -> Any:
-        """Make arrays of a table's shape strings and tuples; leave out what is None."""
-        if isinstance(table, dict):
-            return {key: self.filled(each) for key, each in table.items() if each is not None}
-        if isinstance(table, list):
-            return [self.filled(each) for each in table]
-        if isinstance(table, tuple):
-            return self._ledger.array(table, self._z["dtype"])
-        return self.array(table)
-
-    def lists(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the arrays of arguments that are lists; leave others as they are."""
-        return {k: self.filled(v) if isinstance(v, list) else v for k, v in arguments.items()}
-
-    def _extent(self, axis: str) -> int:
-        return int(axis) if axis.isdigit() else _size(axis, self._z[axis])
+    """Return the name of the size that says whether an optional array is passed."""
+    return "biases" if name in {"b", "bias"} or name.startswith("b_") else name
 
 
 def _axes(id: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,10 +347,8 @@ def _axes(id: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get(argument.name) is not None and not argument.shape.broadcasts:
             bind(argument.shape, arguments[argument.name].shape, bound)
     options = inspect.signature(registry[id].function).parameters
-    new = {
-        axis for result in signature.returns for axis in result.shape.before + result.shape.after
-    }
-    if not all(axis in bound or axis in options or axis.isdigit() for axis in new):
+    axes = {axis for result in signature.returns for axis in result.shape.axes}
+    if axes - bound.keys() - options.keys():
         results = registry[id].function(**arguments)
         for argument, result in zip(
             signature.returns, results if isinstance(results, tuple) else [results], strict=False

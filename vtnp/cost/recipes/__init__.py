@@ -1,25 +1,48 @@
 """Recipes: for each formula, what makes its arguments from sizes beyond its signature."""
 
-from importlib import import_module
 from typing import Any
 
 from vtnp._registry.spec import registry
-from vtnp.cost.recipes.tables import COMMON, Recipe
+from vtnp.cost.recipes import (
+    deformable,
+    encoder,
+    longnet,
+    motionformer,
+    mvit,
+    nystromformer,
+    positions,
+    timesformer,
+    tokens,
+    vivit,
+)
+from vtnp.cost.recipes.recipe import COMMON, Recipe
+
+CHAPTERS: dict[str, Any] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        encoder,
+        tokens,
+        positions,
+        timesformer,
+        vivit,
+        motionformer,
+        deformable,
+        mvit,
+        nystromformer,
+        longnet,
+    )
+}
 
 
 def recipe(id: str) -> Recipe:
     """Return the recipe of a formula."""
-    found: dict[str, Recipe] = _module(id).RECIPES
+    found: dict[str, Recipe] = CHAPTERS[registry[id].module].RECIPES
     return found.get(id, Recipe())
 
 
 def defaults_of(id: str) -> dict[str, Any]:
-    """Return the defaults and rules that a formula's names have: its own, its system's, and all's.
+    """Return the defaults and rules that a formula has: its own, its chapter's, and those of all.
 
-    Names that it does not have are among them.
+    Names that the formula does not have are among them.
     """
-    return {**COMMON, **_module(id).SIZES, **recipe(id).sizes}
-
-
-def _module(id: str) -> Any:
-    return import_module(f"{__name__}.{registry[id].module}")
+    return {**COMMON, **CHAPTERS[registry[id].module].SIZES, **recipe(id).sizes}

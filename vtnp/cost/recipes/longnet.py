@@ -4,7 +4,9 @@ Segments of 2048, 4096, 8192, 16384 and 32768 tokens, dilated by 1, 2, 4, 6 and 
 2023, section 4.2), 12 heads of width 64; a single branch is the second of them.
 """
 
-from vtnp.cost.recipes.tables import Recipe, Sizes, Table, letters
+from typing import Any
+
+from vtnp.cost.recipes.recipe import Recipe, Sizes
 
 
 # Sizes that make no sense come out as something, for the formula to refuse.
@@ -20,7 +22,7 @@ def _length(z: Sizes) -> int:
     return max(1, min(int(z["segment"]), int(z["n"])))
 
 
-def _branches(z: Sizes) -> Table:
+def _branches(z: Sizes) -> dict[str, Any]:
     each = z["branches"]
     return {"outputs": ["*b n d_v"] * each, "log_denominators": ["*b n"] * each}
 
@@ -31,5 +33,7 @@ SIZES = {
 }  # fmt: skip
 RECIPES = {
     "sparse-to-dense": Recipe({"segments": _segments, "kept": _kept}),
-    "mix-branches": Recipe({"branches": 5}, letters("n d_v branches"), arguments=_branches),
+    "mix-branches": Recipe(
+        {"branches": 5}, dict.fromkeys(("n", "d_v", "branches"), int), arguments=_branches
+    ),
 }

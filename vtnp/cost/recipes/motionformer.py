@@ -3,49 +3,19 @@
 Where a formula is that of one head, its width is 64 (Patrick et al. 2021).
 """
 
-from vtnp.cost.recipes.tables import (
-    HEADS,
-    LAYER,
-    Recipe,
-    Sizes,
-    Table,
-    attention,
-    feed_forward_half,
-    letters,
-    norm,
-    plus_bias,
-)
+from typing import Any
+
+from vtnp.cost.recipes.recipe import Recipe, Sizes
 
 
-def _attention(z: Sizes) -> Table:
-    # The second projections take the tokens of all heads side by side.
-    side_by_side = z["heads"] * z["d_v"]
-    projects = z["value_projection"]
-    second = {
-        f"W_{letter}": (z["heads"], side_by_side, z[width])
-        for letter, width in (("q", "d_k"), ("k", "d_k"), ("v", "d_v"))
-        if letter != "v" or projects
-    }
-    biases = {
-        "b_q": plus_bias(z, "heads d_k"),
-        "b_k": plus_bias(z, "heads d_k"),
-        "b_v": plus_bias(z, "heads d_v") if projects else None,
-    }
-    return {"attention": attention(z), "trajectory": {**second, **biases}}
-
-
-def _layer(z: Sizes) -> Table:
-    return {**_attention(z), "norm_1": norm(z), **feed_forward_half(z)}
-
-
-def _prototypes(z: Sizes) -> Table:
+def _prototypes(z: Sizes) -> dict[str, Any]:
     if z["prototypes"] is None:
         return {"prototypes": None}
     chosen = {"r": z["prototypes"], "start": 0}
     return {"prototypes": {**chosen, "candidates": z["candidates"], "shared": z["shared"]}}
 
 
-def _letters(z: Sizes) -> Table:
+def _letters(z: Sizes) -> dict[str, Any]:
     return {"r": z["prototypes"], "g": 1 if z["shared"] else z["t"]}
 
 
@@ -53,11 +23,19 @@ def _own_values(z: Sizes) -> int:
     return int(z["d_k"] if z["value_projection"] else z["d"])
 
 
-_SECOND = letters("d_k", prototypes=int | None, candidates=str, shared=bool)
 _HEAD = {"d": 64}
+_TRAJECTORY = Recipe(
+    names={"prototypes": int | None, "candidates": str, "shared": bool},
+    params={
+        "trajectory.W_v": lambda z: z["value_projection"],
+        "trajectory.b_v": lambda z: z["value_projection"] and z["biases"],
+    },
+    arguments=_prototypes,
+    letters=_letters,
+)
 SIZES = {
     "r": 128, "start": 0, "prototypes": None, "candidates": "queries", "shared": True,
-    "d_k": lambda z: z.get("d_h", 64),
+    "d_k": lambda z: z.get("d_h", 64), "e": lambda z: z["heads"] * z["d_v"],
 }  # fmt: skip
 RECIPES = {
     "trajectory-tokens": Recipe(_HEAD),
@@ -66,10 +44,6 @@ RECIPES = {
     "orthogonal-prototypes": Recipe({**_HEAD, "n": 8 * 196}),
     "trajectory-prototypes": Recipe(_HEAD),
     "prototype-trajectory-tokens": Recipe({**_HEAD, "g": 1}),
-    "trajectory-self-attention": Recipe(
-        names={**HEADS, **_SECOND}, params=_attention, arguments=_prototypes, letters=_letters
-    ),
-    "trajectory-layer": Recipe(
-        names={**LAYER, **_SECOND}, params=_layer, arguments=_prototypes, letters=_letters
-    ),
+    "trajectory-self-attention": _TRAJECTORY,
+    "trajectory-layer": _TRAJECTORY,
 }

@@ -5,107 +5,84 @@ kernels of 3 x 3 x 3, and the width doubled (Fan et al. 2021).
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from vtnp.cost.recipes.tables import (
-    HEADS,
-    LAYER,
-    Grid,
-    Recipe,
-    Sizes,
-    Table,
-    attention,
-    feed_forward,
-    letters,
-    norm,
-    plus_bias,
-    times,
-)
-from vtnp.mvit import pooled_grid
+from vtnp.cost.recipes.recipe import Recipe, Rule, Sizes, multiple
+from vtnp.mvit import Pooling, pooled_grid
+from vtnp.mvit import Sizes as Extent
+from vtnp.tokens import Grid
 
 
 def _tokens(z: Sizes) -> int:
-    return int(z["cls"]) + math.prod(z["grid"])
+    return int(z["has_cls"]) + math.prod(z["grid"])
 
 
-def _attention(z: Sizes) -> Table:
-    table = attention(z)
-    for letter, width, kernel in (
-        ("q", "d_h", z["kernel_q"]),
-        ("k", "d_h", z["kernel_kv"]),
-        ("v", "d_v", z["kernel_kv"]),
-    ):
-        if kernel is not None:
-            table[f"kernel_{letter}"] = (*kernel, z[width])
-            table[f"norm_{letter}"] = {"gamma": width, "beta": width}
-    return table
+def _kernel(of: str, width: str) -> Rule:
+    """Return the rule of a kernel: there where one is given, with its size."""
+    name = f"kernel_{of}"
+    return lambda z: None if z[name] is None else (*z[name], z[width])
 
 
-def _block(z: Sizes) -> Table:
-    rest = {"norm_1": norm(z), "attention": _attention(z)}
-    if z["d_out"] == z["d"]:
-        return {**rest, "norm_2": norm(z), "feed_forward": feed_forward(z)}
-    return {**rest, **_widening(z)}
+def _attention(path: str = "") -> dict[str, Rule]:
+    """Return the rules of what pools: a kernel and its norm for each of q, k and v."""
+    rules: dict[str, Rule] = {}
+    for letter, of, width in (("q", "q", "d_h"), ("k", "kv", "d_h"), ("v", "kv", "d_v")):
+        rules[f"{path}kernel_{letter}"] = _kernel(of, width)
+        rules[f"{path}norm_{letter}"] = lambda z, of=of: z[f"kernel_{of}"] is not None
+    return rules
 
 
-def _widening(z: Sizes) -> Table:
-    network = {**feed_forward(z), "W_2": "d_f d_out", "b_2": plus_bias(z, "d_out")}
-    widening = {"W": "d d_out", "b": plus_bias(z, "d_out")}
-    return {"norm_2": norm(z), "feed_forward": network, "shortcut": widening}
-
-
-def _letters(z: Sizes) -> Table:
+def _letters(z: Sizes) -> dict[str, int]:
     """Count queries, keys, and the weights that the kernels have for each channel."""
-    found = {}
+    letters = {}
     for of, n in (("q", "n_q"), ("kv", "n_k")):
-        kernel, size, grid = z[f"kernel_{of}"], z[f"size_{of}"], z["grid"]
-        if window := kernel or size:
-            grid = pooled_grid(grid, size=window, stride=z[f"stride_{of}"])
-        found[n] = z["cls"] + math.prod(grid)
-        found[f"taps_{of}"] = math.prod(kernel) if kernel else 0
-    return found
+        kernel, pooling = z[f"kernel_{of}"], z[f"pool_{of}"]
+        pooling = pooling._replace(size=kernel or pooling.size)
+        letters[n] = z["has_cls"] + math.prod(pooled_grid(z["grid"], pooling=pooling))
+        letters[f"taps_{of}"] = math.prod(kernel) if kernel else 0
+    return letters
 
 
-def _window(of: str, name: str) -> Callable[[Sizes], Grid | None]:
-    """Return the rule of a window: a kernel in the mode "conv", a size in others."""
+def _size_of_kernel(of: str) -> Rule:
+    """Return the rule of a kernel's size: in the mode "conv", for queries where they are pooled."""
 
-    def rule(z: Sizes) -> Grid | None:
-        still = of == "q" and z["stride_q"] == (1, 1, 1)
-        meant = "kernel" if z["mode"] == "conv" else "size"
-        return None if still or name != meant else (3, 3, 3)
+    def rule(z: Sizes) -> Extent | None:
+        pooling = z[f"pool_{of}"]
+        keeps_grid = of == "q" and max(pooling.stride) == 1
+        return None if keeps_grid or pooling.mode != "conv" else (3, 3, 3)
 
     return rule
 
 
-_POOLING: dict[str, Any] = {
-    "stride_kv": (1, 8, 8),
-    **{f"{name}_{of}": _window(of, name) for name in ("kernel", "size") for of in ("q", "kv")},
+_POOLINGS: dict[str, Any] = {
+    "pool_kv": Pooling((1, 8, 8)),
+    "kernel_q": _size_of_kernel("q"),
+    "kernel_kv": _size_of_kernel("kv"),
 }
-_KERNELS = {"kernel_q": Grid | None, "kernel_kv": Grid | None}
-_KERNEL: dict[str, Any] = {
-    "kernel": lambda z: z["mode"] == "conv",
-    "size": lambda z: None if z["kernel"] else (3, 3, 3),
-    "stride": (1, 8, 8),
+_KERNELS = {"kernel_q": Extent | None, "kernel_kv": Extent | None}
+_POOLING: dict[str, Any] = {
+    "pooling": Pooling((1, 8, 8)),
+    "kernel": lambda z: z["pooling"].mode == "conv",
 }
 SIZES = {
-    "grid": (8, 56, 56), "T": 8, "H": 56, "W": 56, "d": 96, "heads": 1,
-    "d_out": times("d", 2),
-    "cls": True, "n": _tokens, "k_t": 3, "k_h": 3, "k_w": 3,
+    "grid": Grid(8, 56, 56), "T": 8, "H": 56, "W": 56, "d": 96, "heads": 1,
+    "d_out": multiple("d", 2),
+    "has_cls": True, "n": _tokens, "k_t": 3, "k_h": 3, "k_w": 3,
 }  # fmt: skip
 RECIPES = {
-    "pooled-grid": Recipe({"size": (3, 3, 3), "stride": (1, 8, 8)}),
-    "pool": Recipe(_KERNEL),
-    "pooled-tokens": Recipe(_KERNEL),
-    "pooled-projection": Recipe({**_KERNEL, "d_h": 96}),
+    "pooled-grid": Recipe({"pooling": Pooling((1, 8, 8), (3, 3, 3))}),
+    "pool": Recipe(_POOLING),
+    "pooled-tokens": Recipe(_POOLING),
+    "pooled-projection": Recipe({**_POOLING, "d_h": 96}),
     "pooling-attention": Recipe({"n": 1 + 8 * 56 * 56, "m": 1 + 8 * 7 * 7, "d_h": 96}),
     "pooled-residual": Recipe({"stride": (1, 2, 2)}),
-    "widening-mlp": Recipe({"n": 1 + 8 * 56 * 56}, letters("d_f d_out", biases=bool), _widening),
-    "multi-head-pooling-attention": Recipe(
-        _POOLING, {**HEADS, **_KERNELS}, _attention, letters=_letters
-    ),
+    "widening-mlp": Recipe({"n": 1 + 8 * 56 * 56}),
+    "multi-head-pooling-attention": Recipe(_POOLINGS, _KERNELS, _attention(), letters=_letters),
     "multiscale-block": Recipe(
-        _POOLING, {**LAYER, **letters("d_out"), **_KERNELS}, _block, letters=_letters
+        _POOLINGS,
+        _KERNELS,
+        {**_attention("attention."), "shortcut": lambda z: z["d_out"] != z["d"]},
+        letters=_letters,
     ),
     "adaptive-strides": Recipe({"stride_kv": (1, 8, 8), "strides_q": ((1, 1, 1), (1, 2, 2))}),
 }

@@ -4,7 +4,7 @@ Where a formula is that of one head, its width is 64; 6 iterations, a convolutio
 (Xiong et al. 2021, and its released code, which has 35 for the Long Range Arena).
 """
 
-from vtnp.cost.recipes.tables import Recipe, Sizes
+from vtnp.cost.recipes.recipe import Recipe, Sizes
 
 
 def _landmarks(z: Sizes) -> int | None:

@@ -1,6 +1,8 @@
 """Sizes of vtnp.positions' formulas: ViT-B's tokens; distances up to 16, as Shaw et al. (2018)."""
 
-from vtnp.cost.recipes.tables import Recipe, Table
+from typing import Any
 
-SIZES: Table = {}
+from vtnp.cost.recipes.recipe import Recipe
+
+SIZES: dict[str, Any] = {}
 RECIPES = {"relative-attention": Recipe({"r": 2 * 16 + 1})}

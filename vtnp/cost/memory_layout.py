@@ -1,6 +1,6 @@
-"""Where the elements of an array lie: shapes and strides, and what of NumPy's arrays is a view.
+"""Where the elements of an array lie in memory, and which of NumPy's results are views.
 
-Strides are counted in elements. Sizes are Python's whole numbers, so that no array is too large.
+Strides are counted in elements. Sizes are Python integers, so that no array is too large.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 Shape = tuple[int, ...]
 
 
-class Layout(NamedTuple):
-    """The sizes of an array's axes and the steps between neighbours along each."""
+class MemoryLayout(NamedTuple):
+    """The sizes of an array's axes, and the stride along each."""
 
     shape: Shape
     strides: Shape
@@ -23,23 +23,23 @@ class Layout(NamedTuple):
 
     @property
     def distinct(self) -> int:
-        """How many elements there are in memory: an axis that was broadcast repeats one."""
+        """The number of elements in memory: along a broadcast axis one element is repeated."""
         axes = zip(self.shape, self.strides, strict=True)
-        return math.prod(n for n, step in axes if step != 0 or n == 0)
+        return math.prod(n for n, stride in axes if stride != 0 or n == 0)
 
 
-def contiguous(shape: Iterable[int]) -> Layout:
+def contiguous(shape: Iterable[int]) -> MemoryLayout:
     """Return the layout of a new array, the last axis fastest."""
     return in_order(tuple(shape), None)
 
 
-def in_order(shape: Shape, axes: Sequence[int] | None) -> Layout:
-    """Return the layout of a new array whose axes lie in that order, the slowest first."""
-    strides, step = [0] * len(shape), 1
+def in_order(shape: Shape, axes: Sequence[int] | None) -> MemoryLayout:
+    """Return the layout of a new array whose axes have that order in memory, the slowest first."""
+    strides, stride = [0] * len(shape), 1
     for axis in reversed(range(len(shape)) if axes is None else axes):
-        strides[axis] = step
-        step *= shape[axis]
-    return Layout(shape, tuple(strides))
+        strides[axis] = stride
+        stride *= shape[axis]
+    return MemoryLayout(shape, tuple(strides))
 
 
 def normal(axis: int, ndim: int) -> int:
@@ -49,12 +49,12 @@ def normal(axis: int, ndim: int) -> int:
     return axis % ndim
 
 
-def permuted(x: Layout, axes: Sequence[int]) -> Layout:
+def permuted(x: MemoryLayout, axes: Sequence[int]) -> MemoryLayout:
     """Put the axes in another order."""
     axes = [normal(axis, len(x.shape)) for axis in axes]
     if sorted(axes) != list(range(len(x.shape))):
-        raise ValueError(f"axes {tuple(axes)} are no order of {len(x.shape)} axes")
-    return Layout(tuple(x.shape[i] for i in axes), tuple(x.strides[i] for i in axes))
+        raise ValueError(f"axes {tuple(axes)} are no permutation of {len(x.shape)} axes")
+    return MemoryLayout(tuple(x.shape[i] for i in axes), tuple(x.strides[i] for i in axes))
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
@@ -68,24 +68,24 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     return tuple(reversed(result))
 
 
-def broadcast(x: Layout, shape: Shape) -> Layout:
+def broadcast(x: MemoryLayout, shape: Shape) -> MemoryLayout:
     """Repeat an array along new axes and axes of size 1."""
     if broadcast_shapes(x.shape, shape) != shape:
         raise ValueError(f"shape {x.shape} does not broadcast to {shape}")
     new = len(shape) - len(x.shape)
     old = zip(x.shape, x.strides, shape[new:], strict=True)
-    return Layout(shape, (0,) * new + tuple(0 if n != m else step for n, step, m in old))
+    return MemoryLayout(shape, (0,) * new + tuple(0 if n != m else stride for n, stride, m in old))
 
 
-def reshaped(x: Layout, shape: Shape) -> Layout | None:
-    """Return the view of another shape; None where NumPy would have to copy.
+def reshaped(x: MemoryLayout, shape: Shape) -> MemoryLayout | None:
+    """Return the layout of a view of another shape; None where NumPy would have to copy.
 
-    Axes fall into runs of the same size before and after; a run is a view where each of its old
-    axes steps over the whole of the next.
+    Axes fall into groups of the same size before and after. A group is a view where the stride of
+    each of its old axes spans the whole of the next.
     """
     if x.size in {0, 1}:
         return contiguous(shape)
-    old = [(n, step) for n, step in zip(x.shape, x.strides, strict=True) if n != 1]
+    old = [(n, stride) for n, stride in zip(x.shape, x.strides, strict=True) if n != 1]
     strides: list[int] = []
     i = j = 0
     while j < len(shape):
@@ -102,17 +102,17 @@ def reshaped(x: Layout, shape: Shape) -> Layout | None:
             else:
                 j += 1
                 after *= shape[j]
-        run = old[first : i + 1]
-        if any(a[1] != b[0] * b[1] for a, b in pairwise(run)):
+        group = old[first : i + 1]
+        if any(a[1] != b[0] * b[1] for a, b in pairwise(group)):
             return None
         inner = contiguous(shape[start : j + 1]).strides
-        strides += [step * run[-1][1] for step in inner]
+        strides += [stride * group[-1][1] for stride in inner]
         i, j = i + 1, j + 1
-    return Layout(shape, tuple(strides))
+    return MemoryLayout(shape, tuple(strides))
 
 
 def full_shape(size: int, shape: Sequence[int]) -> Shape:
-    """Fill in the -1 of a shape to be, and see that the sizes agree."""
+    """Fill in the -1 of a new shape, and check that the sizes agree."""
     known = math.prod(n for n in shape if n != -1)
     unknown = sum(n == -1 for n in shape)
     if unknown == 1 and known > 0 and size % known == 0:
@@ -122,11 +122,11 @@ def full_shape(size: int, shape: Sequence[int]) -> Shape:
     return tuple(shape)
 
 
-def indexed(x: Layout, index: Any) -> Layout:
-    """Take a basic index: whole numbers, slices, None and an ellipsis."""
+def indexed(x: MemoryLayout, index: Any) -> MemoryLayout:
+    """Return the layout of x[index] for a basic index: integers, slices, None and an ellipsis."""
     entries = list(index) if isinstance(index, tuple) else [index]
-    taking = sum(entry is not None and entry is not ... for entry in entries)
-    rest = [slice(None)] * (len(x.shape) - taking)
+    indexed_axes = sum(entry is not None and entry is not ... for entry in entries)
+    rest = [slice(None)] * (len(x.shape) - indexed_axes)
     at = next((i for i, entry in enumerate(entries) if entry is ...), None)
     entries = [*entries, *rest] if at is None else [*entries[:at], *rest, *entries[at + 1 :]]
     shape, strides = [], []
@@ -136,48 +136,51 @@ def indexed(x: Layout, index: Any) -> Layout:
             shape.append(1)
             strides.append(0)
             continue
-        n, step = next(axes, (0, 0))
+        n, stride = next(axes, (0, 0))
         if isinstance(entry, slice):
-            places = range(*entry.indices(n))
-            shape.append(len(places))
-            strides.append(step * places.step)
+            selected = range(*entry.indices(n))
+            shape.append(len(selected))
+            strides.append(stride * selected.step)
         elif isinstance(entry, int) and not isinstance(entry, bool) and -n <= entry < n:
             continue
         else:
-            what = "out of bounds" if isinstance(entry, int) else "no basic index"
-            raise IndexError(f"index {entry!r} is {what} for an axis of size {n}")
-    return Layout(tuple(shape), tuple(strides))
+            reason = "out of bounds" if isinstance(entry, int) else "no basic index"
+            raise IndexError(f"index {entry!r} is {reason} for an axis of size {n}")
+    return MemoryLayout(tuple(shape), tuple(strides))
 
 
-def alike(shape: Shape, *operands: Layout) -> Layout:
+def alike(shape: Shape, *operands: MemoryLayout) -> MemoryLayout:
     """Return the layout that NumPy gives the result of an elementwise operation.
 
-    Axes keep the order in which the operands have them in memory; where operands contradict each
-    other or say nothing, the order of the axes.
+    Axes keep the order that the operands have in memory. Where the operands disagree or do not
+    say, the result keeps the order of its axes.
     """
-    stepping = [broadcast(x, shape).strides for x in operands]
+    strides_of_operands = [broadcast(x, shape).strides for x in operands]
     order: list[int] = []  # the fastest first
     for axis in reversed(range(len(shape))):
-        place = len(order)
+        position = len(order)
         for i in reversed(range(len(order))):
-            slower = _is_slower(axis, order[i], shape, stepping)
+            slower = _is_slower(axis, order[i], shape, strides_of_operands)
             if slower is None:
                 continue
             if slower:
                 break
-            place = i
-        order.insert(place, axis)
+            position = i
+        order.insert(position, axis)
     return in_order(shape, order[::-1])
 
 
-def _is_slower(axis: int, other: int, shape: Shape, stepping: list[Shape]) -> bool | None:
-    """Tell whether an axis lies outside one behind it; None where no operand tells."""
+def _is_slower(axis: int, later: int, shape: Shape, operands: list[Shape]) -> bool | None:
+    """Return whether an axis has a larger stride than a later one; None where no operand says.
+
+    operands: the strides of each.
+    """
     verdict = None
-    for strides in stepping:
-        near, far = abs(strides[other]), abs(strides[axis])
-        if near == 0 or far == 0 or shape[axis] == 1 or shape[other] == 1:
+    for strides in operands:
+        later_stride, stride = abs(strides[later]), abs(strides[axis])
+        if later_stride == 0 or stride == 0 or shape[axis] == 1 or shape[later] == 1:
             continue
-        if near <= far:
+        if later_stride <= stride:
             return True
         verdict = False
     return verdict
