@@ -277,6 +277,7 @@ class Branch(NamedTuple):
 class Window(NamedTuple):
     stride: tuple[int, int]
     size: tuple[int, int] | None = None
+    mode: Literal["conv", "max"] = "conv"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ class Window(NamedTuple):
         (Sequence[Branch], "2048x1,4096x2", (Branch(2048, 1), Branch(4096, 2))),
         (Sequence[Branch], "2**11x1", (Branch(2048, 1),)),
         (Window, "1x2,3x3", Window((1, 2), (3, 3))),
-        (Window, "1x2,none", Window((1, 2), None)),
+        (Window, "1x2,none,max", Window((1, 2), None, "max")),
         (tuple[int, ...], "1,2,3", (1, 2, 3)),
         (Sequence[int], "", ()),
         (bool, "yes", True),
@@ -320,7 +321,7 @@ def test_texts_are_read_as_the_options_type(hint, text, value):
             (Branch(2048, 1), Branch(4096, 2)),
             "a sequence, each Branch(segment, dilation), such as 2048x1,4096x2",
         ),
-        (Window, "1x2x3", Window((1, 2)), "Window(stride, size), such as 1x2,none"),
+        (Window, "1x2x3", Window((1, 2)), "Window(stride, size, mode), such as 1x2,none,conv"),
         (int | None, "x", 3, "an integer, such as 4096, 1e6 or 2**20, or none"),
     ],
 )

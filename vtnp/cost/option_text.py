@@ -3,7 +3,8 @@
     4096, 1e6, 2**20        an integer
     8x14x14                 a tuple, such as a grid
     2048,4096               a sequence
-    2048x1,4096x2           a sequence of tuples, or a tuple of tuples
+    2048x1,4096x2           a sequence of tuples
+    1x8x8,none,max          a tuple of which some fields are tuples
     1x8x8,3x3x3,none,max    a named tuple, field by field
     0.125, true, queries    a number, a truth value, a string
     none                    None
@@ -11,6 +12,7 @@
 Which of these a text may be is decided by the readers of options that formulas use themselves.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal, DecimalException
@@ -22,6 +24,7 @@ from vtnp._registry.options import is_sequence, kind_of_option
 from vtnp._registry.shapes import alternatives
 
 _MAX_DIGITS = 100
+_TIMES = r"(?<=\d)x(?=\d)"  # not the x of a string
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -78,28 +81,25 @@ def _interpretations(text: str) -> Iterator[Any]:
     yield text
     if text.lower() in _BOOLEANS:
         yield _BOOLEANS[text.lower()]
-    for read in (integer_of, float, _tuple_of, _tuples_of, _items_of):
+    for read in (integer_of, float, _tuple_of, _tuple_of_tuples, _sequence_of_tuples):
         with suppress(ValueError):
             yield read(text)
 
 
 def _tuple_of(text: str) -> tuple[Any, ...]:
-    return tuple(map(_scalar, text.replace("x", ",").split(","))) if text else ()
+    """Read 8x14x14 or 8,14,14."""
+    return tuple(map(_scalar, re.split(f"{_TIMES}|,", text))) if text else ()
 
 
-def _tuples_of(text: str) -> tuple[Any, ...]:
-    return tuple(None if each == "none" else _tuple_of(each) for each in text.split(","))
+def _tuple_of_tuples(text: str) -> tuple[Any, ...]:
+    """Read 1x8x8,none,max: a tuple of which some fields are tuples."""
+    fields = [tuple(map(_scalar, re.split(_TIMES, each))) for each in text.split(",")]
+    return tuple(each if len(each) > 1 else each[0] for each in fields)
 
 
-def _items_of(text: str) -> tuple[Any, ...]:
-    """Return numbers, strings and tuples as they follow each other: 1x8x8,none,max."""
-    return tuple(_item(each) for each in text.split(","))
-
-
-def _item(text: str) -> Any:
-    with suppress(ValueError):
-        return tuple(integer_of(each) for each in text.split("x")) if "x" in text else _scalar(text)
-    return _scalar(text)
+def _sequence_of_tuples(text: str) -> tuple[tuple[Any, ...], ...]:
+    """Read 2048x1,4096x2."""
+    return tuple(map(_tuple_of, text.split(",")))
 
 
 def _scalar(text: str) -> Any:
