@@ -1,15 +1,15 @@
 """TimeSformer: its embedding, eq. (1), and its five schemes of attention, Fig. 4-5."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NotRequired, TypedDict
+from functools import partial
+from typing import Any, Literal, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float
-from vtnp._array.xp import namespace, plus_bias
-from vtnp._neighbourhoods import NAMES, ON_GRID, grouped, ungrouped
-from vtnp._registry.errors import require
+from vtnp._array.xp import namespace
 from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    Activation,
     FeedForwardParams,
     FeedForwardSublayerParams,
     LayerParams,
@@ -18,215 +18,19 @@ from vtnp.encoder import (
     attention,
     feed_forward_sublayer,
     layer_norm,
-    output_projection,
-    qkv_projection,
+    merge_heads,
+    project_heads,
 )
 from vtnp.positions import learned_positions
-from vtnp.tokens import linear_embedding
+from vtnp.tokens import Grid, linear_embedding
 
+Neighbourhood = Literal["space", "time", "joint", "local", "global", "width", "height"]
+ClassToken = Literal["out", "key", "mean", "all"]
 
-@spec("space-time-embedding")
-def space_time_embedding(
-    x: Float[Array, "*b t s p"],
-    E: Float[Array, "p d"],
-    e_pos: Float[Array, "t s d"],
-    *,
-    bias: Float[Array, " d"] | None = None,
-) -> Float[Array, "*b t s d"]:
-    """Embed every patch and tell it where and when it is.
-
-    z[t,s] = E^T x[t,s] + bias + e_pos[t,s]
-
-    x: patches, flattened. E, bias: the embedding; without a bias, none is added. e_pos: one vector
-    for each place of each frame.
-    Raises ShapeError.
-    Notes: published checkpoints have e_pos[t,s] = e_space[s] + e_time[t] (page, Deviations).
-    """
-    return learned_positions(linear_embedding(x, E, bias=bias), e_pos)
-
-
-@spec("space-attention")
-def space_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read the patches of its own frame.
-
-    Y[t,s] = sum_s' softmax_s'(<Q[t,s], K[t,s']> / sqrt(d_k)) V[t,s']
-
-    Q, K, V: queries, keys and values of the patches; heads ride in the batch axes. K_cls, V_cls:
-    the class token's, one more key for every query; given both or neither.
-    Raises ShapeError; FormulaError.
-    """
-    return _attention_within("space", Q, K, V, K_cls, V_cls)
-
-
-@spec("time-attention")
-def time_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read the patches at its own place in all frames.
-
-    Y[t,s] = sum_t' softmax_t'(<Q[t,s], K[t',s]> / sqrt(d_k)) V[t',s]
-
-    Q, K, V, K_cls, V_cls: as in space-attention.
-    Raises ShapeError; FormulaError.
-    Notes: the paper has the class token among the keys, the published models have not.
-    """
-    return _attention_within("time", Q, K, V, K_cls, V_cls)
-
-
-@spec("joint-attention")
-def joint_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read all patches of all frames.
-
-    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s']
-
-    Q, K, V, K_cls, V_cls: as in space-attention.
-    Raises ShapeError; FormulaError.
-    """
-    return _attention_within("joint", Q, K, V, K_cls, V_cls)
-
-
-@spec("local-attention")
-def local_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    grid: tuple[int, int],
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read the patches of its own quarter of the image, in all frames.
-
-    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s'], s' in s's quarter
-
-    Q, K, V, K_cls, V_cls: as in space-attention. grid: rows and columns of patches (h, w), both
-    even, h w = s; place s is in row s // w and column s % w.
-    Raises ShapeError; FormulaError.
-    Notes: the paper leaves open which patches are near (page, Deviations).
-    """
-    return _attention_within("local", Q, K, V, K_cls, V_cls, grid)
-
-
-@spec("global-attention")
-def global_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    grid: tuple[int, int],
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read every second patch along time, height and width, itself included.
-
-    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s'], all distances even
-
-    Q, K, V, K_cls, V_cls: as in space-attention. grid: as in local-attention; t, h, w even.
-    Raises ShapeError; FormulaError.
-    Notes: the paper leaves open where the stride starts (page, Deviations).
-    """
-    return _attention_within("global", Q, K, V, K_cls, V_cls, grid)
-
-
-@spec("width-attention")
-def width_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    grid: tuple[int, int],
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read the patches of its own row of its own frame.
-
-    Y[t,y,x] = sum_x' softmax_x'(<Q[t,y,x], K[t,y,x']> / sqrt(d_k)) V[t,y,x']
-
-    Q, K, V, K_cls, V_cls: as in space-attention. grid: (h, w), h w = s; place s is in row
-    y = s // w and column x = s % w.
-    Raises ShapeError; FormulaError.
-    """
-    return _attention_within("width", Q, K, V, K_cls, V_cls, grid)
-
-
-@spec("height-attention")
-def height_attention(
-    Q: Float[Array, "*b t s d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    grid: tuple[int, int],
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-) -> Float[Array, "*b t s d_v"]:
-    """Let every patch read the patches of its own column of its own frame.
-
-    Y[t,y,x] = sum_y' softmax_y'(<Q[t,y,x], K[t,y',x]> / sqrt(d_k)) V[t,y',x]
-
-    Q, K, V, K_cls, V_cls, grid: as in width-attention.
-    Raises ShapeError; FormulaError.
-    """
-    return _attention_within("height", Q, K, V, K_cls, V_cls, grid)
-
-
-@spec("class-attention")
-def class_attention(
-    Q_cls: Float[Array, "*b 1 d_k"],
-    K: Float[Array, "*b t s d_k"],
-    V: Float[Array, "*b t s d_v"],
-    *,
-    K_cls: Float[Array, "*b 1 d_k"] | None = None,
-    V_cls: Float[Array, "*b 1 d_v"] | None = None,
-    over: str = "space",
-    grid: tuple[int, int] | None = None,
-) -> Float[Array, "*b 1 d_v"]:
-    """Let the class token read itself and each frame, and average over the frames.
-
-    y = mean_t sum_j softmax_j(<Q_cls, K[t,j]> / sqrt(d_k)) V[t,j], j: the class token, the places
-
-    Q_cls: the class token's query. K, V, K_cls, V_cls: as in space-attention. over: what is read
-    piece by piece: "space" for frames, "joint" for all at once, or another neighbourhood's name.
-    grid: needed where that neighbourhood needs it.
-    Raises ShapeError; FormulaError, among others for no frames to average over.
-    Notes: no masked softmax over all patches equals it, unless there is one frame.
-    """
-    require(over in NAMES, "class-attention", "over", f"one of {NAMES}", over)
-    _require_both("class-attention", K_cls, V_cls)
-    shape = tuple(K.shape)
-    K, V = grouped(K, over, grid), grouped(V, over, grid)
-    require(K.shape[-3] >= 1, "class-attention", "K", "at least one group of patches", shape)
-    y = _attention_in_groups(_of_every_group(Q_cls, K), K, V, K_cls, V_cls)
-    return namespace(y).mean(y, axis=-3)
-
-
-ATTENTIONS: dict[str, Callable[..., Array]] = {
-    "space": space_attention,
-    "time": time_attention,
-    "joint": joint_attention,
-    "local": local_attention,
-    "global": global_attention,
-    "width": width_attention,
-    "height": height_attention,
-}
+_CLASS_KEY = ("(K_cls is None) == (V_cls is None)",)
+_ON_GRID = ("min(grid) >= 0", "grid.t == t", "grid.h * grid.w == s")
+_IN_QUARTERS = "grid.h % 2 == grid.w % 2 == 0"
+_EVERY_SECOND = "grid.t % 2 == grid.h % 2 == grid.w % 2 == 0"
 
 
 class LinearParams(TypedDict):
@@ -237,7 +41,7 @@ class LinearParams(TypedDict):
 
 
 class AttentionSublayerParams(SelfAttentionSublayerParams):
-    """One attention with its norm, and the extra linear map that published models have."""
+    """One attention with its norm, and the linear map after it that published models have."""
 
     fc: NotRequired[LinearParams]
 
@@ -269,51 +73,616 @@ class AxialLayerParams(FeedForwardSublayerParams):
     height: AttentionSublayerParams
 
 
-CLASS_TOKEN_RULES = ("out", "key", "mean", "all")
+@spec("space-time-embedding")
+def space_time_embedding(
+    x: Float[Array, "*b t s p"],
+    E: Float[Array, "p d"],
+    e_pos: Float[Array, "t s d"],
+    *,
+    bias: Float[Array, " d"] | None = None,
+) -> Float[Array, "*b t s d"]:
+    """Embed every patch, and add the embedding of its position in space and time.
+
+    z[t,s] = E^T x[t,s] + bias + e_pos[t,s]
+
+    Parameters
+    ----------
+    x : array
+        Flattened patches.
+    E : array
+        The linear map of the embedding.
+    e_pos : array
+        One learned vector for each position of each frame.
+    bias : array, optional
+        Left out, none is added.
+
+    Returns
+    -------
+    array
+        Tokens.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+
+    Notes
+    -----
+    Published checkpoints have e_pos[t,s] = e_space[s] + e_time[t].
+
+    References
+    ----------
+    spec/timesformer/space-time-embedding.md; survey, eq. (1).
+    """
+    return learned_positions(linear_embedding(x, E, bias=bias), e_pos)
 
 
-@spec("attention-sublayer")
+@spec("space-attention", requires=_CLASS_KEY)
+def space_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to the patches of its own frame.
+
+    Y[t,s] = sum_s' softmax_s'(<Q[t,s], K[t,s']> / sqrt(d_k)) V[t,s']
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If there are no keys, or only one of ``K_cls`` and ``V_cls`` is given.
+
+    References
+    ----------
+    spec/timesformer/space-attention.md; survey, Fig. 4.
+    """
+    return attention(Q, _prepended(K_cls, K), _prepended(V_cls, V))
+
+
+@spec("time-attention", requires=_CLASS_KEY)
+def time_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to the patches at its own position in all frames.
+
+    Y[t,s] = sum_t' softmax_t'(<Q[t,s], K[t',s]> / sqrt(d_k)) V[t',s]
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If there are no keys, or only one of ``K_cls`` and ``V_cls`` is given.
+
+    Notes
+    -----
+    The paper has the class token among the keys, the published models have not.
+
+    References
+    ----------
+    spec/timesformer/time-attention.md; survey, Fig. 4.
+    """
+    Q, K, V = (_swapped(x) for x in (Q, K, V))
+    return _swapped(attention(Q, _prepended(K_cls, K), _prepended(V_cls, V)))
+
+
+@spec("joint-attention", requires=_CLASS_KEY)
+def joint_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to all patches of all frames.
+
+    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s']
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If there are no keys, or only one of ``K_cls`` and ``V_cls`` is given.
+
+    References
+    ----------
+    spec/timesformer/joint-attention.md; survey, Fig. 4.
+    """
+    t, s = Q.shape[-3:-1]
+    Q, K, V = (_flattened(x) for x in (Q, K, V))
+    Y = attention(Q, _prepended(K_cls, K), _prepended(V_cls, V))
+    return namespace(Y).reshape(Y, (*Y.shape[:-3], t, s, Y.shape[-1]))
+
+
+@spec("local-attention", requires=(*_ON_GRID, _IN_QUARTERS, *_CLASS_KEY))
+def local_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    grid: Grid,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to the patches of its own quarter of the image, in all frames.
+
+    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s'], s' in s's quarter
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches, h and w even; position s is in row s // w
+        and column s % w.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit or has an odd side, there are no keys, or only one of ``K_cls`` and
+        ``V_cls`` is given.
+
+    Notes
+    -----
+    The paper leaves open which patches are near each other; the page has the other reading.
+
+    References
+    ----------
+    spec/timesformer/local-attention.md; survey, Fig. 5.
+    """
+    Q, K, V = (_quarters(x, grid) for x in (Q, K, V))
+    return _from_quarters(attention(Q, _prepended(K_cls, K), _prepended(V_cls, V)), grid)
+
+
+@spec("global-attention", requires=(*_ON_GRID, _EVERY_SECOND, *_CLASS_KEY))
+def global_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    grid: Grid,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to every second patch along time, height and width.
+
+    Y[t,s] = sum_t',s' softmax_t',s'(<Q[t,s], K[t',s']> / sqrt(d_k)) V[t',s'], all distances even
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches, all even; position s is in row s // w and
+        column s % w.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit or has an odd side, there are no keys, or only one of ``K_cls`` and
+        ``V_cls`` is given.
+
+    Notes
+    -----
+    Each patch is among its own keys. The paper leaves open where the stride starts; the page has
+    the other reading.
+
+    References
+    ----------
+    spec/timesformer/global-attention.md; survey, Fig. 5.
+    """
+    Q, K, V = (_every_second(x, grid) for x in (Q, K, V))
+    return _from_every_second(attention(Q, _prepended(K_cls, K), _prepended(V_cls, V)), grid)
+
+
+@spec("width-attention", requires=(*_ON_GRID, *_CLASS_KEY))
+def width_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    grid: Grid,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to the patches of its own row of its own frame.
+
+    Y[t,y,x] = sum_x' softmax_x'(<Q[t,y,x], K[t,y,x']> / sqrt(d_k)) V[t,y,x']
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches; position s is in row s // w and column
+        s % w.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit, there are no keys, or only one of ``K_cls`` and ``V_cls`` is
+        given.
+
+    References
+    ----------
+    spec/timesformer/width-attention.md; survey, Fig. 5.
+    """
+    Q, K, V = (_unfolded(x, grid) for x in (Q, K, V))
+    return _folded(attention(Q, _prepended(K_cls, K), _prepended(V_cls, V)))
+
+
+@spec("height-attention", requires=(*_ON_GRID, *_CLASS_KEY))
+def height_attention(
+    Q: Float[Array, "*b t s d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    grid: Grid,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+) -> Float[Array, "*b t s d_v"]:
+    """Let every patch attend to the patches of its own column of its own frame.
+
+    Y[t,y,x] = sum_y' softmax_y'(<Q[t,y,x], K[t,y',x]> / sqrt(d_k)) V[t,y',x]
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values of the patches; heads are batch axes.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches; position s is in row s // w and column
+        s % w.
+    K_cls, V_cls : array, optional
+        Key and value of the class token, one more key for every query; both or neither.
+
+    Returns
+    -------
+    array
+        One average of values for each patch.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit, there are no keys, or only one of ``K_cls`` and ``V_cls`` is
+        given.
+
+    References
+    ----------
+    spec/timesformer/height-attention.md; survey, Fig. 5.
+    """
+    Q, K, V = (_swapped(_unfolded(x, grid)) for x in (Q, K, V))
+    return _folded(_swapped(attention(Q, _prepended(K_cls, K), _prepended(V_cls, V))))
+
+
+ATTENTIONS: Mapping[str, Callable[..., Array]] = {
+    "space": space_attention,
+    "time": time_attention,
+    "joint": joint_attention,
+    "local": local_attention,
+    "global": global_attention,
+    "width": width_attention,
+    "height": height_attention,
+}
+
+
+@spec(
+    "class-attention",
+    requires=(
+        "t * s >= 1",
+        "grid is not None or over in ('space', 'time', 'joint')",
+        "grid is None or min(grid) >= 0 and grid.t == t and grid.h * grid.w == s",
+        "over != 'local' or grid.h % 2 == grid.w % 2 == 0",
+        "over != 'global' or grid.t % 2 == grid.h % 2 == grid.w % 2 == 0",
+        *_CLASS_KEY,
+    ),
+)
+def class_attention(
+    Q_cls: Float[Array, "*b 1 d_k"],
+    K: Float[Array, "*b t s d_k"],
+    V: Float[Array, "*b t s d_v"],
+    *,
+    K_cls: Float[Array, "*b 1 d_k"] | None = None,
+    V_cls: Float[Array, "*b 1 d_v"] | None = None,
+    over: Neighbourhood = "space",
+    grid: Grid | None = None,
+) -> Float[Array, "*b 1 d_v"]:
+    """Let the class token attend to itself and each frame in turn, and average over the frames.
+
+    y = mean_t sum_j softmax_j(<Q_cls, K[t,j]> / sqrt(d_k)) V[t,j], j: class token and patches of t
+
+    Parameters
+    ----------
+    Q_cls : array
+        The class token's query.
+    K, V : array
+        Keys and values of the patches; heads are batch axes.
+    K_cls, V_cls : array, optional
+        Key and value of the class token itself; both or neither.
+    over : {"space", "time", "joint", "local", "global", "width", "height"}
+        The neighbourhoods that it attends to in turn: "space" for frames, "joint" for all patches
+        at once.
+    grid : Grid, optional
+        Frames, rows and columns (t, h, w) of the patches; needed for "local", "global", "width"
+        and "height".
+
+    Returns
+    -------
+    array
+        The average over the neighbourhoods.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If over is another string, the grid is missing or does not fit, there are no patches, or
+        only one of ``K_cls`` and ``V_cls`` is given.
+
+    Notes
+    -----
+    Unless there is one neighbourhood only, no masked softmax over all patches equals it.
+
+    References
+    ----------
+    spec/timesformer/class-attention.md; survey, Fig. 4.
+    """
+    K, V = (SEQUENCES[over](x, grid) for x in (K, V))
+    y = attention(_repeated(Q_cls, K), _prepended(K_cls, K), _prepended(V_cls, V))
+    return namespace(y).mean(y, axis=tuple(range(Q_cls.ndim - 2, y.ndim - 2)))
+
+
+def _swapped(x: Array) -> Array:
+    """Swap the two axes of the tokens: `*b t s d` to `*b s t d`."""
+    return namespace(x).moveaxis(x, -3, -2)
+
+
+def _flattened(x: Array) -> Array:
+    """Put the patches of all frames into one sequence: `*b t s d` to `*b 1 (t s) d`."""
+    *batch, t, s, d = x.shape
+    return namespace(x).reshape(x, (*batch, 1, t * s, d))
+
+
+def _unfolded(x: Array, grid: Grid) -> Array:
+    """Lay the patches of each frame out in rows: `*b t (h w) d` to `*b t h w d`."""
+    return namespace(x).reshape(x, (*x.shape[:-2], grid.h, grid.w, x.shape[-1]))
+
+
+def _folded(x: Array) -> Array:
+    """Put the rows of each frame after each other: `*b t h w d` to `*b t (h w) d`."""
+    *front, h, w, d = x.shape
+    return namespace(x).reshape(x, (*front, h * w, d))
+
+
+def _quarters(x: Array, grid: Grid) -> Array:
+    """Cut the image into quarters: `*b t s d` to `*b 2 2 (t h/2 w/2) d`."""
+    xp, (*batch, t, s, d) = namespace(x), x.shape
+    x = xp.reshape(x, (*batch, t, 2, grid.h // 2, 2, grid.w // 2, d))
+    x = xp.moveaxis(x, (-5, -3), (-6, -5))
+    return xp.reshape(x, (*batch, 2, 2, t * s // 4, d))
+
+
+def _from_quarters(x: Array, grid: Grid) -> Array:
+    """Put the quarters of the image together again."""
+    xp, (*batch, _, _, _, d) = namespace(x), x.shape
+    x = xp.reshape(x, (*batch, 2, 2, grid.t, grid.h // 2, grid.w // 2, d))
+    x = xp.moveaxis(x, (-6, -5), (-5, -3))
+    return xp.reshape(x, (*batch, grid.t, grid.h * grid.w, d))
+
+
+def _every_second(x: Array, grid: Grid) -> Array:
+    """Take every second patch along each axis: `*b t s d` to `*b 2 2 2 (t/2 h/2 w/2) d`."""
+    xp, (*batch, t, s, d) = namespace(x), x.shape
+    x = xp.reshape(x, (*batch, t // 2, 2, grid.h // 2, 2, grid.w // 2, 2, d))
+    x = xp.moveaxis(x, (-6, -4, -2), (-7, -6, -5))
+    return xp.reshape(x, (*batch, 2, 2, 2, t * s // 8, d))
+
+
+def _from_every_second(x: Array, grid: Grid) -> Array:
+    """Put the patches back between each other."""
+    xp, (*batch, _, _, _, _, d) = namespace(x), x.shape
+    x = xp.reshape(x, (*batch, 2, 2, 2, grid.t // 2, grid.h // 2, grid.w // 2, d))
+    x = xp.moveaxis(x, (-7, -6, -5), (-6, -4, -2))
+    return xp.reshape(x, (*batch, grid.t, grid.h * grid.w, d))
+
+
+# The sequences within which patches attend to each other, `*b <sequences> n d`.
+SEQUENCES: Mapping[str, Callable[[Array, Any], Array]] = {
+    "space": lambda x, _: x,
+    "time": lambda x, _: _swapped(x),
+    "joint": lambda x, _: _flattened(x),
+    "local": _quarters,
+    "global": _every_second,
+    "width": _unfolded,
+    "height": lambda x, grid: _swapped(_unfolded(x, grid)),
+}
+
+
+def _prepended(x_cls: Array | None, x: Array) -> Array:
+    """Put the class token's row, `*b 1 d`, before every sequence of x, `*b <sequences> n d`."""
+    if x_cls is None:
+        return x
+    return namespace(x_cls, x).concat([_repeated(x_cls, x), x], axis=-2)
+
+
+def _repeated(x_cls: Array, x: Array) -> Array:
+    """Repeat the class token's row, `*b 1 d`, for every sequence of x, `*b <sequences> n d`."""
+    xp, (*batch, _, d) = namespace(x_cls), x_cls.shape
+    row = xp.reshape(x_cls, (*batch, *[1] * (x.ndim - x_cls.ndim), 1, d))
+    return xp.broadcast_to(row, (*x.shape[:-2], 1, d))
+
+
+@spec(
+    "attention-sublayer",
+    requires=(
+        "grid is not None or attend in ('space', 'time', 'joint')",
+        "grid is None or min(grid) >= 0 and grid.t == t and grid.h * grid.w == s",
+    ),
+)
 def attention_sublayer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
     params: AtLeast[AttentionSublayerParams],
     *,
-    attend: str,
-    class_token: str,
-    grid: tuple[int, int] | None = None,
+    attend: Neighbourhood,
+    class_token: ClassToken,
+    grid: Grid | None = None,
     eps: float = 1e-6,
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
-    """Add to every token what it reads, normalised, in its neighbourhood.
+    """Normalise the tokens, let them attend within a neighbourhood, and add the result to them.
 
     z' = z + fc(MHA_attend(LN_1(z))), cls' = cls + fc(MHA_class(LN_1(cls)))
 
-    z, cls: patches and class token. params: norm_1 {gamma, beta}, attention {W_q, W_k, W_v, W_c,
-    b_q?, b_k?, b_v?, b_c?}, fc {W, b?}?; others are not looked at. attend: the neighbourhood,
-    "space", "time", "joint", "local", "global", "width" or "height". class_token: "out" takes no
-    part; "key" is read and stays as it is; "mean" is read, and reads as class-attention does, over
-    the same neighbourhoods; "all" is read, and reads itself and all patches at once. grid: (h, w),
-    where the neighbourhood needs it. eps: of the norm.
-    Raises ShapeError; FormulaError.
-    Notes: the first half of every layer here; feed-forward-sublayer is the second.
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : AttentionSublayerParams
+        ``norm_1``, ``attention`` and, optionally, the linear map ``fc`` with ``W`` and ``b``;
+        further keys are ignored.
+    attend : {"space", "time", "joint", "local", "global", "width", "height"}
+        The neighbourhood that each patch attends to.
+    class_token : {"out", "key", "mean", "all"}
+        "out": the class token takes no part. "key": patches attend to it, and it stays as it is.
+        "mean": patches attend to it, and it attends to each neighbourhood in turn and averages, as
+        `class_attention` does. "all": patches attend to it, and it attends to all patches at once.
+    grid : Grid, optional
+        Frames, rows and columns (t, h, w) of the patches; needed for "local", "global", "width"
+        and "height".
+    eps : float
+        Added to the variance in the norm, finite and >= 0.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key, attend or class_token is another string, or the grid is missing or
+        does not fit.
+
+    Notes
+    -----
+    Every layer of this chapter is one or more of these and a `feed_forward_sublayer`.
+
+    References
+    ----------
+    spec/timesformer/attention-sublayer.md; survey, Fig. 4.
     """
-    rules = CLASS_TOKEN_RULES
-    require(attend in ATTENTIONS, "attention-sublayer", "attend", f"one of {[*ATTENTIONS]}", attend)
-    require(
-        class_token in rules, "attention-sublayer", "class_token", f"one of {rules}", class_token
-    )
-    on_grid: dict[str, Any] = {"grid": grid} if attend in ON_GRID else {}
-    Q, K, V = _projected(z, params, eps)
-    if class_token == "out":
-        return z + _merged(ATTENTIONS[attend](Q, K, V, **on_grid), params), _copy(cls)
-    lone = cls[..., None, None, :]
-    Q_cls, K_cls, V_cls = (x[..., 0, :, :] for x in _projected(lone, params, eps))
-    as_key = {"K_cls": K_cls, "V_cls": V_cls}
-    z = z + _merged(ATTENTIONS[attend](Q, K, V, **as_key, **on_grid), params)
-    if class_token == "key":
+    norm = params["norm_1"]
+    Q, K, V = _heads(layer_norm(z, **norm, eps=eps), "qkv", params, token_axes=2)
+    x_cls = None if class_token == "out" else layer_norm(cls[..., None, :], **norm, eps=eps)
+    K_cls, V_cls = (None, None) if x_cls is None else _heads(x_cls, "kv", params, token_axes=1)
+    on_grid = {"grid": grid} if attend in ("local", "global", "width", "height") else {}
+    Y = ATTENTIONS[attend](Q, K, V, K_cls=K_cls, V_cls=V_cls, **on_grid)
+    z = z + _update(Y, params, token_axes=2)
+    if x_cls is None or class_token == "key":
         return z, _copy(cls)
+    (Q_cls,) = _heads(x_cls, "q", params, token_axes=1)
     over = attend if class_token == "mean" else "joint"
-    y = class_attention(Q_cls, K, V, **as_key, over=over, grid=grid)
-    return z, (lone + _merged(y[..., None, :], params))[..., 0, 0, :]
+    y = class_attention(Q_cls, K, V, K_cls=K_cls, V_cls=V_cls, over=over, grid=grid)
+    return z, cls + _update(y, params, token_axes=1)[..., 0, :]
+
+
+def _heads(x: Array, letters: str, params: Mapping[str, Any], *, token_axes: int) -> list[Array]:
+    """Project normalised tokens, `*b <tokens> d`, to the queries, keys or values of every head."""
+    weights = params["attention"]
+    return [
+        project_heads(x, weights[f"W_{i}"], weights.get(f"b_{i}"), token_axes=token_axes)
+        for i in letters
+    ]
+
+
+def _update(Y: Array, params: Mapping[str, Any], *, token_axes: int) -> Array:
+    """Merge the heads, `*b heads <tokens> d_v`, and pass them through `fc`, where there is one."""
+    weights, fc = params["attention"], params.get("fc")
+    update = merge_heads(Y, weights["W_c"], weights.get("b_c"), token_axes=token_axes)
+    return update if fc is None else linear_embedding(update, fc["W"], bias=fc.get("b"))
+
+
+def _copy(x: Array) -> Array:
+    """Return the same numbers in an array of their own: results never alias inputs."""
+    return namespace(x).concat([x], axis=-1)
 
 
 @spec("space-layer")
@@ -322,22 +691,54 @@ def space_layer(
     cls: Float[Array, "*b d"],
     params: LayerParams,
     *,
-    cls_in_space: str = "mean",
+    cls_in_space: ClassToken = "mean",
     eps: float = 1e-6,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
     """Pass patches and class token through one layer of space attention (S).
 
     z' = y + FFN(LN_2(y)), y = z + MHA_space(LN_1(z)), cls alike
 
-    z, cls: patches and class token. params: those of pre-norm-layer. cls_in_space: the rule for
-    the class token, as class_token in attention-sublayer. eps: of both norms. activation: as in
-    feed-forward.
-    Raises ShapeError; FormulaError.
-    Notes: the published model has a class token for each frame: let frames be batch axes (page).
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : LayerParams
+        ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``.
+    cls_in_space : {"out", "key", "mean", "all"}
+        The class token takes no part; is a key and stays as it is; attends to each frame in turn
+        and averages; attends to all patches at once.
+    eps : float
+        Added to the variance in both norms, finite and >= 0.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, or an option is another string.
+
+    Notes
+    -----
+    The published model has a class token for each frame: make frames batch axes.
+
+    References
+    ----------
+    spec/timesformer/space-layer.md; survey, Fig. 4.
     """
-    z, cls = attention_sublayer(z, cls, params, attend="space", class_token=cls_in_space, eps=eps)
-    return _fed_forward(z, cls, params, eps, activation)
+    half: AttentionSublayerParams = {
+        "norm_1": params["norm_1"],
+        "attention": params["attention"],
+    }
+    z, cls = attention_sublayer(z, cls, half, attend="space", class_token=cls_in_space, eps=eps)
+    return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
 @spec("joint-layer")
@@ -347,19 +748,49 @@ def joint_layer(
     params: LayerParams,
     *,
     eps: float = 1e-6,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
     """Pass patches and class token through one layer of joint space-time attention (ST).
 
     z' = y + FFN(LN_2(y)), y = z + MHA_joint(LN_1(z)), cls alike
 
-    z, cls: patches and class token. params: those of pre-norm-layer. eps: of both norms.
-    activation: as in feed-forward.
-    Raises ShapeError; FormulaError.
-    Notes: a pre-norm-layer over the class token and all patches.
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : LayerParams
+        ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``.
+    eps : float
+        Added to the variance in both norms, finite and >= 0.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, or activation is another string.
+
+    Notes
+    -----
+    Equal to a `pre_norm_layer` over the class token and all patches.
+
+    References
+    ----------
+    spec/timesformer/joint-layer.md; survey, Fig. 4.
     """
-    z, cls = attention_sublayer(z, cls, params, attend="joint", class_token="mean", eps=eps)
-    return _fed_forward(z, cls, params, eps, activation)
+    half: AttentionSublayerParams = {
+        "norm_1": params["norm_1"],
+        "attention": params["attention"],
+    }
+    z, cls = attention_sublayer(z, cls, half, attend="joint", class_token="mean", eps=eps)
+    return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
 @spec("divided-layer")
@@ -368,166 +799,189 @@ def divided_layer(
     cls: Float[Array, "*b d"],
     params: DividedLayerParams,
     *,
-    order: str = "time-space",
-    cls_in_time: str = "out",
-    cls_in_space: str = "mean",
+    order: Literal["time-space", "space-time"] = "time-space",
+    cls_in_time: ClassToken = "out",
+    cls_in_space: ClassToken = "mean",
     eps: float = 1e-6,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
     """Pass patches and class token through one layer of divided space-time attention (T+S).
 
     z' = y + FFN(LN_2(y)), y = x + MHA_space(LN(x)), x = z + fc(MHA_time(LN(z)))
 
-    z, cls: patches and class token. params: time and space, each as in attention-sublayer, norm_2 and
-    feed_forward. order: "time-space" or "space-time". cls_in_time, cls_in_space: the rules for the
-    class token, as class_token in attention-sublayer. eps: of all norms. activation: as in
-    feed-forward.
-    Raises ShapeError; FormulaError.
-    Notes: the paper has cls_in_time="key" and no fc; published checkpoints need the defaults and
-    params["time"]["fc"].
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : DividedLayerParams
+        ``time`` and ``space``, each with ``norm_1``, ``attention`` and optionally ``fc``;
+        ``norm_2`` and ``feed_forward``.
+    order : {"time-space", "space-time"}
+        Which attention comes first.
+    cls_in_time, cls_in_space : {"out", "key", "mean", "all"}
+        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
+        neighbourhood in turn and averages; attends to all patches at once.
+    eps : float
+        Added to the variance in all norms, finite and >= 0.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, or an option is another string.
+
+    Notes
+    -----
+    The paper has ``cls_in_time="key"`` and no ``fc``; published checkpoints need the defaults and
+    ``params["time"]["fc"]``.
+
+    References
+    ----------
+    spec/timesformer/divided-layer.md; survey, Fig. 4.
     """
-    orders = ("time-space", "space-time")
-    require(order in orders, "divided-layer", "order", f"one of {orders}", order)
-    rules = {"time": cls_in_time, "space": cls_in_space}
-    for attend in order.split("-"):
-        rule = rules[attend]
-        z, cls = attention_sublayer(
-            z, cls, params[attend], attend=attend, class_token=rule, eps=eps
-        )
-    return _fed_forward(z, cls, params, eps, activation)
+    sublayer = partial(attention_sublayer, eps=eps)
+    time = partial(sublayer, params=params["time"], attend="time", class_token=cls_in_time)
+    space = partial(sublayer, params=params["space"], attend="space", class_token=cls_in_space)
+    first, second = (time, space) if order == "time-space" else (space, time)
+    z, cls = second(*first(z, cls))
+    return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
-@spec("local-global-layer")
+@spec("local-global-layer", requires=(*_ON_GRID, _EVERY_SECOND))
 def local_global_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
     params: LocalGlobalLayerParams,
     *,
-    grid: tuple[int, int],
-    cls_in_local: str = "out",
-    cls_in_global: str = "mean",
+    grid: Grid,
+    cls_in_local: ClassToken = "out",
+    cls_in_global: ClassToken = "mean",
     eps: float = 1e-6,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
     """Pass patches and class token through one layer of sparse local-global attention (L+G).
 
     z' = y + FFN(LN_2(y)), y = x + MHA_global(LN(x)), x = z + fc(MHA_local(LN(z)))
 
-    z, cls: patches and class token. params: local and global, each as in attention-sublayer, norm_2
-    and feed_forward. grid: rows and columns of patches (h, w). cls_in_local, cls_in_global: the
-    rules for the class token, as class_token in attention-sublayer. eps: of all norms. activation: as
-    in feed-forward.
-    Raises ShapeError; FormulaError where t, h or w is odd.
-    Notes: neither equation nor code was published; the rules follow divided-layer (page).
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : LocalGlobalLayerParams
+        ``local`` and ``global``, each with ``norm_1``, ``attention`` and optionally ``fc``;
+        ``norm_2`` and ``feed_forward``.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches, all even; position s is in row s // w and
+        column s % w.
+    cls_in_local, cls_in_global : {"out", "key", "mean", "all"}
+        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
+        neighbourhood in turn and averages; attends to all patches at once.
+    eps : float
+        Added to the variance in all norms, finite and >= 0.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit or has an odd side, params lack a key or have an unknown one, or an
+        option is another string.
+
+    Notes
+    -----
+    Neither equation nor code was published; what is left open follows `divided_layer`.
+
+    References
+    ----------
+    spec/timesformer/local-global-layer.md; survey, Fig. 4.
     """
-    rules = {"local": cls_in_local, "global": cls_in_global}
-    for attend, rule in rules.items():
-        z, cls = attention_sublayer(
-            z, cls, params[attend], attend=attend, class_token=rule, grid=grid, eps=eps
-        )
-    return _fed_forward(z, cls, params, eps, activation)
+    sublayer = partial(attention_sublayer, grid=grid, eps=eps)
+    z, cls = sublayer(z, cls, params["local"], attend="local", class_token=cls_in_local)
+    z, cls = sublayer(z, cls, params["global"], attend="global", class_token=cls_in_global)
+    return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
-@spec("axial-layer")
+@spec("axial-layer", requires=_ON_GRID)
 def axial_layer(
     z: Float[Array, "*b t s d"],
     cls: Float[Array, "*b d"],
     params: AxialLayerParams,
     *,
-    grid: tuple[int, int],
-    cls_in_time: str = "out",
-    cls_in_width: str = "out",
-    cls_in_height: str = "mean",
+    grid: Grid,
+    cls_in_time: ClassToken = "out",
+    cls_in_width: ClassToken = "out",
+    cls_in_height: ClassToken = "mean",
     eps: float = 1e-6,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> tuple[Float[Array, "*b t s d"], Float[Array, "*b d"]]:
     """Pass patches and class token through one layer of axial attention (T+W+H).
 
-    z' = y + FFN(LN_2(y)), y = time, width, height step of z, each x + fc(MHA(LN(x)))
+    z' = y + FFN(LN_2(y)), y = A_height(A_width(A_time(z))), A(x) = x + fc(MHA(LN(x)))
 
-    z, cls: patches and class token. params: time, width and height, each as in attention-sublayer,
-    norm_2 and feed_forward. grid: rows and columns of patches (h, w). cls_in_time, cls_in_width,
-    cls_in_height: the rules for the class token, as class_token in attention-sublayer. eps: of all
-    norms. activation: as in feed-forward.
-    Raises ShapeError; FormulaError.
-    Notes: neither equation nor code was published; the rules follow divided-layer (page).
+    Parameters
+    ----------
+    z, cls : array
+        Patches and class token.
+    params : AxialLayerParams
+        ``time``, ``width`` and ``height``, each with ``norm_1``, ``attention`` and optionally
+        ``fc``; ``norm_2`` and ``feed_forward``.
+    grid : Grid
+        Frames, rows and columns (t, h, w) of the patches; position s is in row s // w and column
+        s % w.
+    cls_in_time, cls_in_width, cls_in_height : {"out", "key", "mean", "all"}
+        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
+        neighbourhood in turn and averages; attends to all patches at once.
+    eps : float
+        Added to the variance in all norms, finite and >= 0.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    z, cls : array
+        Patches and class token.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the grid does not fit, params lack a key or have an unknown one, or an option is another
+        string.
+
+    Notes
+    -----
+    Neither equation nor code was published; what is left open follows `divided_layer`.
+
+    References
+    ----------
+    spec/timesformer/axial-layer.md; survey, Fig. 4.
     """
-    rules = {"time": cls_in_time, "width": cls_in_width, "height": cls_in_height}
-    for attend, rule in rules.items():
-        z, cls = attention_sublayer(
-            z, cls, params[attend], attend=attend, class_token=rule, grid=grid, eps=eps
-        )
-    return _fed_forward(z, cls, params, eps, activation)
+    sublayer = partial(attention_sublayer, grid=grid, eps=eps)
+    z, cls = sublayer(z, cls, params["time"], attend="time", class_token=cls_in_time)
+    z, cls = sublayer(z, cls, params["width"], attend="width", class_token=cls_in_width)
+    z, cls = sublayer(z, cls, params["height"], attend="height", class_token=cls_in_height)
+    return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
-def _fed_forward(
-    z: Array, cls: Array, params: Mapping[str, Any], eps: float, activation: str
+def _feed_forward_sublayer(
+    z: Array, cls: Array, params: FeedForwardSublayerParams, *, eps: float, activation: Activation
 ) -> tuple[Array, Array]:
-    cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)
-    return feed_forward_sublayer(z, params, eps=eps, activation=activation), cls[..., 0, :]
-
-
-def _projected(z: Array, params: Mapping[str, Any], eps: float) -> list[Array]:
-    """Return queries, keys and values of normalised tokens, `*b heads t s d_h`."""
-    weights = params["attention"]
-    *batch, t, s, d = z.shape
-    x = layer_norm(z, **params["norm_1"], eps=eps)
-    x = namespace(x).reshape(x, (*batch, t * s, d))
-    heads = [
-        qkv_projection(x, weights[f"W_{letter}"], bias=weights.get(f"b_{letter}"))
-        for letter in ("q", "k", "v")
-    ]
-    return [namespace(y).reshape(y, (*y.shape[:-2], t, s, y.shape[-1])) for y in heads]
-
-
-def _merged(y: Array, params: Mapping[str, Any]) -> Array:
-    """Return what the heads have read, `*b heads t s d_v`, as an update of the tokens."""
-    *front, t, s, d_v = y.shape
-    weights = params["attention"]
-    y = namespace(y).reshape(y, (*front, t * s, d_v))
-    u = output_projection(y, weights["W_c"], bias=weights.get("b_c"))
-    if "fc" in params:
-        u = plus_bias(u @ params["fc"]["W"], params["fc"].get("b"))
-    return namespace(u).reshape(u, (*u.shape[:-2], t, s, u.shape[-1]))
-
-
-def _copy(x: Array) -> Array:
-    """Return the same numbers in an array of their own: results never alias inputs."""
-    return namespace(x).concat([x], axis=-1)
-
-
-def _attention_within(
-    attend: str,
-    Q: Array,
-    K: Array,
-    V: Array,
-    K_cls: Array | None,
-    V_cls: Array | None,
-    grid: tuple[int, int] | None = None,
-) -> Array:
-    """Attend within groups: the patches that see each other are brought together first."""
-    _require_both(f"{attend}-attention", K_cls, V_cls)
-    t, s = Q.shape[-3:-1]
-    Q, K, V = (grouped(x, attend, grid) for x in (Q, K, V))
-    return ungrouped(_attention_in_groups(Q, K, V, K_cls, V_cls), attend, grid, t, s)
-
-
-def _require_both(id: str, K_cls: Array | None, V_cls: Array | None) -> None:
-    both = (K_cls is None) == (V_cls is None)
-    require(both, id, "V_cls", "both of K_cls and V_cls, or neither", "one of them")
-
-
-def _attention_in_groups(
-    Q: Array, K: Array, V: Array, K_cls: Array | None, V_cls: Array | None
-) -> Array:
-    if K_cls is None or V_cls is None:
-        return attention(Q, K, V)
-    xp = namespace(Q, K, V, K_cls, V_cls)
-    K = xp.concat([_of_every_group(K_cls, K), K], axis=-2)
-    return attention(Q, K, xp.concat([_of_every_group(V_cls, V), V], axis=-2))
-
-
-def _of_every_group(x_cls: Array, x: Array) -> Array:
-    """Repeat the class token's row, `*b 1 d`, for every group of x, `*b groups members d`."""
-    every = (*x.shape[:-2], 1, x_cls.shape[-1])
-    return namespace(x_cls).broadcast_to(x_cls[..., None, :, :], every)
+    """Pass patches and class token through the second half of a layer."""
+    sublayer = partial(feed_forward_sublayer, params=params, eps=eps, activation=activation)
+    return sublayer(z), sublayer(cls[..., None, :])[..., 0, :]

@@ -50,7 +50,7 @@ def of_class_token(
     )
     # With the scheme "space" every frame has a class token of its own: an axis before the heads.
     shares = shares.mean(axis=-3) / (config.frames if config.scheme == "space" else 1)
-    return shares.reshape(config.frames, *config.grid)
+    return shares.reshape(config.grid)
 
 
 def of_gradient(apply: Callable[[Any, Any, Any], Any], params: Any, clip: Any, config: Any) -> Any:

@@ -91,4 +91,4 @@ def of_samples(
     names = np.eye(u * s, dtype=v.dtype).reshape(u, s, u * s)
     names = np.broadcast_to(names, (*v.shape[:-3], *names.shape))
     shares = formulas.weighted_sum_of_samples(names, positions, alpha, **options)
-    return shares.mean(axis=(1, 2, 3)).reshape(config.frames, *config.grid) / config.clips
+    return shares.mean(axis=(1, 2, 3)).reshape(config.grid) / config.clips

@@ -100,7 +100,7 @@ def _tell_time_from_place(
     products of what is seen and when. Waves for positions, and larger weights before the
     nonlinearity, make them large enough to be found.
     """
-    d, (h, w) = config.d, config.grid
+    d, (_, h, w) = config.d, config.grid
     params["e_time"] = (1.5 * _waves(config.frames, d)).astype(dtype)
     rows, columns = np.repeat(_waves(h, d // 2), w, axis=0), np.tile(_waves(w, d // 2), (h, 1))
     params["e_space"] = np.concatenate([rows, columns], axis=-1).astype(dtype)

@@ -14,14 +14,14 @@ from vtnp.models import deformable as model
 from vtnp.models import parts
 
 TINY = model.CONFIGS["deformable-tiny"]
-GRID = TINY.grid
+_, *GRID = TINY.grid
 
 
 def inputs(seed=1, batch=(2,), config=TINY):
     rng = np.random.default_rng(seed)
     video = rng.standard_normal((*batch, config.frames, *config.image, config.channels))
-    places = int(np.prod(config.grid))
-    shape = (*batch, config.frames, places, config.frames // config.clips, 2)
+    t, h, w = config.grid
+    shape = (*batch, t, h * w, t // config.clips, 2)
     return video, rng.standard_normal(shape)
 
 

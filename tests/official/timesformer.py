@@ -60,7 +60,7 @@ class Patches(Module):
 class TimeSformer(Module):
     def __init__(self, config):
         super().__init__()
-        d, (h, w) = config.d, config.grid
+        d, (_, h, w) = config.d, config.grid
         self.patch_embed = Patches(config)
         self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, d))
         self.pos_embed = torch.nn.Parameter(torch.zeros(1, 1 + h * w, d))

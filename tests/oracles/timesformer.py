@@ -1,4 +1,4 @@
-"""Loops written from spec/timesformer/: each patch with the list of patches it may see."""
+"""Loops written from spec/timesformer/: for each patch, the list of patches that it attends to."""
 
 import numpy as np
 
@@ -22,35 +22,36 @@ def space_time_embedding(x, E, e_pos, *, bias=None):
     return z
 
 
-def sees(attend, grid, t, s, u, p):
-    """Whether the patch in place s of frame t reads the patch in place p of frame u."""
+def attends(attend, grid, query, key):
+    """Whether the patch (frame, position) `query` attends to the patch `key`."""
+    (t, s), (u, r) = query, key
     if attend == "space":
         return u == t
     if attend == "time":
-        return p == s
+        return r == s
     if attend == "joint":
         return True
-    h, w = grid
-    (y, x), (y_other, x_other) = divmod(s, w), divmod(p, w)
+    _, h, w = grid
+    (y, x), (y_key, x_key) = divmod(s, w), divmod(r, w)
     if attend == "width":
-        return (u, y_other) == (t, y)
+        return (u, y_key) == (t, y)
     if attend == "height":
-        return (u, x_other) == (t, x)
+        return (u, x_key) == (t, x)
     if attend == "local":
-        return (y_other < h / 2, x_other < w / 2) == (y < h / 2, x < w / 2)
+        return (y_key < h / 2, x_key < w / 2) == (y < h / 2, x < w / 2)
     assert attend == "global"
-    return all(a % 2 == b % 2 for a, b in ((u, t), (y_other, y), (x_other, x)))
+    return all(a % 2 == b % 2 for a, b in ((u, t), (y_key, y), (x_key, x)))
 
 
-def seen(attend, grid, places, t, s):
-    """The patches that one patch reads, in order."""
-    return [(u, p) for u, p in places if sees(attend, grid, t, s, u, p)]
+def keys_of(attend, grid, query, patches):
+    """Return the patches that one patch attends to, in order."""
+    return [key for key in patches if attends(attend, grid, query, key)]
 
 
-def reading(b, q, chosen, K, V, K_cls, V_cls):
-    """What one query reads in the chosen patches and, if it is there, the class token."""
-    keys = [K[(*b, u, p)] for u, p in chosen]
-    values = [V[(*b, u, p)] for u, p in chosen]
+def attention_to(b, q, chosen, K, V, K_cls, V_cls):
+    """Attention of one query to the chosen patches and, if there is one, the class token."""
+    keys = [K[(*b, *patch)] for patch in chosen]
+    values = [V[(*b, *patch)] for patch in chosen]
     if K_cls is not None:
         keys.append(K_cls[(*b, 0)])
         values.append(V_cls[(*b, 0)])
@@ -59,12 +60,12 @@ def reading(b, q, chosen, K, V, K_cls, V_cls):
 
 def attention_in(attend, Q, K, V, K_cls=None, V_cls=None, grid=None):
     *batch, t, s, _ = Q.shape
-    places = list(np.ndindex(t, s))
+    patches = list(np.ndindex(t, s))
     Y = np.zeros((*batch, t, s, V.shape[-1]), V.dtype)
     for b in np.ndindex(*batch):
-        for i, j in places:
-            chosen = seen(attend, grid, places, i, j)
-            Y[(*b, i, j)] = reading(b, Q[(*b, i, j)], chosen, K, V, K_cls, V_cls)
+        for patch in patches:
+            chosen = keys_of(attend, grid, patch, patches)
+            Y[(*b, *patch)] = attention_to(b, Q[(*b, *patch)], chosen, K, V, K_cls, V_cls)
     return Y
 
 
@@ -98,12 +99,12 @@ def height_attention(Q, K, V, *, grid, K_cls=None, V_cls=None):
 
 def class_attention(Q_cls, K, V, *, K_cls=None, V_cls=None, over="space", grid=None):
     *batch, t, s, d_v = V.shape
-    places = list(np.ndindex(t, s))
-    groups = {tuple(seen(over, grid, places, i, j)) for i, j in places}
+    patches = list(np.ndindex(t, s))
+    groups = {tuple(keys_of(over, grid, patch, patches)) for patch in patches}
     y = np.zeros((*batch, 1, d_v), V.dtype)
     for b in np.ndindex(*batch):
         for group in sorted(groups):
-            y[(*b, 0)] += reading(b, Q_cls[(*b, 0)], group, K, V, K_cls, V_cls)
+            y[(*b, 0)] += attention_to(b, Q_cls[(*b, 0)], group, K, V, K_cls, V_cls)
     return y / np.asarray(len(groups), V.dtype)
 
 
@@ -116,39 +117,38 @@ def attention_sublayer(z, cls, params, *, attend, class_token, grid=None, eps=1e
         qkv_projection(normalised, weights[f"W_{i}"], bias=weights.get(f"b_{i}")) for i in "qkv"
     )
     Q_p, K_p, V_p = (y[..., 1:, :].reshape(*y.shape[:-2], t, s, y.shape[-1]) for y in (Q, K, V))
-    as_key = (None, None) if class_token == "out" else (K[..., :1, :], V[..., :1, :])
-    read = attention_in(attend, Q_p, K_p, V_p, *as_key, grid)
-    new_z = z + update(read, params).reshape(z.shape)
+    class_key = (None, None) if class_token == "out" else (K[..., :1, :], V[..., :1, :])
+    Y = attention_in(attend, Q_p, K_p, V_p, *class_key, grid)
+    new_z = z + update(Y, params).reshape(z.shape)
     if class_token in {"out", "key"}:
         return new_z, cls.copy()
-    lone = class_attention(
-        Q[..., :1, :], K_p, V_p, K_cls=as_key[0], V_cls=as_key[1],
+    y = class_attention(
+        Q[..., :1, :], K_p, V_p, K_cls=class_key[0], V_cls=class_key[1],
         over=attend if class_token == "mean" else "joint", grid=grid,
     )  # fmt: skip
-    return new_z, cls + update(lone[..., None, :], params)[..., 0, :]
+    return new_z, cls + update(y[..., None, :], params)[..., 0, :]
 
 
-def update(read, params):
-    """Add up the heads of what the patches have read, and pass it through the extra linear map."""
-    *front, t, s, d_v = read.shape
+def update(Y, params):
+    """Project the heads, `*b heads t s d_v`, to the model's width, and apply fc to the result."""
+    *front, t, s, d_v = Y.shape
     weights = params["attention"]
-    u = output_projection(read.reshape(*front, t * s, d_v), weights["W_c"], bias=weights.get("b_c"))
+    u = output_projection(Y.reshape(*front, t * s, d_v), weights["W_c"], bias=weights.get("b_c"))
     if "fc" not in params:
         return u
     W, b = params["fc"]["W"], params["fc"].get("b")
-    mixed = np.zeros_like(u)
-    for place in np.ndindex(u.shape):
-        *token, k = place
-        mixed[place] = sum(u[(*token, m)] * W[m, k] for m in range(W.shape[0]))
+    y = np.zeros_like(u)
+    for *token, k in np.ndindex(u.shape):
+        y[(*token, k)] = sum(u[(*token, m)] * W[m, k] for m in range(W.shape[0]))
         if b is not None:
-            mixed[place] += b[k]
-    return mixed
+            y[(*token, k)] += b[k]
+    return y
 
 
-def layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
-    for attend, rule, of_step in steps:
+def layer(z, cls, params, sublayers, grid=None, eps=1e-6, activation="gelu"):
+    for attend, class_token, weights in sublayers:
         z, cls = attention_sublayer(
-            z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
+            z, cls, weights, attend=attend, class_token=class_token, grid=grid, eps=eps
         )
     cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)[
         ..., 0, :
@@ -167,18 +167,21 @@ def joint_layer(z, cls, params, **options):
 def divided_layer(
     z, cls, params, *, order="time-space", cls_in_time="out", cls_in_space="mean", **options
 ):
-    steps = [("time", cls_in_time, params["time"]), ("space", cls_in_space, params["space"])]
-    return layer(z, cls, params, steps if order == "time-space" else steps[::-1], **options)
+    sublayers = [("time", cls_in_time, params["time"]), ("space", cls_in_space, params["space"])]
+    return layer(z, cls, params, sublayers if order == "time-space" else sublayers[::-1], **options)
 
 
 def local_global_layer(z, cls, params, *, cls_in_local="out", cls_in_global="mean", **options):
-    steps = [("local", cls_in_local, params["local"]), ("global", cls_in_global, params["global"])]
-    return layer(z, cls, params, steps, **options)
+    sublayers = [
+        ("local", cls_in_local, params["local"]),
+        ("global", cls_in_global, params["global"]),
+    ]
+    return layer(z, cls, params, sublayers, **options)
 
 
 def axial_layer(
     z, cls, params, *, cls_in_time="out", cls_in_width="out", cls_in_height="mean", **options
 ):
     rules = {"time": cls_in_time, "width": cls_in_width, "height": cls_in_height}
-    steps = [(attend, rule, params[attend]) for attend, rule in rules.items()]
-    return layer(z, cls, params, steps, **options)
+    sublayers = [(attend, rule, params[attend]) for attend, rule in rules.items()]
+    return layer(z, cls, params, sublayers, **options)

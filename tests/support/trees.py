@@ -23,7 +23,8 @@ def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: tree_map(f, value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(tree_map(f, value) for value in tree)
+        make = getattr(tree, "_make", type(tree))  # a NamedTuple takes its fields one by one
+        return make(tree_map(f, value) for value in tree)
     return f(tree) if hasattr(tree, "dtype") else tree
 
 

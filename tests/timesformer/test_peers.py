@@ -1,8 +1,8 @@
 """HuggingFace's port with random weights: the same logits, hidden states and gradients.
 
-Two of its habits are not copied. It takes the number of frames from its config, whatever the
-video has; and with "space_only" it does not average the frames, so that one video of t frames
-gives t rows of logits.
+In two points vtnp deviates from it. The port takes the number of frames from its config, whatever
+the video has; and with "space_only" it does not average over the frames, so that one video of t
+frames gives t rows of logits.
 """
 
 from dataclasses import replace
@@ -71,7 +71,7 @@ def videos(config):
 
 
 def averaged_over_frames(peer, pixels):
-    """What its "space_only" leaves out: the class tokens' mean, taken before the last norm."""
+    """The mean of the class tokens before the last norm, which its "space_only" leaves out."""
     batch, frames = pixels.shape[:2]
     last = []
     handle = peer.timesformer.layernorm.register_forward_pre_hook(lambda _, x: last.append(x[0]))
@@ -93,18 +93,18 @@ def test_logits_and_every_gradient(scheme):
     cotangent = np.random.default_rng(2).standard_normal((2, config.classes))
 
     pixels = channels_first(video).requires_grad_()
-    theirs = logits_of(peer, pixels, scheme)
-    theirs.backward(torch.from_numpy(cotangent))
-    assert_close(apply(params, video, config), theirs.detach().numpy(), within=WITHIN)
+    logits = logits_of(peer, pixels, scheme)
+    logits.backward(torch.from_numpy(cotangent))
+    assert_close(apply(params, video, config), logits.detach().numpy(), within=WITHIN)
 
     tree, of_video = grad(lambda arguments: anp.sum(apply(*arguments, config) * cotangent))(
         [params, video]
     )
     assert_close(of_video, np.moveaxis(pixels.grad.numpy(), -3, -1), within=WITHIN)
-    wanted = params_of(((name, w.grad) for name, w in peer.named_parameters()), config)
-    found = dict(leaves(tree))
-    for path, value in leaves(wanted):
-        assert_close(found[path], value, within=WITHIN, what=str(path))
+    gradients = dict(leaves(tree))
+    expected = params_of(((name, w.grad) for name, w in peer.named_parameters()), config)
+    for path, value in leaves(expected):
+        assert_close(gradients[path], value, within=WITHIN, what=str(path))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_logits_and_every_gradient(scheme):
     [("divided", vtnp.timesformer.divided_layer), ("joint", vtnp.timesformer.joint_layer)],
 )
 def test_every_hidden_state(scheme, layer):
-    """Theirs stand place by place, time fastest, behind the class token."""
+    """Its tokens are the class token, then position by position, time fastest."""
     config = config_of(scheme)
     peer, video = peer_of(config), videos(config)
     params = params_of(peer.state_dict().items(), config)
-    theirs = peer.timesformer(channels_first(video), output_hidden_states=True)
+    output = peer.timesformer(channels_first(video), output_hidden_states=True)
 
-    def in_their_order(z, cls):
+    def in_its_order(z, cls):
         tokens = np.swapaxes(z, -3, -2).reshape(len(z), -1, config.d)
         return np.concatenate([cls[:, None], tokens], axis=1)
 
@@ -127,13 +127,13 @@ def test_every_hidden_state(scheme, layer):
     z = vtnp.timesformer.space_time_embedding(x, e_pos=e_pos, **params["embedding"])
     cls = np.broadcast_to(params["cls"] + params["e_cls"], (len(video), config.d))
     states = [(z, cls)]
-    for of_layer in params["layers"]:
-        states.append(layer(*states[-1], of_layer))
-    assert len(theirs.hidden_states) == len(states)
-    for ours, state in zip(states, theirs.hidden_states, strict=True):
-        assert_close(in_their_order(*ours), state.detach().numpy(), within=WITHIN)
-    final = vtnp.encoder.layer_norm(in_their_order(*states[-1]), **params["norm"], eps=config.eps)
-    assert_close(final, theirs.last_hidden_state.detach().numpy(), within=WITHIN)
+    for weights in params["layers"]:
+        states.append(layer(*states[-1], weights))
+    assert len(output.hidden_states) == len(states)
+    for state, peer_state in zip(states, output.hidden_states, strict=True):
+        assert_close(in_its_order(*state), peer_state.detach().numpy(), within=WITHIN)
+    final = vtnp.encoder.layer_norm(in_its_order(*states[-1]), **params["norm"], eps=config.eps)
+    assert_close(final, output.last_hidden_state.detach().numpy(), within=WITHIN)
 
 
 def test_twice_as_many_frames_as_its_config_says_run_and_are_wrong():
@@ -141,20 +141,20 @@ def test_twice_as_many_frames_as_its_config_says_run_and_are_wrong():
     peer = peer_of(config)
     params = params_of(peer.state_dict().items(), config)
     video = videos(replace(config, frames=2 * config.frames))
-    theirs = peer(channels_first(video)).logits.detach().numpy()
-    # Its positions in time are the nearest of its table, which alone would be right.
+    logits = peer(channels_first(video)).logits.detach().numpy()
+    # Its positions in time are the nearest rows of its table, which by itself would be right.
     longer = {**params, "e_time": np.repeat(params["e_time"], 2, axis=0)}
-    assert difference(theirs, apply(longer, video, config)) > 1e-3
+    assert difference(logits, apply(longer, video, config)) > 1e-3
 
 
 def test_space_only_without_the_mean_is_one_frame_at_a_time():
     config = config_of("space")
     peer, video = peer_of(config), videos(config)
     params = params_of(peer.state_dict().items(), config)
-    theirs = peer(channels_first(video)).logits.detach().numpy()
+    logits = peer(channels_first(video)).logits.detach().numpy()
     frame_by_frame = video.reshape(-1, 1, *video.shape[2:])
-    assert theirs.shape == (2 * config.frames, config.classes)
-    assert_close(apply(params, frame_by_frame, config), theirs, within=WITHIN)
+    assert logits.shape == (2 * config.frames, config.classes)
+    assert_close(apply(params, frame_by_frame, config), logits, within=WITHIN)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

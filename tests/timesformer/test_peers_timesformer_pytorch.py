@@ -1,12 +1,12 @@
 """The PyPI package timesformer-pytorch with random weights: the same logits and gradients.
 
-As in the paper, patches read the class token in both steps, and nothing stands between a step and
-its residual. Where the package goes its own way:
+As in the paper, patches attend to the class token in both attentions, and no further linear map
+comes before the residual. Where the package differs from paper and released code:
 
-- the class token reads all patches at once, in either step: our rule "all";
+- the class token attends to all patches at once, in both attentions: class_token="all";
 - its feed-forward network is gated, and is written out below;
-- positions are learned for every place of every frame, and for the class token. By default they
-  are rotary ones within the heads, which no formula here has: they are switched off;
+- positions are learned for every position of every frame, and for the class token. Its default,
+  rotary positions within the heads, is no formula here and is switched off;
 - queries, keys and values have no biases; the norms add 1e-5, torch's default.
 """
 
@@ -24,14 +24,14 @@ from vtnp._array.xp import namespace, plus_bias, transposed
 
 torch = installed("torch")
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", SyntaxWarning)  # of its `is 0`, where nobody has compiled it
+    warnings.simplefilter("ignore", SyntaxWarning)  # of its `is 0`, until it is compiled
     package = installed("timesformer_pytorch")
 pytestmark = [needs(torch, "vtnp[peers]"), needs(package, "vtnp[peers]")]
 
 FRAMES, H, W, PATCH, D, HEADS, LAYERS = 3, 8, 8, 4, 12, 2, 2
-D_H = 5  # of its own: not D / HEADS
+D_H = 5  # not D / HEADS
 EPS = 1e-5
-THEIRS = {"class_token": "all", "eps": EPS}
+OPTIONS = {"class_token": "all", "eps": EPS}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def drawn(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def step_of(raw, name):
+def sublayer_of(raw, name):
     """One PreNorm(Attention): rows of to_qkv are queries, keys, values, each head after head."""
     rows = raw[f"{name}.fn.to_qkv.weight"]
     n = HEADS * D_H
@@ -70,7 +70,7 @@ def gated_network(x, raw, name):
 
 
 def logits_of(raw, **rule):
-    """The whole model in our formulas, from the weights as they stand there."""
+    """The whole model in vtnp's formulas, from the package's weights."""
     embedding, head = linear(raw, "to_patch_embedding"), linear(raw, "to_out.1")
     table = raw["pos_emb.weight"]
     x = vtnp.tokens.patch_tokens(raw["video"], size=(1, PATCH, PATCH))
@@ -79,9 +79,9 @@ def logits_of(raw, **rule):
     cls = namespace(z).broadcast_to(raw["cls_token"][0] + table[0], (len(z), D))
     for i in range(LAYERS):
         for j, attend in enumerate(("time", "space")):
-            step = step_of(raw, f"layers.{i}.{j}")
+            params = sublayer_of(raw, f"layers.{i}.{j}")
             z, cls = vtnp.timesformer.attention_sublayer(
-                z, cls, step, attend=attend, **(THEIRS | rule)
+                z, cls, params, attend=attend, **(OPTIONS | rule)
             )
         z, cls = (gated_network(y, raw, f"layers.{i}.2") for y in (z, cls))
     return plus_bias(
@@ -96,16 +96,16 @@ def test_logits_and_every_gradient(peer):
     logits = peer(pixels)
     logits.backward(torch.from_numpy(cotangent))
     of_video = np.moveaxis(pixels.grad.numpy(), -3, -1)
-    theirs = logits.detach().numpy(), sides.gradients_of(peer) | {"video": of_video}
-    ours = sides.autograd_side(logits_of, sides.arrays_of(peer) | {"video": video}, cotangent)
-    sides.assert_same_side(ours, theirs)
+    torch_side = logits.detach().numpy(), sides.gradients_of(peer) | {"video": of_video}
+    arrays = sides.arrays_of(peer) | {"video": video}
+    sides.assert_same_side(sides.autograd_side(logits_of, arrays, cotangent), torch_side)
 
 
 @pytest.mark.parametrize(
-    ("attend", "place", "axes"),
+    ("attend", "index", "axes"),
     [("time", 0, ("b (f n) d", "(b n) f d")), ("space", 1, ("b (f n) d", "(b f) n d"))],
 )
-def test_each_step_and_its_gradients(peer, attend, place, axes):
+def test_each_sublayer_and_its_gradients(peer, attend, index, axes):
     s = H * W // PATCH**2
     z, cls, cotangent = drawn(3, 2, FRAMES, s, D), drawn(4, 2, D), drawn(5, 2, 1 + FRAMES * s, D)
 
@@ -113,31 +113,31 @@ def test_each_step_and_its_gradients(peer, attend, place, axes):
         xp = namespace(z, cls)
         return xp.concat([cls[:, None], xp.reshape(z, (len(z), FRAMES * s, D))], axis=1)
 
-    module = peer.layers[0][place]
+    module = peer.layers[0][index]
     x = torch.from_numpy(together(z, cls)).requires_grad_()
     module.zero_grad()
     y = x + module(x, *axes, **({"n": s} if attend == "time" else {"f": FRAMES}))
     y.backward(torch.from_numpy(cotangent))
-    gradients = {f"step.{name}": g for name, g in sides.gradients_of(module).items()}
+    gradients = {f"sublayer.{name}": g for name, g in sides.gradients_of(module).items()}
     gradients |= {"cls": x.grad.numpy()[:, 0], "z": x.grad.numpy()[:, 1:].reshape(z.shape)}
 
-    def step(raw):
-        params = step_of(raw, "step")
+    def sublayer(raw):
+        params = sublayer_of(raw, "sublayer")
         return together(
             *vtnp.timesformer.attention_sublayer(
-                raw["z"], raw["cls"], params, attend=attend, **THEIRS
+                raw["z"], raw["cls"], params, attend=attend, **OPTIONS
             )
         )
 
-    arrays = {f"step.{name}": x for name, x in sides.arrays_of(module).items()}
-    ours = sides.autograd_side(step, arrays | {"z": z, "cls": cls}, cotangent)
-    sides.assert_same_side(ours, (y.detach().numpy(), gradients))
+    arrays = {f"sublayer.{name}": x for name, x in sides.arrays_of(module).items()}
+    autograd_side = sides.autograd_side(sublayer, arrays | {"z": z, "cls": cls}, cotangent)
+    sides.assert_same_side(autograd_side, (y.detach().numpy(), gradients))
 
 
 @pytest.mark.parametrize("rule", ["key", "mean"])
 def test_with_the_papers_or_the_released_rule_it_is_another_model(peer, rule):
     video = drawn(1, 2, FRAMES, H, W, 3)
-    theirs = peer(sides.channels_first(video)).detach().numpy()
+    logits = peer(sides.channels_first(video)).detach().numpy()
     raw = sides.arrays_of(peer) | {"video": video}
-    assert_close(logits_of(raw), theirs)
-    assert difference(logits_of(raw, class_token=rule), theirs) > 1e-3
+    assert_close(logits_of(raw), logits)
+    assert difference(logits_of(raw, class_token=rule), logits) > 1e-3

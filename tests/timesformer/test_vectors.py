@@ -23,8 +23,8 @@ def divided_block(vectors):
     x = vectors["in.x"]
     params = params_of("timesformer", DIVIDED, "official", weights, "layers.0")
     xp, (batch, n, d) = namespace(x), x.shape
-    places_first = x[:, 1:].reshape((batch, (n - 1) // FRAMES, FRAMES, d))
-    z, cls = divided_layer(xp.moveaxis(places_first, 1, 2), x[:, 0], params)
+    positions_first = x[:, 1:].reshape((batch, (n - 1) // FRAMES, FRAMES, d))
+    z, cls = divided_layer(xp.moveaxis(positions_first, 1, 2), x[:, 0], params)
     tokens = xp.moveaxis(z, 2, 1).reshape((batch, n - 1, d))
     return {"out.y": xp.concat([cls[:, None], tokens], axis=1)}
 

@@ -6,16 +6,17 @@ import vtnp
 from vtnp._array.trees import tree_map
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close, difference, refused
+from vtnp.tokens import Grid
 
 TOKENS = ("Q", "K", "V")
 
 
-# --- What the laws are told with ------------------------------------------------------------------
+# --- What the laws are made of --------------------------------------------------------------------
 
 
 def allowed(attend, grid, t, s):
-    """Return who sees whom among all patches, `t s t s`, from the page's words."""
-    h, w = grid or (1, s)
+    """Return which patch may attend to which, `t s t s`: those alike in all that the page names."""
+    t, h, w = grid or (t, 1, s)
     frame, row, column = (axis.reshape(t, s) for axis in np.indices((t, h, w)))
     alike = {
         "space": (frame,),
@@ -33,20 +34,22 @@ def allowed(attend, grid, t, s):
 
 
 def flat(x):
+    """`*b t s d` as `*b (t s) d`."""
     return x.reshape(*x.shape[:-3], -1, x.shape[-1])
 
 
 def on_grid(x, grid):
     """`*b t s d` as `*b t h w d`."""
-    return x.reshape(*x.shape[:-2], *grid, x.shape[-1])
+    return x.reshape(*x.shape[:-2], grid.h, grid.w, x.shape[-1])
 
 
 def off_grid(x):
+    """`*b t h w d` as `*b t s d`."""
     return x.reshape(*x.shape[:-3], -1, x.shape[-1])
 
 
 def changed(case, f, names=TOKENS):
-    """Return the arguments of these names, each with f applied."""
+    """Return the arguments of these names after f."""
     return {name: f(case[name]) for name in names}
 
 
@@ -62,7 +65,7 @@ def permuted(x, order, axis):
 
 
 def own_orders(case, x, axis):
-    """Return a function that reorders one axis of `t s`, differently at each index of the other."""
+    """Return a function that permutes one axis of `t s`, differently at each index of the other."""
     shape = x.shape[-3], x.shape[-2]
     order = np.argsort(case.rng.random(shape), axis=axis + 1)
 
@@ -74,7 +77,7 @@ def own_orders(case, x, axis):
 
 
 def without_fc(params):
-    """Return a step's params with fc multiplied into the merge of the heads."""
+    """Return a sublayer's params with fc multiplied into the output projection."""
     weights, fc = params["attention"], params["fc"]
     folded = {"W_c": weights["W_c"] @ fc["W"]}
     b = weights["b_c"] @ fc["W"] if "b_c" in weights else np.zeros(fc["W"].shape[1])
@@ -82,33 +85,36 @@ def without_fc(params):
     return {"norm_1": params["norm_1"], "attention": weights | folded}
 
 
-def silenced(params, *names):
+def zeroed(params, *names):
     """Return params with the named parts all 0."""
     zeros = {name: tree_map(np.zeros_like, params[name]) for name in names}
     return {**params, **zeros}
 
 
-def merged_to_zero(step):
-    merge = {name: 0.0 * x for name, x in step["attention"].items() if name in {"W_c", "b_c"}}
-    step = {**step, "attention": {**step["attention"], **merge}}
-    return silenced(step, "fc") if "fc" in step else step
+def projected_to_zero(sublayer):
+    """Return a sublayer's params with which it adds 0."""
+    weights = sublayer["attention"]
+    zeros = {name: 0.0 * x for name, x in weights.items() if name in {"W_c", "b_c"}}
+    sublayer = {**sublayer, "attention": {**weights, **zeros}}
+    return zeroed(sublayer, "fc") if "fc" in sublayer else sublayer
 
 
-def idle(params):
-    """Return a layer's params with which nothing is ever added to a token."""
+def with_zero_sublayers(params):
+    """Return a layer's params with which every sublayer adds 0."""
     network = tree_map(np.zeros_like, params["feed_forward"])
     if "attention" in params:
-        return {**merged_to_zero(params), "feed_forward": network}
-    steps = {k: merged_to_zero(v) for k, v in params.items() if "attention" in v}
-    return {**params, **steps, "feed_forward": network}
+        return {**projected_to_zero(params), "feed_forward": network}
+    sublayers = {k: projected_to_zero(v) for k, v in params.items() if "attention" in v}
+    return {**params, **sublayers, "feed_forward": network}
 
 
 def sequence(z, cls):
-    """The class token and all patches in a row."""
+    """Return the class token and all patches as one sequence."""
     return np.concatenate([cls[..., None, :], flat(z)], axis=-2)
 
 
-def parted(tokens, like):
+def split_sequence(tokens, like):
+    """Return patches and class token of such a sequence."""
     return tokens[..., 1:, :].reshape(like.shape), tokens[..., 0, :]
 
 
@@ -196,8 +202,8 @@ def within_values(case):
         assert np.all(Y[..., i, j, :] >= seen.min(axis=-2) - 1e-12)
 
 
-@law("space-attention", "permute-places")
-def space_permute_places(case):
+@law("space-attention", "permute-positions")
+def space_permute_positions(case):
     reorder = own_orders(case, case["Q"], -2)
     assert_close(case(**changed(case, reorder)), reorder(case()))
 
@@ -252,7 +258,7 @@ def global_shift_frames(case):
 
 @law("width-attention", "permute-columns")
 def width_permute_columns(case):
-    order = case.rng.permutation(case["grid"][1])
+    order = case.rng.permutation(case["grid"].w)
 
     def reorder(x):
         return off_grid(permuted(on_grid(x, case["grid"]), order, -2))
@@ -262,7 +268,7 @@ def width_permute_columns(case):
 
 @law("height-attention", "permute-rows")
 def height_permute_rows(case):
-    order = case.rng.permutation(case["grid"][0])
+    order = case.rng.permutation(case["grid"].h)
 
     def reorder(x):
         return off_grid(permuted(on_grid(x, case["grid"]), order, -3))
@@ -271,53 +277,59 @@ def height_permute_rows(case):
 
 
 def transposed(x, grid):
-    """Exchange rows and columns."""
+    """Swap rows and columns of patches `*b t s d`."""
     return off_grid(np.swapaxes(on_grid(x, grid), -3, -2))
+
+
+def transposed_grid(grid):
+    return Grid(grid.t, grid.w, grid.h)
 
 
 @law("width-attention", "transposed-is-height")
 def width_transposed(case):
     grid = case["grid"]
-    turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
-    assert_close(transposed(case(), grid), vtnp.timesformer.height_attention(**turned))
+    tokens = changed(case, lambda x: transposed(x, grid))
+    args = {**case.args, **tokens, "grid": transposed_grid(grid)}
+    assert_close(transposed(case(), grid), vtnp.timesformer.height_attention(**args))
 
 
 @law("height-attention", "transposed-is-width")
 def height_transposed(case):
     grid = case["grid"]
-    turned = {**case.args, **changed(case, lambda x: transposed(x, grid)), "grid": grid[::-1]}
-    assert_close(transposed(case(), grid), vtnp.timesformer.width_attention(**turned))
+    tokens = changed(case, lambda x: transposed(x, grid))
+    args = {**case.args, **tokens, "grid": transposed_grid(grid)}
+    assert_close(transposed(case(), grid), vtnp.timesformer.width_attention(**args))
 
 
-def assert_reads_itself(case, t, s, **grid):
-    """With nobody else in the neighbourhood, every patch reads its own value."""
+def assert_attends_to_itself(case, t, s, **grid):
+    """Alone in its neighbourhood, every patch gets its own value."""
     args = resized(case, t, s, **grid)
     assert np.array_equal(case(**args), args["V"])
 
 
-@special("space-attention", "single-place")
-def space_single_place(case):
-    assert_reads_itself(case, 3, 1)
+@special("space-attention", "single-position")
+def space_single_position(case):
+    assert_attends_to_itself(case, 3, 1)
 
 
 @special("time-attention", "single-frame")
 def time_single_frame(case):
-    assert_reads_itself(case, 1, 3)
+    assert_attends_to_itself(case, 1, 3)
 
 
 @special("global-attention", "two-by-two-by-two")
 def global_two_by_two_by_two(case):
-    assert_reads_itself(case, 2, 4, grid=(2, 2))
+    assert_attends_to_itself(case, 2, 4, grid=(2, 2, 2))
 
 
 @special("width-attention", "single-column")
 def width_single_column(case):
-    assert_reads_itself(case, 2, 3, grid=(3, 1))
+    assert_attends_to_itself(case, 2, 3, grid=(2, 3, 1))
 
 
 @special("height-attention", "single-row")
 def height_single_row(case):
-    assert_reads_itself(case, 2, 3, grid=(1, 3))
+    assert_attends_to_itself(case, 2, 3, grid=(2, 1, 3))
 
 
 @special("joint-attention", "single-frame")
@@ -330,22 +342,22 @@ def joint_single_frame(case):
 @special("local-attention", "two-by-two")
 def local_two_by_two(case):
     args = resized(case, 3, 4)
-    assert_close(case(**args, grid=(2, 2)), vtnp.timesformer.time_attention(**args))
+    assert_close(case(**args, grid=(3, 2, 2)), vtnp.timesformer.time_attention(**args))
 
 
 @special("local-attention", "odd-grid", refuses=True)
 def local_odd_grid(case):
-    with refused(r"local-attention: argument grid: .*even"):
-        case(**resized(case, 2, 6, grid=(2, 3)))
+    with refused(r"local-attention .*: expected grid\.h % 2 == grid\.w % 2 == 0"):
+        case(**resized(case, 2, 6, grid=(2, 2, 3)))
 
 
 @special("global-attention", "odd-sizes", refuses=True)
 def global_odd_sizes(case):
-    with refused(r"global-attention: argument grid: .*even"):
-        case(**resized(case, 3, 4, grid=(2, 2)))
+    with refused(r"global-attention .*: expected grid\.t % 2 == grid\.h % 2 == grid\.w % 2 == 0"):
+        case(**resized(case, 3, 4, grid=(3, 2, 2)))
 
 
-# --- The class token's reading --------------------------------------------------------------------
+# --- Attention of the class token -----------------------------------------------------------------
 
 
 @law("class-attention", "within-values")
@@ -386,8 +398,8 @@ def class_replicate_frames(case):
     assert_close(case(**twice, **frames), case(**frames))
 
 
-@special("class-attention", "all-at-once")
-def class_all_at_once(case):
+@special("class-attention", "joint")
+def class_joint(case):
     K, V = flat(case["K"]), flat(case["V"])
     if "K_cls" in case.args:
         K = np.concatenate([case["K_cls"], K], axis=-2)
@@ -401,11 +413,11 @@ def class_single_frame(case):
     assert_close(case(**first, over="space", grid=None), case(**first, over="joint", grid=None))
 
 
-# --- One step -------------------------------------------------------------------------------------
+# --- One sublayer ---------------------------------------------------------------------------------
 
 
 @law("attention-sublayer", "fc-folds")
-def step_fc_folds(case):
+def sublayer_fc_folds(case):
     d = case["z"].shape[-1]
     fc = {"W": case.rng.standard_normal((d, d)), "b": case.rng.standard_normal(d)}
     params = {**case["params"], "fc": fc}
@@ -413,7 +425,7 @@ def step_fc_folds(case):
 
 
 @law("attention-sublayer", "key-bias-is-invisible")
-def step_key_bias_is_invisible(case):
+def sublayer_key_bias_is_invisible(case):
     weights = case["params"]["attention"]
     heads, _, d_h = weights["W_k"].shape
     b_k = case.rng.standard_normal((heads, d_h))
@@ -423,14 +435,14 @@ def step_key_bias_is_invisible(case):
 
 
 @law("attention-sublayer", "rules-agree-on-patches")
-def step_rules_agree_on_patches(case):
+def sublayer_rules_agree_on_patches(case):
     z, _ = case(class_token="key")
     for rule in ("mean", "all"):
         assert_close(case(class_token=rule)[0], z)
 
 
 @law("attention-sublayer", "others-do-not-matter")
-def step_others_do_not_matter(case):
+def sublayer_others_do_not_matter(case):
     t, s = case["z"].shape[-3:-1]
     i, j = case.rng.integers(t), case.rng.integers(s)
     mine = allowed(case["attend"], case.args.get("grid"), t, s)[i, j][..., None]
@@ -439,29 +451,29 @@ def step_others_do_not_matter(case):
 
 
 @law("attention-sublayer", "shift-frames")
-def step_shift_frames(case):
+def sublayer_shift_frames(case):
     z, cls = case()
     assert_close(case(z=np.roll(case["z"], 1, axis=-3)), (np.roll(z, 1, axis=-3), cls))
 
 
 @special("attention-sublayer", "class-token-stays")
-def step_class_token_stays(case):
+def sublayer_class_token_stays(case):
     for rule in ("out", "key"):
         assert np.array_equal(case(class_token=rule)[1], case["cls"])
     other = case.rng.standard_normal(case["cls"].shape)
     assert np.array_equal(case(class_token="out", cls=other)[0], case(class_token="out")[0])
 
 
-@special("attention-sublayer", "zero-merge")
-def step_zero_merge(case):
-    z, cls = case(params=merged_to_zero(case["params"]))
+@special("attention-sublayer", "zero-output-projection")
+def sublayer_zero_output_projection(case):
+    z, cls = case(params=projected_to_zero(case["params"]))
     assert np.array_equal(z, case["z"])
     assert np.array_equal(cls, case["cls"])
 
 
-@special("attention-sublayer", "alone-in-time")
-def step_alone_in_time(case):
-    """With one frame, a time step maps each token's value and looks at no query and no key."""
+@special("attention-sublayer", "single-frame")
+def sublayer_single_frame(case):
+    """With one frame, time attention returns each token's own value, whatever queries and keys."""
     z = case["z"][..., :1, :, :]
     weights = case["params"]["attention"]
     values = vtnp.encoder.qkv_projection(
@@ -479,7 +491,7 @@ def step_alone_in_time(case):
 
 
 def assert_equivariant(case, f, **others):
-    """Assert that f, applied to the patches, is applied to the result, the class token unmoved."""
+    """Assert that f of the patches makes f of the result and leaves the class token."""
     z, cls = case()
     assert_close(case(z=f(case["z"]), **others), (f(z), cls), within=1e-11)
 
@@ -492,14 +504,14 @@ def layer_permute_frames(case):
     assert_equivariant(case, lambda x: permuted(x, order, -3))
 
 
-@law("divided-layer", "permute-places")
-def layer_permute_places(case):
+@law("divided-layer", "permute-positions")
+def layer_permute_positions(case):
     order = case.rng.permutation(case["z"].shape[-2])
     assert_equivariant(case, lambda x: permuted(x, order, -2))
 
 
-@law("space-layer", "permute-places")
-def space_layer_permute_places(case):
+@law("space-layer", "permute-positions")
+def space_layer_permute_positions(case):
     assert_equivariant(case, own_orders(case, case["z"], -2))
 
 
@@ -511,7 +523,7 @@ def joint_layer_permute_patches(case):
 
 @law("axial-layer", "permute-rows-and-columns")
 def axial_layer_permute_rows_and_columns(case):
-    rows, columns = (case.rng.permutation(n) for n in case["grid"])
+    rows, columns = (case.rng.permutation(n) for n in case["grid"][1:])
 
     def reorder(x):
         return off_grid(permuted(permuted(on_grid(x, case["grid"]), rows, -3), columns, -2))
@@ -534,11 +546,10 @@ def local_global_layer_mirrored(case):
 @special("divided-layer", "zero-sublayers")
 @special("local-global-layer", "zero-sublayers")
 @special("axial-layer", "zero-sublayers")
-def idle_layer(case):
-    assert all(
-        np.array_equal(y, case[name])
-        for name, y in zip(("z", "cls"), case(params=idle(case["params"])), strict=True)
-    )
+def layer_of_zero_sublayers(case):
+    z, cls = case(params=with_zero_sublayers(case["params"]))
+    assert np.array_equal(z, case["z"])
+    assert np.array_equal(cls, case["cls"])
 
 
 @law("divided-layer", "fc-folds")
@@ -553,7 +564,7 @@ def extra_fc_folds(case):
 @law("divided-layer", "reaches-everything")
 @law("axial-layer", "reaches-everything")
 def reaches_everything(case):
-    """Change one patch: every patch and the class token notice."""
+    """Change one patch: every patch and the class token change."""
     z = case["z"].copy()
     i, j = case.rng.integers(z.shape[-3]), case.rng.integers(z.shape[-2])
     z[..., i, j, :] = case.rng.standard_normal(z[..., i, j, :].shape)
@@ -563,14 +574,14 @@ def reaches_everything(case):
 
 @law("local-global-layer", "reaches-everything")
 def local_global_layer_reaches_everything(case):
-    """Every quarter must hold even and odd rows and columns: at least four of each in the grid."""
+    """Four rows and four columns: every quarter has even and odd ones of both."""
     *batch, _, _, d = case["z"].shape
     z = case.rng.standard_normal((*batch, 2, 16, d))
-    reaches_everything(case.with_args(z=z, grid=(4, 4)))
+    reaches_everything(case.with_args(z=z, grid=(2, 4, 4)))
 
 
-@law("space-layer", "frames-apart")
-def space_layer_frames_apart(case):
+@law("space-layer", "frames-independent")
+def space_layer_frames_independent(case):
     z = case["z"].copy()
     z[..., 1:, :, :] = case.rng.standard_normal(z[..., 1:, :, :].shape)
     assert_close(case(z=z)[0][..., 0, :, :], case()[0][..., 0, :, :])
@@ -580,13 +591,13 @@ def space_layer_frames_apart(case):
 def space_layer_frames_as_batch(case):
     z, cls = case["z"], case["cls"]
     each = np.broadcast_to(cls[..., None, :], (*z.shape[:-2], z.shape[-1]))
-    apart = case(z=z[..., None, :, :], cls=each)[0]
-    assert_close(apart[..., 0, :, :], case()[0])
+    frames = case(z=z[..., None, :, :], cls=each)[0]
+    assert_close(frames[..., 0, :, :], case()[0])
 
 
 def assert_is_pre_norm_layer(case, z):
     tokens = vtnp.encoder.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
-    assert_close(case(z=z), parted(tokens, z))
+    assert_close(case(z=z), split_sequence(tokens, z))
 
 
 @law("joint-layer", "pre-norm-layer")
@@ -603,12 +614,12 @@ def space_layer_single_frame(case):
 
 
 def without_time(params):
-    """fc = 0: the time step adds nothing, as when training starts from an image model."""
-    return {**params, "time": silenced(params["time"], "fc")}
+    """fc = 0: time attention adds nothing, as when training starts from an image model."""
+    return {**params, "time": zeroed(params["time"], "fc")}
 
 
 def as_image(params):
-    """The layer of an image model in one of a video model: what is left without its time."""
+    """Return the params of the image model's layer: those of the video model's without time."""
     return params["space"] | {name: params[name] for name in ("norm_2", "feed_forward")}
 
 
@@ -650,7 +661,7 @@ def divided_class_token_is_mean_of_frames(case):
 
 @law("divided-layer", "two-masked-attentions")
 def divided_two_masked_attentions(case):
-    """The patches' own two steps as attention over everything with a mask."""
+    """Time and space attention of the patches as masked attention over all patches."""
     z, params = case["z"], case["params"]
     t, s = z.shape[-3:-1]
     same = {name: allowed(name, None, t, s).reshape(t * s, t * s) for name in ("time", "space")}
@@ -671,14 +682,14 @@ def divided_two_masked_attentions(case):
 
 @special("divided-layer", "single-frame")
 def divided_single_frame(case):
-    """With one frame, time's queries and keys do not matter, yet its values do."""
+    """With one frame, queries and keys of time attention do not matter, but its values do."""
     frame = case["z"][..., :1, :, :]
     time = case["params"]["time"]
-    blind = {
+    other = {
         name: case.rng.standard_normal(x.shape) if name in {"W_q", "W_k", "b_q", "b_k"} else x
         for name, x in time["attention"].items()
     }
-    params = {**case["params"], "time": {**time, "attention": blind}}
+    params = {**case["params"], "time": {**time, "attention": other}}
     assert_close(case(z=frame, params=params), case(z=frame))
     assert difference(case(z=frame, params=without_time(params))[0], case(z=frame)[0]) > 1e-6
 
@@ -689,7 +700,7 @@ def divided_single_frame(case):
 @law("axial-layer", "transposed")
 def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
-    params, grid = case["params"], case["grid"][::-1]
+    params, grid = case["params"], transposed_grid(case["grid"])
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
     z, cls = vtnp.timesformer.attention_sublayer(
         z, cls, params["time"], attend="time", class_token="out"

@@ -1,16 +1,20 @@
 """The usual mistakes of the pages in spec/timesformer/."""
 
+import math
+
 from vtnp import timesformer as right
 from vtnp._array.xp import namespace
-from vtnp._neighbourhoods import ON_GRID, grouped
 from vtnp.encoder import attention, feed_forward_sublayer
 from vtnp.mistakes._registry import mistake
+from vtnp.tokens import Grid
+
+_ON_GRID = {"local", "global", "width", "height"}
 
 # --- eq. (1) --------------------------------------------------------------------------------------
 
 
-@mistake("space-time-embedding", "positions-forgotten")
-def positions_forgotten(x, E, e_pos, *, bias=None):
+@mistake("space-time-embedding", "positions-missing")
+def positions_missing(x, E, e_pos, *, bias=None):
     return right.space_time_embedding(x, E, 0.0 * e_pos, bias=bias)
 
 
@@ -20,33 +24,47 @@ def positions_of_the_first_frame(x, E, e_pos, *, bias=None):
     return right.space_time_embedding(x, E, first, bias=bias)
 
 
-@mistake("space-time-embedding", "table-place-major")
-def table_place_major(x, E, e_pos, *, bias=None):
+@mistake("space-time-embedding", "table-position-major")
+def table_position_major(x, E, e_pos, *, bias=None):
     xp, (t, s, d) = namespace(e_pos), e_pos.shape
     table = xp.permute_dims(xp.reshape(e_pos, (s, t, d)), (1, 0, 2))
     return right.space_time_embedding(x, E, table, bias=bias)
 
 
-@mistake("space-time-embedding", "bias-forgotten")
-def bias_forgotten(x, E, e_pos, *, bias=None):
+@mistake("space-time-embedding", "bias-missing")
+def bias_missing(x, E, e_pos, *, bias=None):
     return right.space_time_embedding(x, E, e_pos)
 
 
 # --- Neighbourhoods -------------------------------------------------------------------------------
 
 
-def _instead(other, turned=False):  # noqa: FBT002
-    """One neighbourhood's attention taken for another's."""
+def _transposed(grid):
+    t, h, w = grid
+    return Grid(t, w, h)
+
+
+def _within(other):
+    """Attend within another neighbourhood."""
 
     def wrong(Q, K, V, *, K_cls=None, V_cls=None, grid=None):
-        grid = grid[::-1] if turned else grid
-        options = {"grid": grid} if other in ON_GRID else {}
-        return right.ATTENTIONS[other](Q, K, V, K_cls=K_cls, V_cls=V_cls, **options)
+        on_grid = {"grid": grid} if other in _ON_GRID else {}
+        return right.ATTENTIONS[other](Q, K, V, K_cls=K_cls, V_cls=V_cls, **on_grid)
 
     return wrong
 
 
-def _class_key_forgotten(attend):
+def _on_transposed_grid(attend):
+    """Take rows for columns."""
+
+    def wrong(Q, K, V, *, grid, K_cls=None, V_cls=None):
+        grid = _transposed(grid)
+        return right.ATTENTIONS[attend](Q, K, V, K_cls=K_cls, V_cls=V_cls, grid=grid)
+
+    return wrong
+
+
+def _class_key_missing(attend):
     def wrong(Q, K, V, *, K_cls=None, V_cls=None, **grid):
         return right.ATTENTIONS[attend](Q, K, V, **grid)
 
@@ -54,28 +72,26 @@ def _class_key_forgotten(attend):
 
 
 for _attend in right.ATTENTIONS:
-    mistake(f"{_attend}-attention", "class-key-forgotten")(_class_key_forgotten(_attend))
-mistake("space-attention", "time-for-space")(_instead("time"))
-mistake("time-attention", "space-for-time")(_instead("space"))
-mistake("joint-attention", "frames-apart")(_instead("space"))
-mistake("local-attention", "grid-turned")(_instead("local", turned=True))
-mistake("global-attention", "local-for-global")(_instead("local"))
-mistake("global-attention", "grid-turned")(_instead("global", turned=True))
-mistake("width-attention", "height-for-width")(_instead("height"))
-mistake("width-attention", "grid-turned")(_instead("width", turned=True))
-mistake("height-attention", "width-for-height")(_instead("width"))
-mistake("height-attention", "grid-turned")(_instead("height", turned=True))
+    mistake(f"{_attend}-attention", "class-key-missing")(_class_key_missing(_attend))
+for _attend in sorted(_ON_GRID):
+    mistake(f"{_attend}-attention", "grid-transposed")(_on_transposed_grid(_attend))
+mistake("space-attention", "time-for-space")(_within("time"))
+mistake("time-attention", "space-for-time")(_within("space"))
+mistake("joint-attention", "within-frames")(_within("space"))
+mistake("global-attention", "local-for-global")(_within("local"))
+mistake("width-attention", "height-for-width")(_within("height"))
+mistake("height-attention", "width-for-height")(_within("width"))
 
 
-def _with_class_key(groups, K_cls, V_cls, Q, K, V):
-    """Attend within groups that some other rule has made."""
+def _attention_within(groups, Q, K, V, K_cls, V_cls):
+    """Attend within groups, `*b groups n d`, that another rule has made of the patches."""
     Q, K, V = (groups(x) for x in (Q, K, V))
     if K_cls is None:
         return attention(Q, K, V)
     xp = namespace(Q, K, V, K_cls, V_cls)
-    of_all = (*K.shape[:-2], 1)
-    K_cls = xp.broadcast_to(K_cls[..., None, :, :], (*of_all, K.shape[-1]))
-    V_cls = xp.broadcast_to(V_cls[..., None, :, :], (*of_all, V.shape[-1]))
+    front = (*K.shape[:-2], 1)
+    K_cls = xp.broadcast_to(K_cls[..., None, :, :], (*front, K.shape[-1]))
+    V_cls = xp.broadcast_to(V_cls[..., None, :, :], (*front, V.shape[-1]))
     return attention(Q, xp.concat([K_cls, K], axis=-2), xp.concat([V_cls, V], axis=-2))
 
 
@@ -86,33 +102,37 @@ def reshape_for_transpose(Q, K, V, *, K_cls=None, V_cls=None):
     def groups(x):
         return namespace(x).reshape(x, (*x.shape[:-3], s, t, x.shape[-1]))
 
-    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    Y = _attention_within(groups, Q, K, V, K_cls, V_cls)
     return namespace(Y).reshape(Y, (*Y.shape[:-3], t, s, Y.shape[-1]))
 
 
 @mistake("local-attention", "single-frame")
 def local_single_frame(Q, K, V, *, grid, K_cls=None, V_cls=None):
-    t = Q.shape[-3]
-    of_frames = [
-        right.local_attention(*(x[..., i : i + 1, :, :] for x in (Q, K, V)),
-                              grid=grid, K_cls=K_cls, V_cls=V_cls)
+    t, h, w = grid
+    frames = [
+        right.local_attention(
+            *(x[..., i : i + 1, :, :] for x in (Q, K, V)),
+            grid=Grid(1, h, w),
+            K_cls=K_cls,
+            V_cls=V_cls,
+        )
         for i in range(t)
-    ]  # fmt: skip
-    return namespace(*of_frames).concat(of_frames, axis=-3)
+    ]
+    return namespace(*frames).concat(frames, axis=-3)
 
 
 @mistake("global-attention", "stride-in-space-only")
 def stride_in_space_only(Q, K, V, *, grid, K_cls=None, V_cls=None):
-    t, (h, w) = Q.shape[-3], grid
+    t, h, w = grid
 
     def groups(x):
-        """Split rows and columns into pairs, time not."""
+        """Take every second row and column, but all frames."""
         xp, d = namespace(x), x.shape[-1]
         x = xp.reshape(x, (*x.shape[:-3], t, h // 2, 2, w // 2, 2, d))
         x = xp.moveaxis(xp.moveaxis(x, -4, -6), -2, -5)
         return xp.reshape(x, (*x.shape[:-6], 4, t * h * w // 4, d))
 
-    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    Y = _attention_within(groups, Q, K, V, K_cls, V_cls)
     xp, d = namespace(Y), Y.shape[-1]
     Y = xp.reshape(Y, (*Y.shape[:-3], 2, 2, t, h // 2, w // 2, d))
     Y = xp.moveaxis(xp.moveaxis(Y, -5, -2), -6, -4)
@@ -121,31 +141,39 @@ def stride_in_space_only(Q, K, V, *, grid, K_cls=None, V_cls=None):
 
 @mistake("width-attention", "all-frames")
 def width_all_frames(Q, K, V, *, grid, K_cls=None, V_cls=None):
-    t, (h, w) = Q.shape[-3], grid
+    t, h, w = grid
 
     def groups(x):
         xp, d = namespace(x), x.shape[-1]
         x = xp.moveaxis(xp.reshape(x, (*x.shape[:-3], t, h, w, d)), -4, -3)
         return xp.reshape(x, (*x.shape[:-4], h, t * w, d))
 
-    Y = _with_class_key(groups, K_cls, V_cls, Q, K, V)
+    Y = _attention_within(groups, Q, K, V, K_cls, V_cls)
     xp, d = namespace(Y), Y.shape[-1]
     Y = xp.moveaxis(xp.reshape(Y, (*Y.shape[:-3], h, t, w, d)), -4, -3)
     return xp.reshape(Y, (*Y.shape[:-4], t, h * w, d))
 
 
-# --- The class token's reading --------------------------------------------------------------------
+# --- Attention of the class token -----------------------------------------------------------------
+
+
+def _as_frames(x, over, grid):
+    """Return the sequences that the class token attends to in turn, as if each were a frame."""
+    y = right.SEQUENCES[over](x, grid)
+    *batch, _, _, d = x.shape
+    sequences = math.prod(y.shape[len(batch) : -2])
+    return namespace(y).reshape(y, (*batch, sequences, y.shape[-2], d))
 
 
 @mistake("class-attention", "sum-over-frames")
 def sum_over_frames(Q_cls, K, V, *, over="space", grid=None, **key):
-    groups = grouped(K, over, grid).shape[-3]
-    return groups * right.class_attention(Q_cls, K, V, over=over, grid=grid, **key)
+    y = right.class_attention(Q_cls, K, V, over=over, grid=grid, **key)
+    return _as_frames(K, over, grid).shape[-3] * y
 
 
 @mistake("class-attention", "first-frame-only")
 def first_frame_only(Q_cls, K, V, *, over="space", grid=None, **key):
-    K, V = (grouped(x, over, grid)[..., :1, :, :] for x in (K, V))
+    K, V = (_as_frames(x, over, grid)[..., :1, :, :] for x in (K, V))
     return right.class_attention(Q_cls, K, V, **key)
 
 
@@ -154,24 +182,24 @@ def one_softmax(Q_cls, K, V, *, over="space", grid=None, **key):
     return right.class_attention(Q_cls, K, V, over="joint", **key)
 
 
-@mistake("class-attention", "class-key-forgotten")
-def class_reads_patches_only(Q_cls, K, V, *, over="space", grid=None, K_cls=None, V_cls=None):
+@mistake("class-attention", "class-key-missing")
+def class_key_missing(Q_cls, K, V, *, over="space", grid=None, K_cls=None, V_cls=None):
     return right.class_attention(Q_cls, K, V, over=over, grid=grid)
 
 
-# --- One step -------------------------------------------------------------------------------------
+# --- One sublayer ---------------------------------------------------------------------------------
 
 
 def _without_fc(params):
     return {name: value for name, value in params.items() if name != "fc"}
 
 
-def _mixed(x, params):
-    """Pass tokens through the extra linear map, where a step has one."""
+def _through_fc(x, params):
+    """Pass tokens through fc, where there is one."""
     if "fc" not in params:
         return x
-    mixed = x @ params["fc"]["W"]
-    return mixed + params["fc"]["b"] if "b" in params["fc"] else mixed
+    y = x @ params["fc"]["W"]
+    return y + params["fc"]["b"] if "b" in params["fc"] else y
 
 
 @mistake("attention-sublayer", "fc-missing")
@@ -182,8 +210,8 @@ def fc_missing(z, cls, params, **options):
 @mistake("attention-sublayer", "fc-on-the-sum")
 def fc_on_the_sum(z, cls, params, **options):
     new_z, new_cls = right.attention_sublayer(z, cls, _without_fc(params), **options)
-    stays = options["class_token"] in {"out", "key"}
-    return _mixed(new_z, params), new_cls if stays else _mixed(new_cls, params)
+    is_fixed = options["class_token"] in {"out", "key"}
+    return _through_fc(new_z, params), new_cls if is_fixed else _through_fc(new_cls, params)
 
 
 @mistake("attention-sublayer", "residual-missing")
@@ -207,7 +235,7 @@ def class_token_always_updated(z, cls, params, *, class_token, **options):
 
 
 @mistake("attention-sublayer", "one-softmax")
-def one_softmax_in_every_step(z, cls, params, *, class_token, **options):
+def one_softmax_in_the_sublayer(z, cls, params, *, class_token, **options):
     rule = "all" if class_token == "mean" else class_token
     return right.attention_sublayer(z, cls, params, class_token=rule, **options)
 
@@ -220,12 +248,18 @@ def eps_of_torch(z, cls, params, **options):
 # --- Layers ---------------------------------------------------------------------------------------
 
 
-def _layer(z, cls, params, steps, grid=None, eps=1e-6, activation="gelu"):
-    """Any row of (neighbourhood, rule for the class token, params), then the feed-forward step."""
-    for attend, rule, of_step in steps:
+def _attended(z, cls, sublayers, grid=None, eps=1e-6):
+    """Pass tokens through sublayers, each (attend, class_token, params)."""
+    for attend, class_token, params in sublayers:
         z, cls = right.attention_sublayer(
-            z, cls, of_step, attend=attend, class_token=rule, grid=grid, eps=eps
+            z, cls, params, attend=attend, class_token=class_token, grid=grid, eps=eps
         )
+    return z, cls
+
+
+def _layer(z, cls, params, sublayers, grid=None, eps=1e-6, activation="gelu"):
+    """Pass tokens through those sublayers and the feed-forward sublayer."""
+    z, cls = _attended(z, cls, sublayers, grid, eps)
     return _fed_forward(z, cls, params, eps, activation)
 
 
@@ -254,17 +288,13 @@ for _id, _right in {
     mistake(_id, "tanh-for-erf")(_other_activation(_right, "gelu_tanh"))
 
 
-def _not_fed_forward(*steps):
-    """The class token is left out of the feed-forward step."""
+def _not_fed_forward(*rules):
+    """Leave the class token out of the feed-forward sublayer. rules: (attend, class_token)."""
 
     def wrong(z, cls, params, **options):
-        of_steps = [(a, rule, params[a] if len(steps) > 1 else params) for a, rule in steps]
-        new_z, _ = _layer(z, cls, params, of_steps, **options)
-        for attend, rule, of_step in of_steps:
-            z, cls = right.attention_sublayer(
-                z, cls, of_step, attend=attend, class_token=rule, grid=options.get("grid")
-            )
-        return new_z, cls
+        sublayers = [(a, rule, params[a] if len(rules) > 1 else params) for a, rule in rules]
+        new_z, _ = _layer(z, cls, params, sublayers, **options)
+        return new_z, _attended(z, cls, sublayers, options.get("grid"))[1]
 
     return wrong
 
@@ -283,7 +313,7 @@ mistake("axial-layer", "class-token-not-fed-forward")(
 
 
 def _first_frame(z, cls, params, **options):
-    """A space step whose class token keeps what it has read in the first frame."""
+    """Space attention whose class token attends to the first frame only."""
     new_z, _ = right.attention_sublayer(
         z, cls, params, attend="space", class_token="key", **options
     )
@@ -295,7 +325,7 @@ def _first_frame(z, cls, params, **options):
 
 
 def _summed(z, cls, params, **options):
-    """A space step whose class token adds up what it has read in the frames."""
+    """Space attention whose class token sums over the frames instead of averaging."""
     new_z, new = right.attention_sublayer(
         z, cls, params, attend="space", class_token="mean", **options
     )
@@ -319,15 +349,15 @@ def space_summed(z, cls, params, **options):
     return _fed_forward(z, cls, params)
 
 
-@mistake("joint-layer", "frames-apart")
-def joint_frames_apart(z, cls, params, **options):
+@mistake("joint-layer", "within-frames")
+def joint_within_frames(z, cls, params, **options):
     return right.space_layer(z, cls, params, **options)
 
 
-@mistake("joint-layer", "class-token-not-read")
-def joint_class_token_not_read(z, cls, params, **options):
-    lone, _ = _layer(z, cls, params, [("joint", "out", params)], **options)
-    return lone, right.joint_layer(z, cls, params, **options)[1]
+@mistake("joint-layer", "class-token-not-a-key")
+def joint_class_token_not_a_key(z, cls, params, **options):
+    new_z, _ = _layer(z, cls, params, [("joint", "out", params)], **options)
+    return new_z, right.joint_layer(z, cls, params, **options)[1]
 
 
 def _divided(**changed):
@@ -345,13 +375,13 @@ mistake("divided-layer", "one-softmax")(_divided(cls_in_space="all"))
 
 @mistake("divided-layer", "parallel")
 def parallel(z, cls, params, **options):
-    r, _ = right.attention_sublayer(
+    x, _ = right.attention_sublayer(
         z, cls, params["time"], attend="time", class_token="out", **options
     )
     y, cls = right.attention_sublayer(
         z, cls, params["space"], attend="space", class_token="mean", **options
     )
-    return _fed_forward(r + y - z, cls, params)
+    return _fed_forward(x + y - z, cls, params)
 
 
 @mistake("divided-layer", "fc-missing")
@@ -359,30 +389,28 @@ def divided_fc_missing(z, cls, params, **options):
     return right.divided_layer(z, cls, {**params, "time": _without_fc(params["time"])}, **options)
 
 
-def _divided_after(time_step, space_step=None):
-    """Divided attention with its own way to take the time step, or the space step."""
+def _divided_with(*, time=right.attention_sublayer, space=None):
+    """Divided attention with another sublayer in time, or in space."""
 
     def wrong(z, cls, params, **options):
-        y = time_step(z, cls, params["time"], attend="time", class_token="out")[0]
-        if space_step is None:
+        y = time(z, cls, params["time"], attend="time", class_token="out")[0]
+        if space is None:
             rest = [("space", "mean", params["space"])]
             return _layer(y, cls, params, rest, **options)
-        y, cls = space_step(y, cls, params["space"])
+        y, cls = space(y, cls, params["space"])
         return _fed_forward(y, cls, params)
 
     return wrong
 
 
-mistake("divided-layer", "fc-on-the-sum")(_divided_after(fc_on_the_sum))
-mistake("divided-layer", "time-residual-missing")(_divided_after(residual_missing))
-mistake("divided-layer", "class-token-of-the-first-frame")(
-    _divided_after(right.attention_sublayer, _first_frame)
-)
-mistake("divided-layer", "class-token-summed")(_divided_after(right.attention_sublayer, _summed))
+mistake("divided-layer", "fc-on-the-sum")(_divided_with(time=fc_on_the_sum))
+mistake("divided-layer", "time-residual-missing")(_divided_with(time=residual_missing))
+mistake("divided-layer", "class-token-of-the-first-frame")(_divided_with(space=_first_frame))
+mistake("divided-layer", "class-token-summed")(_divided_with(space=_summed))
 
 
 def _exchanged(params, one, other):
-    """The weights of two steps taken for each other; fc stays where it is."""
+    """Exchange the weights of two sublayers; fc stays where it is."""
     swapped = {one: {**params[one]}, other: {**params[other]}}
     for name in ("norm_1", "attention"):
         swapped[one][name], swapped[other][name] = params[other][name], params[one][name]
@@ -402,8 +430,8 @@ def norm_shared(z, cls, params, **options):
 
 @mistake("local-global-layer", "global-first")
 def global_first(z, cls, params, *, grid, **options):
-    steps = [("global", "mean", params["global"]), ("local", "out", params["local"])]
-    return _layer(z, cls, params, steps, grid=grid, **options)
+    sublayers = [("global", "mean", params["global"]), ("local", "out", params["local"])]
+    return _layer(z, cls, params, sublayers, grid=grid, **options)
 
 
 @mistake("local-global-layer", "fc-missing")
@@ -412,9 +440,9 @@ def local_global_fc_missing(z, cls, params, **options):
     return right.local_global_layer(z, cls, bare, **options)
 
 
-@mistake("local-global-layer", "grid-turned")
-def local_global_grid_turned(z, cls, params, *, grid, **options):
-    return right.local_global_layer(z, cls, params, grid=grid[::-1], **options)
+@mistake("local-global-layer", "grid-transposed")
+def local_global_grid_transposed(z, cls, params, *, grid, **options):
+    return right.local_global_layer(z, cls, params, grid=_transposed(grid), **options)
 
 
 @mistake("local-global-layer", "weights-exchanged")
@@ -426,19 +454,19 @@ def local_global_weights_exchanged(z, cls, params, **options):
 @mistake("axial-layer", "height-before-width")
 def height_before_width(z, cls, params, *, grid, **options):
     rules = {"time": "out", "height": "out", "width": "mean"}
-    steps = [(attend, rule, params[attend]) for attend, rule in rules.items()]
-    return _layer(z, cls, params, steps, grid=grid, **options)
+    sublayers = [(attend, rule, params[attend]) for attend, rule in rules.items()]
+    return _layer(z, cls, params, sublayers, grid=grid, **options)
 
 
 @mistake("axial-layer", "axis-missing")
 def axis_missing(z, cls, params, *, grid, **options):
-    steps = [("time", "out", params["time"]), ("height", "mean", params["height"])]
-    return _layer(z, cls, params, steps, grid=grid, **options)
+    sublayers = [("time", "out", params["time"]), ("height", "mean", params["height"])]
+    return _layer(z, cls, params, sublayers, grid=grid, **options)
 
 
-@mistake("axial-layer", "grid-turned")
-def axial_grid_turned(z, cls, params, *, grid, **options):
-    return right.axial_layer(z, cls, params, grid=grid[::-1], **options)
+@mistake("axial-layer", "grid-transposed")
+def axial_grid_transposed(z, cls, params, *, grid, **options):
+    return right.axial_layer(z, cls, params, grid=_transposed(grid), **options)
 
 
 @mistake("axial-layer", "fc-missing")

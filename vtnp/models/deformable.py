@@ -19,7 +19,7 @@ from vtnp.deformable import deformable_layer
 from vtnp.models import parts
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
-from vtnp.tokens import linear_embedding, patch_tokens
+from vtnp.tokens import Grid, linear_embedding, patch_tokens
 
 # How much longer than a displacement its embedding is at first, so that motion outweighs queries.
 _GAIN = 4.0
@@ -58,9 +58,9 @@ class DeformableConfig:
             raise ValueError(f"width {self.d} is no multiple of {self.heads} heads")
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.image[0] // self.patch, self.image[1] // self.patch
+    def grid(self) -> Grid:
+        """Frames, rows and columns of patches."""
+        return Grid(self.frames, self.image[0] // self.patch, self.image[1] // self.patch)
 
 
 CONFIGS: Mapping[str, DeformableConfig] = MappingProxyType({
@@ -79,7 +79,7 @@ def init(
 
     Samples begin where motion leads to and on a circle of one token around it, all of equal weight.
     """
-    d, (h, w) = config.d, config.grid
+    d, (_, h, w) = config.d, config.grid
     flat = config.patch * config.patch * config.channels
     return {
         "embedding": parts.embedding(rng, flat, d, dtype),
@@ -126,8 +126,9 @@ def apply(
 ) -> Array:
     """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
 
-    motion: `*b t s u 2`, from every frame's places to the u = t / clips frames of its sub-clip, in
-    token cells, as in motion-embedding; vtnp.video.motion.token_motion gives it. Left out, nothing moves.
+    motion: `*b t s u 2`, from every position of every frame to the u = t / clips frames of its
+    sub-clip, in token cells, as in motion-embedding; vtnp.video.motion.token_motion gives it. Left
+    out, nothing moves.
     Raises ShapeError where video or motion have other sizes than the config.
     """
     x = patch_tokens(video, size=(1, config.patch, config.patch))
@@ -139,7 +140,7 @@ def apply(
         motion = namespace(video).zeros(still, dtype=video.dtype, device=device(video))
     for layer in params["layers"]:
         z = deformable_layer(
-            z, motion, layer, grid=config.grid, clips=config.clips, padding=config.padding,
+            z, motion, layer, grid=config.grid[1:], clips=config.clips, padding=config.padding,
             eps=config.eps, activation=config.activation,
         )  # fmt: skip
     feature = namespace(z).mean(namespace(z).reshape(z, (*batch, t * s, d)), axis=-2)

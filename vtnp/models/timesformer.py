@@ -13,7 +13,7 @@ from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
 from vtnp.models import parts
 from vtnp.models.parts import Params
-from vtnp.tokens import patch_tokens
+from vtnp.tokens import Grid, patch_tokens
 
 # The steps of each scheme's layer, in order.
 SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
@@ -55,9 +55,9 @@ class TimeSformerConfig:
             raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.image[0] // self.patch, self.image[1] // self.patch
+    def grid(self) -> Grid:
+        """Frames, rows and columns of patches."""
+        return Grid(self.frames, self.image[0] // self.patch, self.image[1] // self.patch)
 
 
 _BASE = TimeSformerConfig()
@@ -79,7 +79,7 @@ def init(
     As in the published code, time starts out silent: e_time, and the extra linear map `fc` of
     every step but the last, are 0, so that at first the model sees each frame as an image.
     """
-    d, (h, w) = config.d, config.grid
+    d, (_, h, w) = config.d, config.grid
     flat = config.patch * config.patch * config.channels
     in_time = {} if config.scheme == "space" else {"e_time": np.zeros((config.frames, d), dtype)}
     return {
@@ -133,7 +133,7 @@ def apply(params: Mapping[str, Any], video: Array, config: TimeSformerConfig) ->
     cls = parts.repeated(params["cls"] + params["e_cls"], tuple(z.shape[:-3]))
     known: dict[str, Any] = {"eps": config.eps, "activation": config.activation, **config.options}
     if config.scheme in {"local-global", "axial"}:
-        known["grid"] = config.grid
+        known["grid"] = config.grid._replace(t=t)
     for layer in params["layers"]:
         z, cls = _LAYERS[config.scheme](z, cls, layer, **known)
     feature = namespace(cls).mean(cls, axis=-2) if alone else cls

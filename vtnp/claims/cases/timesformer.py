@@ -1,10 +1,14 @@
-"""Inputs for the formulas of vtnp.timesformer: few tokens, for loops are slow."""
+"""Inputs for the formulas of vtnp.timesformer: few tokens, for the oracles are slow."""
 
+import typing
 from typing import Any
 
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm, projections
+from vtnp.timesformer import ClassToken, Neighbourhood
+from vtnp.tokens import Grid
 
+ATTENTIONS = typing.get_args(Neighbourhood)
 ON_GRID = ("local", "global", "width", "height")
 EVEN = ((2, 4, 6), (2, 2, 4), (4, 2, 2))
 
@@ -17,7 +21,7 @@ def grid_of(draw: Draw, attend: str) -> dict[str, Any]:
         draw.sizes |= {"t": t, "s": h}
         return {}
     draw.sizes |= {"t": t, "h": h, "w": w, "s": h * w}
-    return {"grid": (h, w)}
+    return {"grid": Grid(t, h, w)}
 
 
 @builds("space-time-embedding")
@@ -26,7 +30,8 @@ def space_time_embedding(draw: Draw) -> dict[str, Any]:
     return {**args, "bias": draw.array("d")} if draw.chance() else args
 
 
-def _tokens(draw: Draw) -> dict[str, Any]:
+def keys_and_values(draw: Draw) -> dict[str, Any]:
+    """Draw those of the patches, and half of the time those of the class token."""
     arrays = {"K": draw.array("*b t s d_k"), "V": draw.array("*b t s d_v")}
     if draw.chance():
         arrays |= {"K_cls": draw.array("*b 1 d_k"), "V_cls": draw.array("*b 1 d_v")}
@@ -36,28 +41,28 @@ def _tokens(draw: Draw) -> dict[str, Any]:
 def _attention(attend: str) -> None:
     @builds(f"{attend}-attention")
     def build(draw: Draw) -> dict[str, Any]:
-        return {**grid_of(draw, attend), "Q": draw.array("*b t s d_k"), **_tokens(draw)}
+        return {**grid_of(draw, attend), "Q": draw.array("*b t s d_k"), **keys_and_values(draw)}
 
 
-for _attend in ("space", "time", "joint", *ON_GRID):
+for _attend in ATTENTIONS:
     _attention(_attend)
 
 
 @builds("class-attention")
 def class_attention(draw: Draw) -> dict[str, Any]:
-    over = str(draw.rng.choice(["space", "time", "joint", *ON_GRID]))
+    over = str(draw.rng.choice(ATTENTIONS))
     grid = grid_of(draw, over)
-    return {"Q_cls": draw.array("*b 1 d_k"), **_tokens(draw), "over": over, **grid}
+    return {"Q_cls": draw.array("*b 1 d_k"), **keys_and_values(draw), "over": over, **grid}
 
 
-def widths_of(draw: Draw) -> None:
-    """Draw small widths, all different; norms of few channels bend too sharply to differentiate."""
+def draw_widths(draw: Draw) -> None:
+    """Draw small, distinct widths; d is larger, as norms of few channels are sharply curved."""
     widths = (int(size) for size in draw.rng.permutation([3, 4, 5]))
     draw.sizes |= dict(zip(("d_h", "d_v", "d_f"), widths, strict=True)) | {"d": 7, "heads": 2}
 
 
-def step(draw: Draw, *, fc: bool) -> dict[str, Any]:
-    """Draw the params of one step."""
+def sublayer(draw: Draw, *, fc: bool) -> dict[str, Any]:
+    """Draw the params of one attention sublayer."""
     params = {"norm_1": norm(draw), "attention": moderate(projections(draw))}
     if fc:
         params["fc"] = {"W": 0.4 * draw.array("d d")}
@@ -67,30 +72,30 @@ def step(draw: Draw, *, fc: bool) -> dict[str, Any]:
 
 
 def moderate(weights: dict[str, Any]) -> dict[str, Any]:
-    """Shrink weights so that three steps in a row do not saturate every softmax."""
+    """Shrink weights so that three sublayers in a row do not saturate every softmax."""
     return {name: 0.4 * weight for name, weight in weights.items()}
 
 
 @builds("attention-sublayer")
 def attention_sublayer(draw: Draw) -> dict[str, Any]:
-    attend = str(draw.rng.choice(["space", "time", "joint", *ON_GRID]))
-    class_token = str(draw.rng.choice(["out", "key", "mean", "all"]))
+    attend = str(draw.rng.choice(ATTENTIONS))
+    class_token = str(draw.rng.choice(typing.get_args(ClassToken)))
     grid = grid_of(draw, attend)
-    widths_of(draw)
+    draw_widths(draw)
     args = {"z": draw.array("*b t s d"), "cls": draw.array("*b d")}
-    params = step(draw, fc=draw.chance())
+    params = sublayer(draw, fc=draw.chance())
     return {**args, "params": params, "attend": attend, "class_token": class_token, **grid}
 
 
-def layer(draw: Draw, *steps: str) -> dict[str, Any]:
-    """Draw z, cls and the params of a layer: every step but the last has its extra linear map."""
-    widths_of(draw)
+def layer(draw: Draw, *attentions: str) -> dict[str, Any]:
+    """Draw z, cls and the params of a layer: every sublayer but the last has an `fc`."""
+    draw_widths(draw)
     if "t" not in draw.sizes:
-        grid_of(draw, steps[0])
-    *extra, last = steps
-    params = {attend: step(draw, fc=True) for attend in extra}
-    final = step(draw, fc=False)
-    params |= {last: final} if extra else final
+        grid_of(draw, attentions[0])
+    *others, last = attentions
+    params = {attend: sublayer(draw, fc=True) for attend in others}
+    final = sublayer(draw, fc=False)
+    params |= {last: final} if others else final
     params |= {"norm_2": norm(draw), "feed_forward": moderate(network(draw))}
     return {"z": draw.array("*b t s d"), "cls": draw.array("*b d"), "params": params}
 

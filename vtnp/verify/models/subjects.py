@@ -46,8 +46,6 @@ def subject(model: str, config: Any) -> Subject:
 
 def _frames(model: str, config: Any) -> tuple[int, ...]:
     """Return how many frames of tokens there are, where the grid does not begin with them."""
-    if model == "timesformer":
-        return (config.frames,)
     return (config.frames // config.tubelet,) if model == "motionformer" else ()
 
 
