@@ -193,7 +193,7 @@ def test_numpys_numbers_do_not_change_the_dtype(kind):
             lambda: vtnp.positions.relative_attention(
                 *[np.ones((3, 0))] * 2, *[np.ones((3, 0))] * 3
             ),
-            "relative-attention: argument K: expected a width of at least 1",
+            r"^relative-attention \(.*\): expected d_h >= 1, got d_h = 0$",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
+import array_api_strict as strict
 import dask.array as da
 import numpy as np
 import pytest
@@ -140,12 +141,25 @@ def test_conditions_are_checked_in_their_order(register):
 
 def test_the_values_in_a_message_are_short(register):
     formula = register("more is None or len(more) == 1", "factor > 0")
-    given = {"a": np.ones((100, 100)), "b": np.ones((100, 100))}
+    given = {"a": np.ones((100, 100)), "b": {"c": np.ones(100)}, "d": [{}] * 100, "e": 5}
     assert message_of(lambda: formula(Q, more=given)) == (
-        f"{MADE_UP}: expected more is None or len(more) == 1, got more = a mapping of ['a', 'b']"
+        f"{MADE_UP}: expected more is None or len(more) == 1, "
+        "got more = {'a': an array (100, 100), 'b': {...}, 'd': [...], 'e': 5}"
     )
     found = message_of(lambda: grad(lambda c: namespace(c).sum(formula(Q, factor=c)))(-2.0))
     assert found == f"{MADE_UP}: expected factor > 0, got factor = -2.0"
+
+
+def test_len_counts_the_rows_of_an_array_of_any_library(register):
+    """array-api-strict's arrays have no `len`, and boxes have the length of what they hold."""
+    formula = register("M is None or len(M) <= 2")
+    for as_array in (np.asarray, strict.asarray):
+        Q_there, M = as_array(Q), as_array(np.ones((2, 4)))
+        assert formula(Q_there, M=M).shape == Q.shape
+        too_long = as_array(np.ones((3, 4)))
+        assert "got M = an array (3, 4)" in message_of(
+            lambda Q=Q_there, M=too_long: formula(Q, M=M)
+        )
 
 
 # --- When a condition counts ----------------------------------------------------------------------

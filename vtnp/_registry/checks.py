@@ -115,8 +115,15 @@ def _shown(value: Any) -> str:
     if hasattr(raw, "shape"):
         return f"an array {tuple(raw.shape)}"
     if hasattr(raw, "keys"):
-        return f"a mapping of {list(raw)}"
+        return "{" + ", ".join(f"{key!r}: {_shown_entry(raw[key])}" for key in raw) + "}"
     return repr(raw)
+
+
+def _shown_entry(value: Any) -> str:
+    raw = unboxed(value)
+    if hasattr(raw, "keys"):
+        return "{...}"
+    return "[...]" if isinstance(raw, list | tuple) else _shown(raw)
 
 
 def check_result(what: str, signature: Signature, result: Any, bound: Bound) -> None:

@@ -11,8 +11,15 @@ from functools import cache
 from types import CodeType, MappingProxyType
 from typing import Any
 
+
+def _length(x: Any) -> Any:
+    """Return the length of a sequence, or of an array, which need not have Python's."""
+    return x.shape[0] if hasattr(x, "shape") else len(x)
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "abs": abs, "all": all, "any": any, "len": len, "max": max, "min": min, "sum": sum, "zip": zip,
+    "abs": abs, "all": all, "any": any, "len": _length, "max": max, "min": min, "sum": sum,
+    "zip": zip,
 }  # fmt: skip
 _ALLOWED = (
     ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Store, ast.Tuple, ast.List,
