@@ -104,7 +104,7 @@ def test_a_file_with_sound_alone(tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(VideoError, match="no video in this file"):
+    with pytest.raises(VideoError, match="no video stream in this file"):
         read_frames(tmp_path / "sound.wav")
 
 

@@ -5,7 +5,6 @@
     2048,4096               a sequence
     2048x1,4096x2           a sequence of tuples
     1x8x8,none,max          a tuple of which some fields are tuples
-    1x8x8,3x3x3,none,max    a named tuple, field by field
     0.125, true, queries    a number, a truth value, a string
     none                    None
 

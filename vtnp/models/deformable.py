@@ -127,7 +127,7 @@ def apply(
     """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
 
     motion: `*b t s u 2`, from every position of every frame to the u = t / clips frames of its
-    sub-clip, in token cells, as in motion-embedding; vtnp.video.motion.token_motion gives it. Left
+    sub-clip, in token cells, as in motion-embedding; vtnp.video.token_motion gives it. Left
     out, nothing moves.
     Raises ShapeError where video or motion have other sizes than the config.
     """

@@ -1,22 +1,22 @@
-"""What the header of an H.264 stream says, as far as the meaning of its motion vectors needs it."""
+"""The number of reference frames in the header of an H.264 stream."""
 
 from collections.abc import Iterator
 
 _SPS = 7
-# The profiles whose header goes into colour formats and scaling lists.
+# The profiles whose header has chroma formats and scaling lists.
 _HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 
 
-def reference_frames(extradata: bytes) -> int | None:
-    """Return how many frames the stream's pictures may refer to; None where no header is found.
+def max_reference_frames(extradata: bytes) -> int | None:
+    """Return the largest number of reference frames of a stream; None where no header is found.
 
-    extradata: the decoder's, as in MP4 and Matroska (avcC) or with start codes.
+    extradata: that of the decoder, as in MP4 and Matroska (avcC) or with start codes.
     """
-    return max((_of_header(unit) for unit in _headers(extradata)), default=None)
+    units = _sequence_parameter_sets(extradata)
+    return max((_max_num_ref_frames(unit) for unit in units), default=None)
 
 
-def _headers(extradata: bytes) -> Iterator[bytes]:
-    """Yield the sequence parameter sets."""
+def _sequence_parameter_sets(extradata: bytes) -> Iterator[bytes]:
     if extradata[:1] == b"\x01":
         at = 6
         for _ in range(extradata[5] & 31):
@@ -29,16 +29,17 @@ def _headers(extradata: bytes) -> Iterator[bytes]:
 
 
 class _Bits:
-    """A stream of bits, read in the codes of the standard."""
+    """A bit stream, read in the codes of the standard."""
 
     def __init__(self, data: bytes) -> None:
-        # Three bytes 0 0 3 stand for 0 0, so that no data looks like a start code.
+        # Emulation prevention: the bytes 0 0 3 stand for 0 0, so that no data looks like a start
+        # code.
         data = data.replace(b"\x00\x00\x03", b"\x00\x00")
         self._bits = "".join(f"{byte:08b}" for byte in data)
         self._at = 0
 
     def fixed(self, count: int) -> int:
-        """Read so many bits."""
+        """Read that many bits as an integer."""
         self._at += count
         return int(self._bits[self._at - count : self._at], 2)
 
@@ -54,8 +55,8 @@ class _Bits:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
-def _of_header(unit: bytes) -> int:
-    """Read max_num_ref_frames, and all that stands before it (ITU-T H.264, 7.3.2.1.1)."""
+def _max_num_ref_frames(unit: bytes) -> int:
+    """Read max_num_ref_frames, and all fields before it (ITU-T H.264, 7.3.2.1.1)."""
     bits = _Bits(unit[4:])
     bits.unsigned()
     if unit[1] in _HIGH:

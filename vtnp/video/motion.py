@@ -1,10 +1,4 @@
-"""Motion out of real video files: the vectors that a codec has found, traced from frame to frame.
-
-Everywhere a motion is (x, y), x to the right, y down, and points from a place in one frame to
-where the same content is in another: what moves right by 4 pixels a frame has the motion (-4, 0)
-to the frame before, as the codec writes it. Vectors of single frames and traced fields are in
-pixels, the motion of tokens in token cells, as eq. (8) of the survey adds it to a place.
-"""
+"""Motion vectors of video files, and the motion traced along them from frame to frame."""
 
 import io
 import os
@@ -14,27 +8,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp.video.h264 import reference_frames
-from vtnp.video.reading import VideoError, pyav, reported
-from vtnp.video.tracing import BLOCK, Field, Found, averaged, followed
+from vtnp.video.h264 import max_reference_frames
+from vtnp.video.reading import VideoError, ffmpeg_errors, pyav, video_stream
+from vtnp.video.tracing import BLOCK, Field, Track, cell_means, tracks
 
-# The codecs of which FFmpeg hands out vectors, in streams that have their frames in one order.
+# The codecs of which FFmpeg exports motion vectors, in streams whose frames are in display order.
 _CODECS = ("h264", "mpeg4", "mpeg1video", "mpeg2video")
-_REMEDY = "write a copy to read them from with vtnp.video.motion.transcode"
+_REMEDY = "transcode it with vtnp.video.transcode first"
+_B_FRAMES = "has B-frames, whose motion vectors point both ways in time"
 _ANY_FRAME, _I_FRAME, _B_FRAME = 0, 1, 3
 
 
 class UntraceableError(VideoError):
-    """A video whose vectors do not say how far they reach, or which has none to be had."""
+    """A video whose motion cannot be traced: it has no motion vectors, or ambiguous ones."""
 
 
 class Coded(NamedTuple):
-    """A decoded video and the vectors that came with it.
+    """A decoded video with the motion vectors of its codec.
 
-    frames: `*b T H W C`, 0 ... 255. vectors: `*b T rows columns 2`, for each block of 8 x 8 pixels
-    the motion from its frame to the frame before, in pixels; 0 where there is none. known:
-    `*b T rows columns`, whether there is one; a block may have been coded without, and so are all
-    blocks of a key frame.
+    Attributes
+    ----------
+    frames : array
+        Frames, `*b T H W C`, with values from 0 to 255.
+    vectors : array
+        Motion vectors, `*b T rows columns 2`: for each block of 8 x 8 pixels the motion to the
+        frame before, in pixels; 0 where there is none.
+    known : array
+        `*b T rows columns`, whether a block has a motion vector. Intra-coded macroblocks have
+        none, and so have all blocks of a key frame.
     """
 
     frames: NDArray[np.uint8]
@@ -43,10 +44,15 @@ class Coded(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """Motion between frames, and which of it the codec knew.
+    """Motion between frames.
 
-    motion: `... 2`, (x, y). known: for a traced pixel whether every step had a vector, for a token
-    the share of its pixels for which that is so; where not, a step has counted as 0.
+    Attributes
+    ----------
+    motion : array
+        (x, y), `... 2`.
+    known : array
+        For a pixel, whether every vector on its way was known; for a token, the share of its pixels
+        for which that is so. An unknown vector counts as 0.
     """
 
     motion: NDArray[np.float64]
@@ -58,11 +64,30 @@ def read_coded(
 ) -> Coded:
     """Read the frames of a video file and the motion vectors that its codec has stored.
 
-    gray: one channel of brightness in place of red, green and blue. stop: read so many frames.
-    Raises VideoError for a file that vtnp.video.reading cannot read either; UntraceableError, which is one,
-    for a codec of which FFmpeg exports no vectors (HEVC, VP9, AV1, ...), B-frames, several
-    reference frames or interlaced frames. `transcode` then writes a copy that can be read.
-    Raises ImportError without PyAV.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    gray : bool, optional
+        One channel of luma in place of red, green and blue.
+    stop : int, optional
+        How many frames to read; left out, all of them.
+
+    Returns
+    -------
+    Coded
+        Frames and motion vectors.
+
+    Raises
+    ------
+    VideoError
+        If the file is missing or broken, or has no frames.
+    UntraceableError
+        If FFmpeg exports no motion vectors of the codec (HEVC, VP9, AV1, ...), or the stream has
+        B-frames, several reference frames or interlaced frames. `transcode` writes a copy of such
+        a file that can be read.
+    ImportError
+        If PyAV is not installed.
     """
     return _read(os.fspath(path), str(path), gray=gray, stop=stop)
 
@@ -74,23 +99,38 @@ def transcode(
     qp: int = 20,
     stop: int | None = None,
 ) -> None:
-    """Write a copy of a video as H.264 whose every frame refers to the frame before, and only it.
+    """Write a copy of a video as H.264 in which every frame refers to the frame before alone.
 
-    out: its name ends in .mp4 or .mkv. qp: quantiser, 0 (no loss) to 51. stop: copy so many frames.
-    Raises VideoError for a file that cannot be read, or a copy that cannot be written; ImportError
-    without PyAV.
-    Notes: no B-frames, one reference, one key frame. It is the encoder's search that finds the
-    motion then, not the file's own: the vectors are no longer free.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    out : str or path
+        The copy; its name ends in .mp4 or .mkv.
+    qp : int, optional
+        Quantiser, from 0 (lossless) to 51.
+    stop : int, optional
+        How many frames to copy; left out, all of them.
+
+    Raises
+    ------
+    VideoError
+        If the file cannot be read, or the copy cannot be written.
+    ImportError
+        If PyAV is not installed.
+
+    Notes
+    -----
+    The copy has no B-frames, one reference frame and one key frame. Its motion vectors are those
+    of the encoder's motion search, not of the original file.
     """
     av = pyav()
-    with reported(path) as count, av.open(os.fspath(path)) as source:
-        if not source.streams.video:
-            raise VideoError(f"{path}: no video in this file")
-        stream = source.streams.video[0]
-        with reported(out), av.open(os.fspath(out), "w") as target:
+    with ffmpeg_errors(path) as progress, av.open(os.fspath(path)) as source:
+        stream = video_stream(path, source)
+        with ffmpeg_errors(out), av.open(os.fspath(out), "w") as target:
             encoder = None
             for frame in source.decode(stream):
-                if stop is not None and count.frames >= stop:
+                if stop is not None and progress.frames >= stop:
                     break
                 if encoder is None:
                     size = frame.width, frame.height
@@ -98,34 +138,50 @@ def transcode(
                 picture = frame.reformat(*size, format=encoder.pix_fmt)
                 picture.pict_type, picture.pts = _ANY_FRAME, None
                 target.mux(encoder.encode(picture))
-                count.frames += 1
+                progress.frames += 1
             if encoder is None:
                 raise VideoError(f"{path}: no frames in this video")
             target.mux(encoder.encode())
 
 
 def encoded(frames: NDArray[np.uint8], *, qp: int = 20) -> Coded:
-    """Encode clips, `*b T H W C`, to H.264 in memory; return them decoded, with their vectors.
+    """Encode clips to H.264 in memory, and decode them again with their motion vectors.
 
-    frames: 0 ... 255, C = 1 (brightness) or 3. qp: quantiser, 0 (no loss) to 51.
-    Raises VideoError for other frames, or where PyAV has no encoder; ImportError without PyAV.
-    Notes: each clip begins with a key frame and is coded on its own. The frames are not those that
-    came: H.264 loses some of the picture.
+    Parameters
+    ----------
+    frames : array
+        Clips, `*b T H W C`, of uint8; C is 1 (luma) or 3 (red, green, blue).
+    qp : int, optional
+        Quantiser, from 0 (lossless) to 51.
+
+    Returns
+    -------
+    Coded
+        Decoded frames and motion vectors.
+
+    Raises
+    ------
+    VideoError
+        If the frames have another dtype or shape, or PyAV has no encoder for H.264.
+    ImportError
+        If PyAV is not installed.
+
+    Notes
+    -----
+    Each clip begins with a key frame and is encoded on its own. H.264 is lossy: the decoded frames
+    differ from the given ones.
     """
-    if (
-        frames.dtype != np.uint8
-        or frames.ndim < 4
-        or frames.shape[-1] not in (1, 3)
-        or not frames.size
-    ):
-        what = f"{frames.dtype} {frames.shape}"
-        raise VideoError(f"clips are bytes with axes *b T H W C, C = 1 or 3, not {what}")
+    is_clip = frames.ndim >= 4 and frames.shape[-1] in (1, 3) and frames.size
+    if frames.dtype != np.uint8 or not is_clip:
+        got = f"{frames.dtype} of shape {frames.shape}"
+        raise VideoError(f"expected clips *b T H W C of uint8, C = 1 or 3, got {got}")
     *batch, T, H, W, C = frames.shape
-    form, file, av = "gray" if C == 1 else "rgb24", io.BytesIO(), pyav()
-    with reported("clips in memory"), av.open(file, "w", format="matroska") as target:
+    pixel_format, file, av = "gray" if C == 1 else "rgb24", io.BytesIO(), pyav()
+    with ffmpeg_errors("clips in memory"), av.open(file, "w", format="matroska") as target:
         encoder = _encoder(target, (W, H), qp, 25)
         for i, image in enumerate(frames.reshape(-1, H, W, C)):
-            picture = av.VideoFrame.from_ndarray(np.squeeze(image, -1) if C == 1 else image, form)
+            pixels = np.squeeze(image, -1) if C == 1 else image
+            picture = av.VideoFrame.from_ndarray(pixels, pixel_format)
             # With forced-idr a forced I-frame is a key frame: nothing after it refers past it.
             picture.pict_type = _I_FRAME if i % T == 0 else _ANY_FRAME
             target.mux(encoder.encode(picture))
@@ -139,17 +195,112 @@ def encoded(frames: NDArray[np.uint8], *, qp: int = 20) -> Coded:
     )
 
 
+def traced(coded: Coded, t: int, u: int) -> Motion:
+    """Trace every pixel of frame t to frame u, through all frames between them.
+
+    Parameters
+    ----------
+    coded : Coded
+        A video with its motion vectors.
+    t, u : int
+        The two frames, in any order.
+
+    Returns
+    -------
+    Motion
+        `*b H W 2`, in pixels.
+
+    Raises
+    ------
+    VideoError
+        If there are no such frames, or a motion vector is not finite.
+
+    Notes
+    -----
+    From frame to frame a pixel follows the vector of the block that it has come to; beyond the
+    border, that of the nearest block. Motion vectors point back in time. For motion forward in time
+    they are reversed: each pixel that a vector points to takes the reversed vector. A pixel that
+    none points to takes the reversed vector of its own position, and is not known.
+    """
+    batch, H, W = coded.frames.shape[:-4], *coded.frames.shape[-3:-1]
+    result = Motion(np.zeros((*batch, H, W, 2)), np.ones((*batch, H, W), np.bool_))
+    for track in _tracks(coded, (t, u)):
+        if (track.start, track.end) == (t, u):
+            result = Motion(
+                track.motion.reshape(result.motion.shape), track.known.reshape(result.known.shape)
+            )
+    return result
+
+
+def token_motion(
+    coded: Coded, frames: Sequence[int], grid: tuple[int, int], *, clips: int = 1
+) -> Motion:
+    """Average the traced motion over every token, as motion-embedding and deformable-layer take it.
+
+    Parameters
+    ----------
+    coded : Coded
+        A video with its motion vectors.
+    frames : sequence of int
+        The frames that a model sees, in order. Motion between them is traced through all frames in
+        between.
+    grid : (int, int)
+        Rows and columns of tokens, (h, w), which cover the whole frame.
+    clips : int, optional
+        The number of sub-clips that the frames are divided into; motion is traced within each.
+
+    Returns
+    -------
+    Motion
+        `*b t s u 2`, in token cells: from each of t frames and s = h w tokens to each of the u
+        frames of its sub-clip. A frame has motion 0 to itself.
+
+    Raises
+    ------
+    VideoError
+        If there are no such frames, they are not in order, clips does not divide their number,
+        there are more tokens than pixels, or a motion vector is not finite.
+    """
+    batch, (H, W), (h, w), t = coded.frames.shape[:-4], coded.frames.shape[-3:-1], grid, len(frames)
+    if clips < 1 or t < 1 or t % clips or list(frames) != sorted(set(frames)):
+        raise VideoError(
+            f"expected frames in increasing order, a multiple of {clips} clips, got {list(frames)}"
+        )
+    if not (1 <= h <= H and 1 <= w <= W):
+        raise VideoError(f"a frame of {H} x {W} pixels has no {h} x {w} tokens")
+    u, N = t // clips, int(np.prod(batch))
+    cell = np.array([W / w, H / h])
+    motion, known = np.zeros((N, t, h * w, u, 2)), np.ones((N, t, h * w, u))
+    for first in range(0, t, u):
+        clip = list(frames[first : first + u])
+        for track in _tracks(coded, clip):
+            at = (slice(None), first + clip.index(track.start), slice(None), clip.index(track.end))
+            motion[at] = cell_means(track.motion, h, w) / cell
+            known[at] = cell_means(track.known[..., None].astype(float), h, w)[..., 0]
+    return Motion(motion.reshape(*batch, t, h * w, u, 2), known.reshape(*batch, t, h * w, u))
+
+
+def _tracks(coded: Coded, frames: Sequence[int]) -> Iterator[Track]:
+    T, H, W, _ = coded.frames.shape[-4:]
+    if not all(0 <= frame < T for frame in frames):
+        raise VideoError(f"expected frames from 0 to {T - 1}, got {list(frames)}")
+    if not np.isfinite(coded.vectors).all():
+        raise VideoError("expected finite motion vectors")
+    vectors = coded.vectors.reshape(-1, *coded.vectors.shape[-4:])
+    return tracks(vectors, coded.known.reshape(vectors.shape[:-1]), (H, W), frames)
+
+
 def _encoder(target: Any, size: tuple[int, int], qp: int, rate: Any) -> Any:
     try:
         encoder = target.add_stream("libx264", rate=rate)
     except ValueError:
         raise VideoError("this PyAV has no encoder for H.264 (libx264)") from None
     encoder.width, encoder.height = size
-    # With halved colour both sides must be even.
+    # Chroma subsampling needs even sides.
     encoder.pix_fmt = "yuv444p" if any(side % 2 for side in size) else "yuv420p"
     encoder.codec_context.thread_count = 1
     # A fixed quantiser: with a rate control that looks at several frames, x264's result depends on
-    # what happens to be in memory, and a clip's on the clips before it.
+    # uninitialised memory, and a clip's result on the clips before it.
     encoder.options = {
         "qp": str(qp), "bf": "0", "refs": "1", "g": "1000000", "keyint_min": "1000000",
         "sc_threshold": "0", "forced-idr": "1", "x264-params": "weightp=0:log-level=none",
@@ -158,129 +309,70 @@ def _encoder(target: Any, size: tuple[int, int], qp: int, rate: Any) -> Any:
 
 
 def _read(source: Any, name: str, *, gray: bool, stop: int | None) -> Coded:
+    """Read a file or a buffer; name: as errors name it."""
     av = pyav()
     frames, fields = [], []
-    with reported(name) as count, av.open(source) as container:
-        if not container.streams.video:
-            raise VideoError(f"{name}: no video in this file")
-        stream = container.streams.video[0]
-        _refuse_unless_traceable(name, stream.codec_context)
-        # With threads that decode several frames at once, FFmpeg mixes up whose vectors are whose.
+    with ffmpeg_errors(name) as progress, av.open(source) as container:
+        stream = video_stream(name, container)
+        _require_traceable(name, stream.codec_context)
+        # With frame threading, FFmpeg attaches motion vectors to the wrong frames.
         stream.thread_type = "NONE"
         stream.codec_context.options = {"flags2": "+export_mvs"}
         for frame in container.decode(stream):
-            if stop is not None and count.frames >= stop:
+            if stop is not None and progress.frames >= stop:
                 break
             if int(frame.pict_type) == _B_FRAME:
-                raise UntraceableError(
-                    f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}"
-                )
+                raise UntraceableError(f"{name}: {_B_FRAMES}; {_REMEDY}")
             if frame.interlaced_frame:
                 raise UntraceableError(f"{name}: has interlaced frames; {_REMEDY}")
-            # Threads that are started for each frame cost more than they save in small ones.
+            # Threads that are started for each frame cost more than they save on small frames.
             image = frame.reformat(format="gray" if gray else "rgb24", threads=1)
             frames.append(image.to_ndarray())
-            fields.append(
-                _painted(frame.side_data.get("MOTION_VECTORS"), frame.height, frame.width)
-            )
-            count.frames += 1
+            vectors = frame.side_data.get("MOTION_VECTORS")
+            fields.append(_vector_field(vectors, frame.height, frame.width))
+            progress.frames += 1
     if not frames:
         raise VideoError(f"{name}: no frames in this video")
     images, vectors, known = np.stack(frames), *map(np.stack, zip(*fields, strict=True))
     return Coded(images[..., None] if gray else images, vectors, known)
 
 
-def _refuse_unless_traceable(name: str, codec: Any) -> None:
+def _require_traceable(name: str, codec: Any) -> None:
+    """Raise UntraceableError for a stream whose header shows that it cannot be traced."""
     if codec.name not in _CODECS:
         raise UntraceableError(
             f"{name}: FFmpeg exports no motion vectors of {codec.name}; {_REMEDY}"
         )
-    # Other codecs say so whenever they could have some.
+    # The other codecs announce B-frames whether they have any or not.
     if codec.name == "h264" and codec.has_b_frames:
-        raise UntraceableError(f"{name}: has B-frames, whose vectors go both ways; {_REMEDY}")
-    many = reference_frames(codec.extradata) if codec.name == "h264" and codec.extradata else 1
-    if many is not None and many > 1:
+        raise UntraceableError(f"{name}: {_B_FRAMES}; {_REMEDY}")
+    count = max_reference_frames(codec.extradata) if codec.name == "h264" and codec.extradata else 1
+    if count is not None and count > 1:
         raise UntraceableError(
-            f"{name}: its vectors may refer to any of {many} frames, and do not say to which; "
-            f"{_REMEDY}"
+            f"{name}: has {count} reference frames, and its vectors do not say which one they "
+            f"refer to; {_REMEDY}"
         )
 
 
-def _painted(side_data: Any, height: int, width: int) -> Field:
-    """Paint a frame's vectors over the blocks that they are for."""
+def _vector_field(side_data: Any, height: int, width: int) -> Field:
+    """Write a frame's motion vectors to the blocks of 8 x 8 pixels that they cover."""
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
     field = np.zeros((rows, columns, 2), np.float32)
     known = np.zeros((rows, columns), np.bool_)
     if side_data is None:
         return field, known
     record = side_data.to_ndarray()
-    # Some fields are bytes and shorts, in which sums would wrap around.
+    # Some fields are int8 and int16, in which sums would overflow.
     w, h, x, y = (record[key].astype(np.int64) for key in ("w", "h", "dst_x", "dst_y"))
-    # src - dst would be the vector rounded to whole pixels.
+    # src - dst would be the vector rounded to full pixels.
     vector = np.stack([record["motion_x"], record["motion_y"]], axis=-1)
     vector = (vector / record["motion_scale"][:, None]).astype(np.float32)
     for down in (0, BLOCK):
         for right in (0, BLOCK):
             row, column = (y - h // 2 + down) // BLOCK, (x - w // 2 + right) // BLOCK
-            here = (down < h) & (right < w)
-            # The last blocks reach beyond the frame where its sides are no multiples of 16.
-            here &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-            field[row[here], column[here]] = vector[here]
-            known[row[here], column[here]] = True
+            inside = (down < h) & (right < w)
+            # The last macroblocks reach beyond a frame whose sides are no multiples of 16.
+            inside &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+            field[row[inside], column[inside]] = vector[inside]
+            known[row[inside], column[inside]] = True
     return field, known
-
-
-def traced(coded: Coded, t: int, u: int) -> Motion:
-    """Trace every pixel of frame t to frame u through all frames between: `*b H W 2`, in pixels.
-
-    Raises VideoError for frames that are not there, or vectors that are not finite.
-    Notes: a pixel follows the vector of the block that it is in, frame after frame; vectors at one
-    place are not summed up. Beyond the border, the nearest block counts. Vectors go back in time;
-    forward, they are turned round: each source is sent to where it is used, and a place that is
-    used nowhere takes the reversed vector of the same place and is not known.
-    """
-    batch, H, W = coded.frames.shape[:-4], *coded.frames.shape[-3:-1]
-    found = Motion(np.zeros((*batch, H, W, 2)), np.ones((*batch, H, W), np.bool_))
-    for query, frame, motion, known in _found(coded, (t, u)):
-        if (query, frame) == (t, u):
-            found = Motion(motion.reshape(found.motion.shape), known.reshape(found.known.shape))
-    return found
-
-
-def token_motion(
-    coded: Coded, frames: Sequence[int], grid: tuple[int, int], *, clips: int = 1
-) -> Motion:
-    """Average the traced motion over every token: `*b t s u 2`, in token cells.
-
-    frames: those that the model sees, in order; the motion between them is traced through all that
-    lie between. grid: rows and columns of tokens (h, w), laid over the whole frame. clips: the
-    frames are cut into so many sub-clips, and u runs over those of the own one.
-    Raises VideoError for frames that are not there or in no order, a number of clips that does not
-    divide, more tokens than pixels, or vectors that are not finite.
-    Notes: what motion-embedding and deformable-layer take. A frame has no motion to itself.
-    """
-    batch, (H, W), (h, w), t = coded.frames.shape[:-4], coded.frames.shape[-3:-1], grid, len(frames)
-    if clips < 1 or t < 1 or t % clips or list(frames) != sorted(set(frames)):
-        raise VideoError(f"expected rising frames, a multiple of {clips} clips, not {list(frames)}")
-    if not (1 <= h <= H and 1 <= w <= W):
-        raise VideoError(f"a frame of {H} x {W} pixels has no {h} x {w} tokens")
-    u, N = t // clips, int(np.prod(batch))
-    cell = np.array([W / w, H / h])
-    motion, known = np.zeros((N, t, h * w, u, 2)), np.ones((N, t, h * w, u))
-    for first in range(0, t, u):
-        clip = list(frames[first : first + u])
-        for query, frame, pixels, sure in _found(coded, clip):
-            at = (slice(None), first + clip.index(query), slice(None), clip.index(frame))
-            motion[at] = averaged(pixels, h, w) / cell
-            known[at] = averaged(sure[..., None].astype(float), h, w)[..., 0]
-    return Motion(motion.reshape(*batch, t, h * w, u, 2), known.reshape(*batch, t, h * w, u))
-
-
-def _found(coded: Coded, frames: Sequence[int]) -> Iterator[Found]:
-    T, H, W, _ = coded.frames.shape[-4:]
-    if not all(0 <= frame < T for frame in frames):
-        raise VideoError(f"expected frames 0 to {T - 1}, not {list(frames)}")
-    if not np.isfinite(coded.vectors).all():
-        raise VideoError("the motion vectors are not all finite")
-    vectors = coded.vectors.reshape(-1, *coded.vectors.shape[-4:])
-    return followed(vectors, coded.known.reshape(vectors.shape[:-1]), (H, W), frames)

@@ -1,4 +1,4 @@
-"""Frames out of real video files, by PyAV (FFmpeg)."""
+"""Frames of video files."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class VideoError(ValueError):
-    """A file that no frames can be read from; the message is one line and names it."""
+    """A video that cannot be read or written; the message is one line and names the file."""
 
 
 def read_frames(
@@ -24,60 +24,82 @@ def read_frames(
     stop: int | None = None,
     step: int = 1,
 ) -> NDArray[np.uint8]:
-    """Read the frames of a video file, `T H W C`, in the order in which they are shown.
+    """Read the frames of a video file in display order.
 
-    size: (height, width) to scale every frame to by averaging areas, or the shorter side alone,
-    in pixels. gray: one channel of brightness in place of red, green and blue. start, stop, step:
-    which frames, as in a slice.
-    Raises VideoError for a file that is missing, broken, or has no such frames; ImportError
-    without PyAV.
-    Notes: values are 0 ... 255. A rotation that the file asks players for is not carried out.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    size : (int, int) or int, optional
+        Height and width that every frame is scaled to, by averaging areas, or the length of the
+        shorter side alone; left out, frames keep their size.
+    gray : bool, optional
+        One channel of luma in place of red, green and blue.
+    start, stop, step : int, optional
+        Which frames to read, as in a slice; left out, all of them.
+
+    Returns
+    -------
+    array
+        Frames, `T H W C`, with values from 0 to 255.
+
+    Raises
+    ------
+    VideoError
+        If the file is missing or broken, or has no such frames.
+    ImportError
+        If PyAV is not installed.
+
+    Notes
+    -----
+    A rotation in the file's metadata is not applied.
     """
     images = _decoded(path, size, "gray" if gray else "rgb24")
     frames = list(itertools.islice(images, start, stop, step))
     if not frames:
-        raise VideoError(f"{path}: no frames {_slice(start, stop, step)}in this video")
+        raise VideoError(f"{path}: no frames {_slice_as_text(start, stop, step)}in this video")
     return np.stack(frames).reshape(len(frames), *frames[0].shape[:2], 1 if gray else 3)
 
 
 def _decoded(
-    path: Any, size: tuple[int, int] | int | None, form: str
+    path: Any, size: tuple[int, int] | int | None, pixel_format: str
 ) -> Iterator[NDArray[np.uint8]]:
     av = pyav()
-    with reported(path) as count, av.open(os.fspath(path)) as container:
-        if not container.streams.video:
-            raise VideoError(f"{path}: no video in this file")
+    with ffmpeg_errors(path) as progress, av.open(os.fspath(path)) as container:
+        video_stream(path, container)
         for frame in container.decode(video=0):
             height, width = _scaled((frame.height, frame.width), size)
-            small = frame.reformat(width=width, height=height, format=form, interpolation="AREA")
-            yield small.to_ndarray()
-            count.frames += 1
+            image = frame.reformat(
+                width=width, height=height, format=pixel_format, interpolation="AREA"
+            )
+            yield image.to_ndarray()
+            progress.frames += 1
 
 
 @dataclass
-class Count:
-    """How far the reading of a file has come."""
+class Progress:
+    """The number of frames of a file that have been read."""
 
     frames: int = 0
 
 
 @contextmanager
-def reported(path: Any) -> Iterator[Count]:
-    """Turn FFmpeg's errors into VideoErrors that name the file and where in it they came."""
-    av, count = pyav(), Count()
+def ffmpeg_errors(path: Any) -> Iterator[Progress]:
+    """Turn FFmpeg's errors into VideoErrors that name the file, and the frames read before."""
+    av, progress = pyav(), Progress()
     try:
-        yield count
+        yield progress
     except (av.FFmpegError, OSError) as error:
         reason = (error.strerror or str(error)).rstrip(".")
-        where = f" after {count.frames} frames" if count.frames else ""
-        raise VideoError(f"{path}: {reason}{where}") from None
+        after = f" after {progress.frames} frames" if progress.frames else ""
+        raise VideoError(f"{path}: {reason}{after}") from None
 
 
-def _scaled(own: tuple[int, int], size: tuple[int, int] | int | None) -> tuple[int, int]:
-    if isinstance(size, int):
-        height, width = (max(1, round(side * size / min(own))) for side in own)
-        return height, width
-    return own if size is None else size
+def video_stream(path: Any, container: Any) -> Any:
+    """Return the first video stream of an open file; raise VideoError where there is none."""
+    if not container.streams.video:
+        raise VideoError(f"{path}: no video stream in this file")
+    return container.streams.video[0]
 
 
 def pyav() -> Any:
@@ -85,15 +107,20 @@ def pyav() -> Any:
     try:
         import av
     except ImportError:
-        raise ImportError(
-            "reading video files needs PyAV, which is not installed: pip install 'vtnp[video]'"
-        ) from None
-    # FFmpeg's own remarks on a broken file would come before, and hide, the one line that counts.
+        raise ImportError("video files need PyAV: pip install 'vtnp[video]'") from None
+    # FFmpeg prints remarks on a broken file, which would hide the one line that counts.
     av.logging.set_level(None)
     return av
 
 
-def _slice(start: int, stop: int | None, step: int) -> str:
+def _scaled(original: tuple[int, int], size: tuple[int, int] | int | None) -> tuple[int, int]:
+    if isinstance(size, int):
+        height, width = (max(1, round(side * size / min(original))) for side in original)
+        return height, width
+    return original if size is None else size
+
+
+def _slice_as_text(start: int, stop: int | None, step: int) -> str:
     if (start, stop, step) == (0, None, 1):
         return ""
     return f"{start}:{'' if stop is None else stop}:{step} "
