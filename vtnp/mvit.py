@@ -1,16 +1,17 @@
 """Multiscale Vision Transformer: tokens pooled along time and space, eq. (10)-(11)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float
 from vtnp._array.xp import device, namespace
 from vtnp._registry.errors import require
-from vtnp._registry.params import AtLeast
+from vtnp._registry.params import AtLeast, renamed
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
     ACTIVATIONS,
+    Activation,
     AttentionParams,
     NormParams,
     attention,
@@ -19,208 +20,31 @@ from vtnp.encoder import (
     output_projection,
     qkv_projection,
 )
-from vtnp.tokens import linear_embedding, sliding_windows
+from vtnp.tokens import Grid, linear_embedding, sliding_windows
 
 Sizes = tuple[int, int, int]
-MODES = ("conv", "max", "avg")
-_ONE: Sizes = (1, 1, 1)
 
 
-@spec("pooled-grid")
-def pooled_grid(grid: Sizes, *, size: Sizes, stride: Sizes, padding: Sizes | None = None) -> Sizes:
-    """Count the places along each axis that a pooled grid has.
+class Pooling(NamedTuple):
+    """How tokens are pooled along time, height and width.
 
-    L~ = floor((L + 2 p - k) / s) + 1, p = floor(k / 2)
-
-    grid: (T, H, W), L along each axis. size: k. stride: s. padding: p, half the size unless given.
-    Raises FormulaError for sizes or strides below 1, a negative padding, or a kernel larger than
-    the padded grid.
+    Attributes
+    ----------
+    stride : tuple of int
+        The distance between windows along each axis.
+    size : tuple of int, optional
+        The size of the window along each axis. Left out, it is the kernel's; without a kernel,
+        nothing is pooled.
+    padding : tuple of int, optional
+        Cells added before and after each axis. Left out, half the size, rounded down.
+    mode : {"conv", "max", "avg"}
+        What a window becomes: the sum weighted by a kernel, the maximum or the mean.
     """
-    given = (grid, size, stride, _half(size) if padding is None else padding)
-    whole = all(len(each) == 3 for each in given) and min(*grid, *size, *stride) >= 1
-    whole = whole and min(given[3]) >= 0
-    expected = "three numbers each, grid, size and stride >= 1, padding >= 0"
-    require(whole, "pooled-grid", "grid, size, stride, padding", expected, given)
-    fits = all(n + 2 * p >= k for n, k, _, p in zip(*given, strict=True))
-    require(fits, "pooled-grid", "size", f"at most that of the padded grid {grid}", size)
-    t, h, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(*given, strict=True))
-    return t, h, w
 
-
-def _half(size: Sizes) -> Sizes:
-    """Return the padding that all published models have."""
-    t, h, w = (k // 2 for k in size)
-    return t, h, w
-
-
-@spec("pool")
-def pool(
-    x: Float[Array, "*b T H W d"],
-    kernel: Float[Array, "k_t k_h k_w d"] | None = None,
-    *,
-    size: Sizes | None = None,
-    stride: Sizes = _ONE,
-    padding: Sizes | None = None,
-    mode: str = "conv",
-) -> Float[Array, "*b t h w d"]:
-    """Summarise what a small window sees at each of its places, every channel on its own.
-
-    y[t,h,w] = sum_{a,b,c} kernel[a,b,c] x[t s_t + a - p_t, h s_h + b - p_h, w s_w + c - p_w]
-
-    x: tokens on their grid. kernel: one weight for each place and channel, in the mode "conv".
-    size: of the window in the modes "max" and "avg", which have no kernel. stride: s. padding: p
-    cells around the grid, half the size unless given. mode: "conv"; "max", the largest number of
-    each channel instead; "avg", the mean, that of the padding included.
-    Raises ShapeError; FormulaError as pooled-grid does, for another mode, a kernel and a size both
-    or neither, and a maximum over padding alone.
-    Notes: padding is 0, for "max" -inf. Largest numbers that are equal share the gradient.
-    """
-    size = _size_of(kernel, size, mode)
-    require(size is not None, "pool", "kernel", "a kernel, or a size and another mode", None)
-    padding = _half(size) if padding is None else padding
-    pooled_grid(tuple(x.shape[-4:-1]), size=size, stride=stride, padding=padding)
-    xp = namespace(x, kernel)
-    if mode == "max":
-        some = all(p < k for p, k in zip(padding, size, strict=True))
-        require(some, "pool", "padding", f"less than the size {size}", padding)
-        seen = sliding_windows(_surrounded(x, padding, -math.inf), size=size, stride=stride)
-        return xp.max(seen, axis=(-4, -3, -2))
-    seen = sliding_windows(x, size=size, stride=stride, padding=padding)
-    if kernel is None:
-        return xp.mean(seen, axis=(-4, -3, -2))
-    places, d = math.prod(size), x.shape[-1]
-    seen = xp.reshape(seen, (*seen.shape[:-4], places, d))
-    return xp.vecdot(seen, xp.reshape(kernel, (places, d)), axis=-2)
-
-
-def _size_of(kernel: Array | None, size: Sizes | None, mode: str) -> Any:
-    """Return the extent of the window, which the kernel has in the mode "conv"; None for none."""
-    require(mode in MODES, "pool", "mode", f"one of {MODES}", mode)
-    alone = kernel is None if mode != "conv" else size is None
-    require(alone, "pool", "size", 'a kernel in the mode "conv", a size in the others', size)
-    return size if kernel is None else tuple(kernel.shape[:3])
-
-
-def _surrounded(x: Array, padding: Sizes, value: float) -> Array:
-    """Write a value around a grid."""
-    xp = namespace(x)
-    for axis, edge in zip((-4, -3, -2), padding, strict=True):
-        shape = (*x.shape[:axis], edge, *x.shape[axis + 1 :])
-        blank = xp.full(shape, value, dtype=x.dtype, device=device(x))
-        x = xp.concat([blank, x, blank], axis=axis) if edge else x
-    return x
-
-
-@spec("pooled-tokens")
-def pooled_tokens(
-    x: Float[Array, "*b n d"],
-    kernel: Float[Array, "k_t k_h k_w d"] | None = None,
-    *,
-    grid: Sizes,
-    size: Sizes | None = None,
-    stride: Sizes = _ONE,
-    mode: str = "conv",
-    gamma: Float[Array, " d"] | None = None,
-    beta: Float[Array, " d"] | None = None,
-    eps: float = 1e-6,
-    cls: bool = False,
-) -> Float[Array, "*b m d"]:
-    """Pool a sequence of tokens on their grid, the class token passing by, and normalise all.
-
-    y = LayerNorm([x_cls; pool(x_grid)])
-
-    x: tokens in the order of the grid, the last axis fastest. kernel, size, stride, mode: as in
-    pool; without kernel and size nothing is pooled. grid: (T, H, W). gamma, beta, eps: of the
-    norm; left out, there is none. cls: True where x begins with the class token's row, which is
-    normalised, and not pooled.
-    Raises ShapeError; FormulaError for a grid that is not that of x, one of gamma and beta, a
-    stride where nothing is pooled, and as pool does.
-    """
-    *batch, n, d = x.shape
-    places, tokens = math.prod(grid), n - cls
-    fits = len(grid) == 3 and places == tokens
-    require(fits, "pooled-tokens", "grid", f"three sizes of product {tokens}", grid)
-    both = (gamma is None) == (beta is None)
-    require(both, "pooled-tokens", "beta", "both of gamma and beta, or neither", "one of them")
-    xp = namespace(x, kernel, gamma, beta)
-    if _size_of(kernel, size, mode) is None:
-        still = tuple(stride) == _ONE
-        require(still, "pooled-tokens", "stride", "1 along each axis without a window", stride)
-        y = xp.concat([x], axis=-2)
-    else:
-        on_grid = xp.reshape(x[..., n - places :, :], (*batch, *grid, d))
-        pooled = pool(on_grid, kernel, size=size, stride=stride, mode=mode)
-        flat = xp.reshape(pooled, (*batch, math.prod(pooled.shape[-4:-1]), d))
-        y = xp.concat([x[..., :1, :], flat], axis=-2) if cls else flat
-    return y if gamma is None or beta is None else layer_norm(y, gamma, beta, eps=eps)
-
-
-@spec("pooled-projection")
-def pooled_projection(
-    X: Float[Array, "*b n d"],
-    W: Float[Array, "d d_h"],
-    kernel: Float[Array, "k_t k_h k_w d_h"] | None = None,
-    *,
-    grid: Sizes,
-    bias: Float[Array, " d_h"] | None = None,
-    size: Sizes | None = None,
-    stride: Sizes = _ONE,
-    mode: str = "conv",
-    gamma: Float[Array, " d_h"] | None = None,
-    beta: Float[Array, " d_h"] | None = None,
-    eps: float = 1e-6,
-    cls: bool = False,
-) -> Float[Array, "*b m d_h"]:
-    """Project the tokens, then pool them: the queries, the keys or the values of one head.
-
-    Q = Pool(X W_Q), K = Pool(X W_K), V = Pool(X W_V)
-
-    X: tokens. W: the projection. bias: left out, none is added. Everything else: as in
-    pooled-tokens.
-    Raises ShapeError; FormulaError as pooled-tokens does.
-    Notes: projected first, pooled second. Keys and values need the same stride.
-    """
-    return pooled_tokens(
-        linear_embedding(X, W, bias=bias),
-        kernel,
-        grid=grid,
-        size=size,
-        stride=stride,
-        mode=mode,
-        gamma=gamma,
-        beta=beta,
-        eps=eps,
-        cls=cls,
-    )
-
-
-@spec("pooling-attention")
-def pooling_attention(
-    Q: Float[Array, "*b n d_h"], K: Float[Array, "*b m d_h"], V: Float[Array, "*b m d_v"]
-) -> Float[Array, "*b n d_v"]:
-    """Let the pooled queries read the pooled values.
-
-    PA[i] = sum_j softmax_j(<Q[i], K[j]> / sqrt(d_h)) V[j]
-
-    Q, K, V: pooled queries, keys and values of one head, the class token's rows among them.
-    Raises ShapeError; FormulaError for no keys at all, or for keys of width 0.
-    Notes: the survey prints sqrt(D), the model's width; a head's is meant (page, Deviations).
-    """
-    return attention(Q, K, V)
-
-
-class KeyNormParams(TypedDict):
-    """Gain and offset of the norm of pooled queries or keys."""
-
-    gamma: Float[Array, " d_h"]
-    beta: Float[Array, " d_h"]
-
-
-class ValueNormParams(TypedDict):
-    """Gain and offset of the norm of pooled values."""
-
-    gamma: Float[Array, " d_v"]
-    beta: Float[Array, " d_v"]
+    stride: Sizes = (1, 1, 1)
+    size: Sizes | None = None
+    padding: Sizes | None = None
+    mode: Literal["conv", "max", "avg"] = "conv"
 
 
 class PoolingAttentionParams(AttentionParams):
@@ -229,9 +53,9 @@ class PoolingAttentionParams(AttentionParams):
     kernel_q: NotRequired[Float[Array, "_t _h _w d_h"]]
     kernel_k: NotRequired[Float[Array, "_t _h _w d_h"]]
     kernel_v: NotRequired[Float[Array, "_t _h _w d_v"]]
-    norm_q: NotRequired[KeyNormParams]
-    norm_k: NotRequired[KeyNormParams]
-    norm_v: NotRequired[ValueNormParams]
+    norm_q: NotRequired[Annotated[NormParams, renamed(d="d_h")]]
+    norm_k: NotRequired[Annotated[NormParams, renamed(d="d_h")]]
+    norm_v: NotRequired[Annotated[NormParams, renamed(d="d_v")]]
 
 
 class WideFeedForwardParams(TypedDict):
@@ -244,14 +68,14 @@ class WideFeedForwardParams(TypedDict):
 
 
 class ShortcutParams(TypedDict):
-    """The linear map beside a network that widens, and its bias."""
+    """The projected shortcut around an MLP that widens: a linear map, and its bias."""
 
     W: Float[Array, "d d_out"]
     b: NotRequired[Float[Array, " d_out"]]
 
 
 class WideningMlpParams(TypedDict):
-    """A feed-forward network that widens, its norm, and the linear map beside it."""
+    """An MLP that widens, the norm before it, and its projected shortcut."""
 
     norm_2: NormParams
     feed_forward: WideFeedForwardParams
@@ -259,7 +83,7 @@ class WideningMlpParams(TypedDict):
 
 
 class MultiscaleBlockParams(TypedDict):
-    """One block; with a shortcut it widens."""
+    """One block; with a shortcut, its MLP widens."""
 
     norm_1: NormParams
     attention: PoolingAttentionParams
@@ -268,77 +92,399 @@ class MultiscaleBlockParams(TypedDict):
     shortcut: NotRequired[ShortcutParams]
 
 
+@spec(
+    "pooled-grid",
+    requires=(
+        "min(grid) >= 1",
+        "min(pooling.stride) >= 1",
+        "pooling.size is None or min(pooling.size) >= 1",
+        "pooling.size is not None or (max(pooling.stride) == 1 and pooling.padding is None)",
+        "pooling.padding is None or min(pooling.padding) >= 0",
+        (
+            "pooling.padding is None or "
+            "all(k <= n + 2 * p for n, k, p in zip(grid, pooling.size, pooling.padding))"
+        ),
+    ),
+)
+def pooled_grid(grid: Grid, *, pooling: Pooling) -> Grid:
+    """Count the positions of a pooling window along each axis of a grid.
+
+    L~ = floor((L + 2 p - k) / s) + 1, p = floor(k / 2)
+
+    Parameters
+    ----------
+    grid : Grid
+        The number of cells L along each axis.
+    pooling : Pooling
+        Its stride s, size k and padding p; left out, p is half the size, rounded down. Without a
+        size the grid stays as it is, and neither a stride nor a padding may be set.
+
+    Returns
+    -------
+    Grid
+        The number of positions along each axis.
+
+    Raises
+    ------
+    FormulaError
+        If an axis is empty, a size or a stride is below 1, a padding is negative, or the window is
+        larger than the padded grid.
+
+    References
+    ----------
+    spec/mvit/pooled-grid.md; survey, section 3-6.
+    """
+    size, stride, padding = _window(pooling)
+    axes = zip(grid, size, stride, padding, strict=True)
+    return Grid(*((n + 2 * p - k) // s + 1 for n, k, s, p in axes))
+
+
+@spec(
+    "pool",
+    requires=(
+        "min(T, H, W) >= 1",
+        "(kernel is None) == (pooling.mode != 'conv')",
+        "(kernel is None) != (pooling.size is None)",
+        (
+            "pooling.padding is None or pooling.mode != 'max' or "
+            "all(0 <= p < k for p, k in zip(pooling.padding, pooling.size))"
+        ),
+    ),
+)
+def pool(
+    x: Float[Array, "*b T H W d"],
+    kernel: Float[Array, "k_t k_h k_w d"] | None = None,
+    *,
+    pooling: Pooling = Pooling(),
+) -> Float[Array, "*b t h w d"]:
+    """Move a window over a grid of tokens and pool each channel within it on its own.
+
+    y[t,h,w] = sum_{a,b,c} kernel[a,b,c] x[t s_t + a - p_t, h s_h + b - p_h, w s_w + c - p_w]
+
+    Parameters
+    ----------
+    x : array
+        Tokens on their grid of T frames, H rows and W columns.
+    kernel : array, optional
+        One weight for each cell of the window and each channel; in the mode "conv" only.
+    pooling : Pooling
+        The window's stride s and padding p, which is half the size unless stated; its size in the
+        modes "max" and "avg", where there is no kernel; and the mode. "max" takes the maximum of
+        each channel instead of the sum, "avg" the mean, which counts the padding.
+
+    Returns
+    -------
+    array
+        Tokens on the pooled grid.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the mode is "conv" and there is no kernel, or another and there is one; if kernel and
+        size are both given or both missing; if the grid is empty, the window does not fit into
+        the padded grid, a size or a stride is below 1, a padding is negative, or a maximum would
+        be taken over padding alone.
+
+    Notes
+    -----
+    The padding is 0, and -inf in the mode "max". Equal maxima share the gradient equally.
+
+    References
+    ----------
+    spec/mvit/pool.md; survey, section 3-6.
+    """
+    xp = namespace(x, kernel)
+    size, stride, padding = _window(pooling, kernel)
+    if pooling.mode == "max":
+        windows = sliding_windows(_padded(x, padding, -math.inf), size=size, stride=stride)
+        return xp.max(windows, axis=(-4, -3, -2))
+    windows = sliding_windows(x, size=size, stride=stride, padding=padding)
+    if kernel is None:
+        return xp.mean(windows, axis=(-4, -3, -2))
+    flat = math.prod(size), x.shape[-1]
+    windows = xp.reshape(windows, (*windows.shape[:-4], *flat))
+    return xp.vecdot(windows, xp.reshape(kernel, flat), axis=-2)
+
+
+@spec(
+    "pooled-tokens",
+    requires=(
+        "min(grid) >= 1",
+        "n == has_cls + grid.t * grid.h * grid.w",
+        (
+            "kernel is not None or pooling.size is not None or "
+            "(max(pooling.stride) == 1 and pooling.padding is None)"
+        ),
+        "(gamma is None) == (beta is None)",
+    ),
+)
+def pooled_tokens(
+    x: Float[Array, "*b n d"],
+    kernel: Float[Array, "k_t k_h k_w d"] | None = None,
+    *,
+    grid: Grid,
+    pooling: Pooling = Pooling(),
+    gamma: Float[Array, " d"] | None = None,
+    beta: Float[Array, " d"] | None = None,
+    eps: float = 1e-6,
+    has_cls: bool = False,
+) -> Float[Array, "*b m d"]:
+    """Pool a sequence of tokens on their grid, all but the class token, and normalise every token.
+
+    y = LayerNorm([x_cls; pool(x_grid)])
+
+    Parameters
+    ----------
+    x : array
+        Tokens in the order of the grid: frame after frame, row after row.
+    kernel : array, optional
+        One weight for each cell of the window and each channel; in the mode "conv" only.
+    grid : Grid
+        Frames, rows and columns of the tokens.
+    pooling : Pooling
+        Stride, padding and mode of the window, and its size where there is no kernel. With neither
+        a kernel nor a size nothing is pooled.
+    gamma, beta : array, optional
+        Gain and offset of the norm; left out, nothing is normalised.
+    eps : float
+        Added to the variance in the norm.
+    has_cls : bool
+        Whether x begins with the class token's row, which is normalised but not pooled.
+
+    Returns
+    -------
+    array
+        Tokens of the pooled grid, after the class token's row where there is one.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If x has another number of tokens than the grid, gamma is given without beta or beta
+        without gamma, a stride or a padding is set where nothing is pooled, or `pool` refuses the
+        pooling.
+
+    References
+    ----------
+    spec/mvit/pooled-tokens.md; survey, section 3-6.
+    """
+    xp = namespace(x, kernel, gamma, beta)
+    tokens = x[..., int(has_cls) :, :]
+    if kernel is not None or pooling.size is not None:
+        *batch, _, d = x.shape
+        pooled = pool(xp.reshape(tokens, (*batch, *grid, d)), kernel, pooling=pooling)
+        tokens = xp.reshape(pooled, (*batch, math.prod(pooled.shape[-4:-1]), d))
+    y = xp.concat([x[..., :1, :], tokens] if has_cls else [tokens], axis=-2)
+    return y if gamma is None or beta is None else layer_norm(y, gamma, beta, eps=eps)
+
+
+@spec("pooled-projection")
+def pooled_projection(
+    X: Float[Array, "*b n d"],
+    W: Float[Array, "d d_h"],
+    kernel: Float[Array, "k_t k_h k_w d_h"] | None = None,
+    *,
+    grid: Grid,
+    bias: Float[Array, " d_h"] | None = None,
+    pooling: Pooling = Pooling(),
+    gamma: Float[Array, " d_h"] | None = None,
+    beta: Float[Array, " d_h"] | None = None,
+    eps: float = 1e-6,
+    has_cls: bool = False,
+) -> Float[Array, "*b m d_h"]:
+    """Project the tokens, then pool them: the queries, the keys or the values of one head.
+
+    Q = Pool(X W_Q), K = Pool(X W_K), V = Pool(X W_V)
+
+    Parameters
+    ----------
+    X : array
+        Tokens in the order of the grid: frame after frame, row after row.
+    W : array
+        The projection.
+    kernel : array, optional
+        One weight for each cell of the window and each channel; in the mode "conv" only.
+    grid : Grid
+        Frames, rows and columns of the tokens.
+    bias : array, optional
+        Of the projection; left out, none is added.
+    pooling : Pooling
+        Stride, padding and mode of the window, and its size where there is no kernel. With neither
+        a kernel nor a size nothing is pooled.
+    gamma, beta : array, optional
+        Gain and offset of the norm after pooling; left out, nothing is normalised.
+    eps : float
+        Added to the variance in the norm.
+    has_cls : bool
+        Whether X begins with the class token's row, which is projected and normalised but not
+        pooled.
+
+    Returns
+    -------
+    array
+        Queries, keys or values, after the class token's row where there is one.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If `pooled_tokens` refuses the grid, the pooling or the norm.
+
+    Notes
+    -----
+    The projection comes first, the pooling second. Keys and values need the same stride.
+
+    References
+    ----------
+    spec/mvit/pooled-projection.md; survey, eq. (10).
+    """
+    projected = linear_embedding(X, W, bias=bias)
+    norm: dict[str, Any] = {"gamma": gamma, "beta": beta, "eps": eps}
+    return pooled_tokens(projected, kernel, grid=grid, pooling=pooling, **norm, has_cls=has_cls)
+
+
+@spec("pooling-attention")
+def pooling_attention(
+    Q: Float[Array, "*b n d_h"], K: Float[Array, "*b m d_h"], V: Float[Array, "*b m d_v"]
+) -> Float[Array, "*b n d_v"]:
+    """Let the pooled queries attend to the pooled keys and values.
+
+    PA[i] = sum_j softmax_j(<Q[i], K[j]> / sqrt(d_h)) V[j]
+
+    Parameters
+    ----------
+    Q, K, V : array
+        Pooled queries, keys and values of one head, the class token's rows included.
+
+    Returns
+    -------
+    array
+        One average of the values for each query.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If there are no keys, or keys have width 0.
+
+    Notes
+    -----
+    The survey prints sqrt(D), where D is the width of the model; the width of a head is correct.
+
+    References
+    ----------
+    spec/mvit/pooling-attention.md; survey, eq. (11).
+    """
+    return attention(Q, K, V)
+
+
 @spec("multi-head-pooling-attention")
 def multi_head_pooling_attention(
     x: Float[Array, "*b n d"],
     params: PoolingAttentionParams,
     *,
-    grid: Sizes,
-    stride_q: Sizes = _ONE,
-    stride_kv: Sizes = _ONE,
-    size_q: Sizes | None = None,
-    size_kv: Sizes | None = None,
-    mode: str = "conv",
-    cls: bool = False,
+    grid: Grid,
+    pool_q: Pooling = Pooling(),
+    pool_kv: Pooling = Pooling(),
     eps: float = 1e-6,
-) -> tuple[Float[Array, "*b n_q d"], Sizes]:
-    """Let pooled queries read pooled values in several heads; return them, and their new grid.
+    has_cls: bool = False,
+) -> tuple[Float[Array, "*b n_q d"], Grid]:
+    """Let pooled queries attend to pooled keys and values in several heads.
 
     u'[i] = sum_h W_c[h]^T PA(P_q(Q[h]), P_k(K[h]), P_v(V[h]))[i]
 
-    x: tokens in the order of the grid. params: W_q, W_k, W_v, W_c, b_q?, b_k?, b_v?, b_c? as in
-    multi-head-self-attention; kernel_q?, kernel_k?, kernel_v?, shared by the heads; norm_q?,
-    norm_k?, norm_v? {gamma, beta}, over the channels of a head. grid: (T, H, W). stride_q,
-    stride_kv: of the queries; of keys and values. size_q, size_kv: of the windows in the modes
-    "max" and "avg". mode, cls, eps: as in pooled-tokens.
-    Raises ShapeError; FormulaError as pooled-tokens does.
-    Notes: what has neither kernel nor size is not pooled.
+    Parameters
+    ----------
+    x : array
+        Tokens in the order of the grid: frame after frame, row after row.
+    params : PoolingAttentionParams
+        Projections and biases as in multi-head self-attention; ``kernel_q``, ``kernel_k`` and
+        ``kernel_v``, the kernels of the mode "conv", which all heads share; ``norm_q``, ``norm_k``
+        and ``norm_v``, over the channels of a head. Kernels, norms and biases may be missing.
+    grid : Grid
+        Frames, rows and columns of the tokens.
+    pool_q, pool_kv : Pooling
+        How queries, and how keys and values are pooled: stride, padding and mode of the window,
+        and its size where there is no kernel. With neither a kernel nor a size nothing is pooled.
+    eps : float
+        Added to the variance in the norms.
+    has_cls : bool
+        Whether x begins with the class token's row, which is not pooled.
+
+    Returns
+    -------
+    array
+        One update for each pooled query, after the class token's where there is one.
+    Grid
+        Frames, rows and columns of the pooled queries.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit, or keys and values differ in number.
+    FormulaError
+        If params lack a key or have an unknown one, or `pooled_tokens` refuses the grid or a
+        pooling.
+
+    References
+    ----------
+    spec/mvit/multi-head-pooling-attention.md; survey, Fig. 14.
     """
-    Q = _of_heads("q", x, params, grid, size_q, stride_q, mode, eps, cls=cls)
-    K, V = (
-        _of_heads(letter, x, params, grid, size_kv, stride_kv, mode, eps, cls=cls)
-        for letter in ("k", "v")
-    )
+    options: dict[str, Any] = {"grid": grid, "eps": eps, "has_cls": has_cls}
+    Q = _pooled_heads("q", x, params, pooling=pool_q, **options)
+    K = _pooled_heads("k", x, params, pooling=pool_kv, **options)
+    V = _pooled_heads("v", x, params, pooling=pool_kv, **options)
     u = output_projection(pooling_attention(Q, K, V), params["W_c"], bias=params.get("b_c"))
-    size = _size_of(params.get("kernel_q"), size_q, mode)
-    return u, grid if size is None else pooled_grid(grid, size=size, stride=stride_q)
+    size, _, _ = _window(pool_q, params.get("kernel_q"))
+    return u, pooled_grid(grid, pooling=pool_q._replace(size=size))
 
 
-def _of_heads(
-    letter: str,
-    x: Array,
-    params: Mapping[str, Any],
-    grid: Sizes,
-    size: Sizes | None,
-    stride: Sizes,
-    mode: str,
-    eps: float,
-    *,
-    cls: bool,
-) -> Array:
-    """Return the pooled queries, keys or values of every head, `*b heads m d_h`."""
-    y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
-    kernel, norm = params.get(f"kernel_{letter}"), params.get(f"norm_{letter}", {})
-    options: dict[str, Any] = {"grid": grid, "size": size, "stride": stride, "mode": mode}
-    return pooled_tokens(y, kernel, **options, **norm, eps=eps, cls=cls)
-
-
-@spec("pooled-residual")
+@spec("pooled-residual", requires=("min(stride) >= 1",))
 def pooled_residual(
-    x: Float[Array, "*b n d"], *, grid: Sizes, stride: Sizes, cls: bool = False
+    x: Float[Array, "*b n d"], *, grid: Grid, stride: Sizes, has_cls: bool = False
 ) -> Float[Array, "*b m d"]:
-    """Shrink the tokens themselves to the grid of the pooled queries, by their maximum.
+    """Bring the tokens themselves to the grid of the pooled queries, by maxima.
 
     y = [x_cls; maxpool(x_grid)], k = s + 1 where s > 1, 1 where s = 1
 
-    x: tokens in the order of the grid. grid: (T, H, W). stride: s, that of the queries. cls: True
-    where x begins with the class token's row, which passes by.
-    Raises ShapeError; FormulaError as pooled-tokens does.
-    Notes: a stride of 1 along all axes leaves the tokens as they are. Always the maximum, whatever
-    the mode of the attention's pooling.
+    Parameters
+    ----------
+    x : array
+        Tokens in the order of the grid: frame after frame, row after row.
+    grid : Grid
+        Frames, rows and columns of the tokens.
+    stride : tuple of int
+        The stride s of the queries along time, height and width.
+    has_cls : bool
+        Whether x begins with the class token's row, which stays as it is.
+
+    Returns
+    -------
+    array
+        Tokens of the pooled grid, after the class token's row where there is one.
+
+    Raises
+    ------
+    FormulaError
+        If x has another number of tokens than the grid, or a stride is below 1.
+
+    Notes
+    -----
+    Always the maximum, whatever the mode of the attention's pooling. A stride of 1 along all axes
+    leaves the tokens as they are.
+
+    References
+    ----------
+    spec/mvit/pooled-residual.md; survey, section 3-6.
     """
     t, h, w = (s + 1 if s > 1 else 1 for s in stride)
-    return pooled_tokens(x, grid=grid, size=(t, h, w), stride=stride, mode="max", cls=cls)
+    maxima = Pooling(stride, size=(t, h, w), mode="max")
+    return pooled_tokens(x, grid=grid, pooling=maxima, has_cls=has_cls)
 
 
 @spec("widening-mlp")
@@ -347,25 +493,50 @@ def widening_mlp(
     params: AtLeast[WideningMlpParams],
     *,
     eps: float,
-    activation: str = "gelu",
+    activation: Activation = "gelu",
 ) -> Float[Array, "*b n d_out"]:
-    """Turn every token into a wider one: a feed-forward network beside a linear map.
+    """Map every token to a wider one: an MLP beside a projected shortcut.
 
     z = W_2^T f(W_1^T v + b_1) + b_2 + W^T v + b, v = LN_2(y)
 
-    y: tokens. params: norm_2 {gamma, beta}, feed_forward {W_1, W_2, b_1?, b_2?} and widening
-    {W, b?}, W_2 and W to the new width; others are not looked at. eps: of the norm. activation: as
-    in feed-forward.
-    Raises ShapeError; FormulaError for another activation.
-    Notes: the linear map stands where feed-forward-sublayer adds y, and takes y normalised.
+    Parameters
+    ----------
+    y : array
+        Tokens.
+    params : WideningMlpParams
+        ``norm_2``; ``feed_forward``, whose ``W_2`` maps to the new width; ``shortcut``, whose ``W``
+        does so too. Further keys are ignored.
+    eps : float
+        Added to the variance in the norm.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        The function f.
+
+    Returns
+    -------
+    array
+        Tokens of the new width.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key, or activation is another string.
+
+    Notes
+    -----
+    The shortcut takes the place of the residual y in `feed_forward_sublayer`, but starts from the
+    normalised tokens.
+
+    References
+    ----------
+    spec/mvit/widening-mlp.md; survey, section 3-6.
     """
-    known = activation in ACTIVATIONS
-    require(known, "widening-mlp", "activation", f"one of {sorted(ACTIVATIONS)}", activation)
-    network, skip = params["feed_forward"], params["shortcut"]
+    network, shortcut = params["feed_forward"], params["shortcut"]
     v = layer_norm(y, **params["norm_2"], eps=eps)
     hidden = ACTIVATIONS[activation](linear_embedding(v, network["W_1"], bias=network.get("b_1")))
     z = linear_embedding(hidden, network["W_2"], bias=network.get("b_2"))
-    return z + linear_embedding(v, skip["W"], bias=skip.get("b"))
+    return z + linear_embedding(v, shortcut["W"], bias=shortcut.get("b"))
 
 
 @spec("multiscale-block")
@@ -373,64 +544,134 @@ def multiscale_block(
     x: Float[Array, "*b n d"],
     params: MultiscaleBlockParams,
     *,
-    grid: Sizes,
-    stride_q: Sizes = _ONE,
-    stride_kv: Sizes = _ONE,
-    size_q: Sizes | None = None,
-    size_kv: Sizes | None = None,
-    mode: str = "conv",
-    cls: bool = False,
+    grid: Grid,
+    pool_q: Pooling = Pooling(),
+    pool_kv: Pooling = Pooling(),
     eps: float = 1e-6,
-    activation: str = "gelu",
-) -> tuple[Float[Array, "*b n_q d_out"], Sizes]:
-    """Pass tokens through one block, which may shrink their grid and widen them.
+    activation: Activation = "gelu",
+    has_cls: bool = False,
+) -> tuple[Float[Array, "*b n_q d_out"], Grid]:
+    """Pass tokens through one block, which may pool their grid and widen them.
 
     z = y + FFN(LN_2(y)), y = pooled-residual(x) + MHPA(LN_1(x))
 
-    x: tokens in the order of the grid. params: norm_1 {gamma, beta}, attention as in
-    multi-head-pooling-attention, norm_2 and feed_forward as in feed-forward-sublayer, and, where the
-    block widens, widening as in widening-mlp. grid, stride_q, stride_kv, size_q, size_kv, mode,
-    cls: as in multi-head-pooling-attention. eps: of all norms. activation: as in feed-forward.
-    Raises ShapeError; FormulaError where queries and skip come to different grids.
-    Notes: also returns the new grid. Queries change the grid; keys and values do not.
+    Parameters
+    ----------
+    x : array
+        Tokens in the order of the grid: frame after frame, row after row.
+    params : MultiscaleBlockParams
+        ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``; with a ``shortcut`` the second
+        sublayer is a widening MLP.
+    grid : Grid
+        Frames, rows and columns of the tokens.
+    pool_q, pool_kv : Pooling
+        How queries, and how keys and values are pooled: stride, padding and mode of the window,
+        and its size where there is no kernel. With neither a kernel nor a size nothing is pooled.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+    has_cls : bool
+        Whether x begins with the class token's row, which is not pooled.
+
+    Returns
+    -------
+    array
+        Tokens of the pooled queries' grid, after the class token's row where there is one.
+    Grid
+        Frames, rows and columns of the pooled queries.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit, or keys and values differ in number.
+    FormulaError
+        If params lack a key or have an unknown one, activation is another string, `pooled_tokens`
+        refuses the grid or a pooling, or the residual is pooled to another grid than the queries.
+
+    Notes
+    -----
+    Only the queries change the grid; keys and values do not.
+
+    References
+    ----------
+    spec/mvit/multiscale-block.md; survey, Fig. 14.
     """
+    on_grid: dict[str, Any] = {"grid": grid, "has_cls": has_cls}
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
-    update, shrunk = multi_head_pooling_attention(
-        normalised,
-        params["attention"],
-        grid=grid,
-        stride_q=stride_q,
-        stride_kv=stride_kv,
-        size_q=size_q,
-        size_kv=size_kv,
-        mode=mode,
-        cls=cls,
-        eps=eps,
+    update, pooled = multi_head_pooling_attention(
+        normalised, params["attention"], pool_q=pool_q, pool_kv=pool_kv, eps=eps, **on_grid
     )
-    skip = pooled_residual(x, grid=grid, stride=stride_q, cls=cls)
-    fits = skip.shape == update.shape
-    expected = f"one that pools the skip, too, to {shrunk} (page, Special cases)"
-    require(fits, "multiscale-block", "stride_q", expected, stride_q)
-    step = widening_mlp if "shortcut" in params else feed_forward_sublayer
-    return step(skip + update, params, eps=eps, activation=activation), shrunk
+    residual = pooled_residual(x, stride=pool_q.stride, **on_grid)
+    expected = f"a window that pools to the residual's grid, not to {pooled} (page, Special cases)"
+    require(residual.shape == update.shape, "multiscale-block", "pool_q", expected, pool_q)
+    widens = params.get("shortcut") is not None
+    mlp: Callable[..., Array] = widening_mlp if widens else feed_forward_sublayer
+    return mlp(residual + update, params, eps=eps, activation=activation), pooled
 
 
-@spec("adaptive-strides")
+@spec(
+    "adaptive-strides", requires=("min(stride_kv) >= 1", "all(min(s_q) >= 1 for s_q in strides_q)")
+)
 def adaptive_strides(stride_kv: Sizes, strides_q: Sequence[Sizes]) -> tuple[Sizes, ...]:
-    """Choose the stride of the keys and values of every block, from that of its queries.
+    """Choose the stride of the keys and values of every block from the strides of the queries.
 
     s_kv[i] = max(1, floor(s_kv[i-1] / s_q[i]))
 
-    stride_kv: before the first block. strides_q: of each block.
-    Raises FormulaError for strides below 1.
-    Notes: a block that shrinks the grid has the smaller stride already, while its keys and values
-    are still pooled from the larger grid.
+    Parameters
+    ----------
+    stride_kv : tuple of int
+        The stride before the first block, along time, height and width.
+    strides_q : sequence of tuple of int
+        The stride of the queries of each block.
+
+    Returns
+    -------
+    tuple of tuple of int
+        The stride of the keys and values of each block.
+
+    Raises
+    ------
+    FormulaError
+        If a stride is below 1.
+
+    Notes
+    -----
+    A block that pools the grid has the smaller stride already, while its keys and values still
+    come from the larger grid.
+
+    References
+    ----------
+    spec/mvit/adaptive-strides.md; survey, section 3-6.
     """
-    given = [stride_kv, *strides_q]
-    whole = all(len(each) == 3 and min(each) >= 1 for each in given)
-    require(whole, "adaptive-strides", "strides", "three numbers >= 1 each", given)
-    chosen, (t, h, w) = [], stride_kv
-    for a, b, c in strides_q:
-        t, h, w = max(1, t // a), max(1, h // b), max(1, w // c)
-        chosen.append((t, h, w))
-    return tuple(chosen)
+    strides_kv: list[Sizes] = []
+    for stride_q in strides_q:
+        t, h, w = (max(1, a // b) for a, b in zip(stride_kv, stride_q, strict=True))
+        stride_kv = t, h, w
+        strides_kv.append(stride_kv)
+    return tuple(strides_kv)
+
+
+def _window(pooling: Pooling, kernel: Array | None = None) -> tuple[Sizes, Sizes, Sizes]:
+    """Return a window's size, stride and padding; with neither kernel nor size it is one cell."""
+    t, h, w = (pooling.size or (1, 1, 1)) if kernel is None else kernel.shape[:3]
+    return (t, h, w), pooling.stride, pooling.padding or (t // 2, h // 2, w // 2)
+
+
+def _padded(x: Array, padding: Sizes, value: float) -> Array:
+    """Add cells of a value around a grid."""
+    xp = namespace(x)
+    for axis, edge in zip((-4, -3, -2), padding, strict=True):
+        shape = (*x.shape[:axis], edge, *x.shape[axis + 1 :])
+        cells = xp.full(shape, value, dtype=x.dtype, device=device(x))
+        x = xp.concat([cells, x, cells], axis=axis) if edge else x
+    return x
+
+
+def _pooled_heads(
+    letter: str, x: Array, params: Mapping[str, Any], *, pooling: Pooling, **options: Any
+) -> Array:
+    """Return the pooled queries ("q"), keys ("k") or values ("v") of every head."""
+    y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
+    kernel, norm = params.get(f"kernel_{letter}"), params.get(f"norm_{letter}") or {}
+    return pooled_tokens(y, kernel, pooling=pooling, **norm, **options)

@@ -99,7 +99,7 @@ def mvits(draw, layout):
         stem_padding=tuple(size // 2 for size in stem),
         stages=tuple(draw(st.lists(st.integers(1, 2), min_size=1, max_size=3))),
         size=draw(st.sampled_from([None, (3, 3, 3), (1, 3, 5)])),
-        widening=draw(st.integers(1, 3)),
+        mlp_ratio=draw(st.integers(1, 3)),
     )
 
 

@@ -173,21 +173,22 @@ def mvits(config):
     total = math.prod(config.grid) * math.prod(config.stem) * config.channels * config.d
     grid = config.grid
     for block in config.blocks:
-        shrunk = read = grid
-        taps = {"q": 0, "kv": 0}
-        if block.size_q is not None:
-            shrunk = vtnp.mvit.pooled_grid(grid, size=block.size_q, stride=block.stride_q)
-            taps["q"] = math.prod(block.size_q) * (config.mode == "conv")
-        if block.size_kv is not None:
-            read = vtnp.mvit.pooled_grid(grid, size=block.size_kv, stride=block.stride_kv)
-            taps["kv"] = math.prod(block.size_kv) * (config.mode == "conv")
+        of_queries, of_keys = (
+            vtnp.mvit.pooled_grid(grid, pooling=pooling)
+            for pooling in (block.pool_q, block.pool_kv)
+        )
+        taps_q, taps_kv = (
+            math.prod(pooling.size) if pooling.size and config.mode == "conv" else 0
+            for pooling in (block.pool_q, block.pool_kv)
+        )
         d_h = block.d // block.heads
-        sizes = {"cls": True, "heads": block.heads, "d": block.d, "d_h": d_h, "d_v": d_h}
-        sizes |= {"n": 1 + math.prod(grid), "n_q": 1 + math.prod(shrunk)}
-        sizes |= {"n_k": 1 + math.prod(read), "taps_q": taps["q"], "taps_kv": taps["kv"]}
-        sizes |= {"d_f": config.widening * block.d, "d_out": block.d_out}
+        sizes = {"has_cls": True, "heads": block.heads, "d": block.d, "d_h": d_h, "d_v": d_h}
+        sizes |= {"n": 1 + math.prod(grid), "n_q": 1 + math.prod(of_queries)}
+        sizes |= {"n_k": 1 + math.prod(of_keys), "taps_q": taps_q, "taps_kv": taps_kv}
+        sizes |= {"d_f": config.mlp_ratio * block.d, "d_out": block.d_out}
+        sizes |= {"params": {"shortcut"} if block.d_out != block.d else set()}
         total += stated("multiscale-block", **sizes)
-        grid = shrunk
+        grid = of_queries
     return total + block.d_out * config.classes
 
 

@@ -21,9 +21,9 @@ ODD = SMALL["mvit-odd"].config
 def test_the_grid_shrinks_as_the_width_grows():
     blocks = B.blocks
     assert [i for i, block in enumerate(blocks) if block.d_out != block.d] == [0, 2, 13]
-    assert [i for i, block in enumerate(blocks) if block.size_q is not None] == [1, 3, 14]
+    assert [i for i, block in enumerate(blocks) if block.pool_q.size is not None] == [1, 3, 14]
     assert {block.d // block.heads for block in blocks} == {96}
-    assert all(block.size_kv == (3, 3, 3) for block in blocks)
+    assert all(block.pool_kv.size == (3, 3, 3) for block in blocks)
     assert blocks[-1].d_out == 768
 
 

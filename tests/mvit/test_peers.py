@@ -1,8 +1,8 @@
 """pytorchvideo's layers with random weights: the same blocks, grids, positions and gradients.
 
-Its models import torchvision, its layers do not: here the layers are put together by hand. Two of
-their habits are not copied. The norms behind the pooling have torch's eps of 1e-5, whatever the
-block is told for its others. And a maximum that two tokens share gives its gradient to the first.
+Its models import torchvision, its layers do not: here the layers are put together by hand. Two
+properties of theirs are not copied. The norms after the pooling have torch's eps of 1e-5, whatever
+norm is passed to the block. And a maximum that two tokens share gives its gradient to the first.
 """
 
 from dataclasses import replace
@@ -26,6 +26,7 @@ from tests.support.torch_sides import (
 )
 from vtnp.checkpoints import from_theirs
 from vtnp.models.mvit import Block, MViTConfig, apply
+from vtnp.mvit import Pooling
 
 torch = installed("torch")
 package = installed("pytorchvideo")
@@ -34,7 +35,7 @@ ONE, CUBE = (1, 1, 1), (3, 3, 3)
 
 
 def peer_block(*, eps=1e-6, **options):
-    """A block; eps is that of the norms behind the pooling."""
+    """A block; eps is that of the norms after the pooling."""
     from pytorchvideo.layers.attention import MultiScaleBlock
 
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
@@ -58,66 +59,74 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("cls", [True, False], ids=["cls", "no-cls"])
+def pooling_of(options, letters, *, has_size):
+    """Read the pooling of queries or of keys and values off the options of a peer's block."""
+    stride, mode = options.get(f"stride_{letters}", ONE), options.get("pool_mode", "conv")
+    size = options.get(f"kernel_{letters}") if has_size else None
+    return Pooling(stride, size, mode=mode)
+
+
+@pytest.mark.parametrize("has_cls", [True, False], ids=["cls", "no-cls"])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_block_value_and_gradients(name, cls):
+def test_block_value_and_gradients(name, has_cls):
     options = {"dim": 6, "dim_out": 6, "num_heads": 2, "mlp_ratio": 2.0, "qkv_bias": True}
-    options |= BLOCKS[name] | {"has_cls_embed": cls}
+    options |= BLOCKS[name] | {"has_cls_embed": has_cls}
     block, grid = peer_block(**options), (3, 5, 4)
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((2, cls + 60, 6))
+    x = rng.standard_normal((2, has_cls + 60, 6))
     tensor = torch.tensor(x, requires_grad=True)
-    theirs, their_grid = block(tensor, list(grid))
-    cotangent = rng.standard_normal(theirs.shape)
-    theirs.backward(torch.tensor(cotangent))
+    peer_y, peer_grid = block(tensor, list(grid))
+    cotangent = rng.standard_normal(peer_y.shape)
+    peer_y.backward(torch.tensor(cotangent))
 
     mode = options.get("pool_mode", "conv")
-    strides = {f"stride_{each}": tuple(options.get(f"stride_{each}", ONE)) for each in ("q", "kv")}
-    sizes = {f"size_{each}": options.get(f"kernel_{each}") for each in ("q", "kv")}
-    sort = Block(6, options["dim_out"], 2, **strides, **sizes)
-    ours = partial(
-        vtnp.mvit.multiscale_block, grid=grid, mode=mode, cls=cls, **strides,
-        **({} if mode == "conv" else sizes),
-    )  # fmt: skip
+    windows = (pooling_of(options, letters, has_size=True) for letters in ("q", "kv"))
+    described = Block(6, options["dim_out"], 2, *windows)
+    poolings = {
+        f"pool_{letters}": pooling_of(options, letters, has_size=mode != "conv")
+        for letters in ("q", "kv")
+    }
 
     def value(tree):
         weights = {name: each for name, each in tree.items() if name != "x"}
-        params = params_of_block(sort, "pytorchvideo", weights, mode=mode)
-        y, made = ours(tree["x"], params)
-        assert list(made) == list(their_grid)
+        params = params_of_block(described, "pytorchvideo", weights, mode=mode)
+        y, pooled = vtnp.mvit.multiscale_block(
+            tree["x"], params, grid=grid, **poolings, has_cls=has_cls
+        )
+        assert list(pooled) == list(peer_grid)
         return y
 
-    found = autograd_side(value, arrays_of(block) | {"x": x}, cotangent)
-    of_theirs = gradients_of(block) | {"x": tensor.grad.numpy()}
-    assert_same_side(found, (theirs.detach().numpy(), of_theirs))
+    vtnp_side = autograd_side(value, arrays_of(block) | {"x": x}, cotangent)
+    peer_gradients = gradients_of(block) | {"x": tensor.grad.numpy()}
+    assert_same_side(vtnp_side, (peer_y.detach().numpy(), peer_gradients))
 
 
-def test_eps_of_the_norms_behind_the_pooling():
-    """As the package comes, it mixes 1e-6 and 1e-5; ours do the same if they are told to."""
+def test_eps_of_the_norms_after_the_pooling():
+    """As it comes, the package mixes 1e-6 and 1e-5; vtnp's formulas can be put together so, too."""
     options = {"dim": 6, "dim_out": 6, "num_heads": 2, "qkv_bias": True, "mlp_ratio": 2.0}
     options |= BLOCKS["queries"]
     block, grid = peer_block(**options, eps=1e-5), (3, 5, 4)
     x = np.random.default_rng(1).standard_normal((2, 61, 6))
-    theirs = block(torch.tensor(x), list(grid))[0].detach().numpy()
-    sort = Block(6, 6, 2, (1, 2, 2), ONE, CUBE, CUBE)
-    params = params_of_block(sort, "pytorchvideo", arrays_of(block))
-    stride = {"stride_q": (1, 2, 2)}
-    ours = vtnp.mvit.multiscale_block(x, params, grid=grid, **stride, cls=True)[0]
+    peer_y = block(torch.tensor(x), list(grid))[0].detach().numpy()
+    described = Block(6, 6, 2, Pooling((1, 2, 2), CUBE), Pooling(size=CUBE))
+    params = params_of_block(described, "pytorchvideo", arrays_of(block))
+    options = {"grid": grid, "pool_q": Pooling((1, 2, 2)), "has_cls": True}
+    one_eps = vtnp.mvit.multiscale_block(x, params, **options)[0]
     normalised = vtnp.encoder.layer_norm(x, **params["norm_1"], eps=1e-6)
     update, _ = vtnp.mvit.multi_head_pooling_attention(
-        normalised, params["attention"], grid=grid, **stride, cls=True, eps=1e-5
+        normalised, params["attention"], **options, eps=1e-5
     )
-    y = vtnp.mvit.pooled_residual(x, grid=grid, stride=(1, 2, 2), cls=True) + update
-    assert_close(vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6), theirs)
-    assert difference(ours, theirs) > 1e-7
+    y = vtnp.mvit.pooled_residual(x, grid=grid, stride=(1, 2, 2), has_cls=True) + update
+    assert_close(vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6), peer_y)
+    assert difference(one_eps, peer_y) > 1e-7
 
 
 def test_a_shared_maximum():
     tensor = torch.ones((1, 1, 1, 1, 2), dtype=torch.float64, requires_grad=True)
     torch.nn.MaxPool3d((1, 1, 2))(tensor).sum().backward()
     assert tensor.grad.ravel().tolist() == [1.0, 0.0]
-    pull, _ = make_vjp(partial(vtnp.mvit.pool, size=(1, 1, 2), stride=(1, 1, 2), padding=(0, 0, 0),
-                               mode="max"))(np.ones((1, 1, 2, 1)))  # fmt: skip
+    window = Pooling((1, 1, 2), (1, 1, 2), (0, 0, 0), "max")
+    pull, _ = make_vjp(partial(vtnp.mvit.pool, pooling=window))(np.ones((1, 1, 2, 1)))
     assert pull(np.ones((1, 1, 1, 1))).ravel().tolist() == [0.5, 0.5]
 
 
@@ -125,7 +134,7 @@ def test_a_shared_maximum():
 
 CONFIG = MViTConfig(
     frames=5, image=(12, 8), stem=(3, 3, 3), stem_stride=(1, 2, 2), stem_padding=(1, 1, 1), d=4,
-    stages=(1, 2, 1), stride_kv=(1, 4, 4), widening=2, classes=3,
+    stages=(1, 2, 1), stride_kv=(1, 4, 4), mlp_ratio=2, classes=3,
 )  # fmt: skip
 
 
@@ -142,12 +151,12 @@ def whole():
             dim=block.d,
             dim_out=block.d_out,
             num_heads=block.heads,
-            mlp_ratio=CONFIG.widening,
+            mlp_ratio=CONFIG.mlp_ratio,
             qkv_bias=True,
-            kernel_q=block.size_q or ONE,
-            kernel_kv=block.size_kv,
-            stride_q=block.stride_q,
-            stride_kv=block.stride_kv,
+            kernel_q=block.pool_q.size or ONE,
+            kernel_kv=block.pool_kv.size,
+            stride_q=block.pool_q.stride,
+            stride_kv=block.pool_kv.stride,
         )
         for block in CONFIG.blocks
     )
@@ -179,20 +188,20 @@ def test_whole_model_and_every_gradient():
     peer, rng = whole(), np.random.default_rng(1)
     video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
     pixels = torch.tensor(np.moveaxis(video, -1, 1).copy(), requires_grad=True)
-    theirs = logits_of(peer, pixels)
-    cotangent = rng.standard_normal(theirs.shape)
-    theirs.backward(torch.tensor(cotangent))
+    logits = logits_of(peer, pixels)
+    cotangent = rng.standard_normal(logits.shape)
+    logits.backward(torch.tensor(cotangent))
 
     def value(tree):
         weights = {name: each for name, each in tree.items() if name != "x"}
         return apply(params_of(weights), tree["x"], CONFIG)
 
-    found = autograd_side(value, arrays_of(peer) | {"x": video}, cotangent)
-    of_theirs = gradients_of(peer) | {"x": np.moveaxis(pixels.grad.numpy(), 1, -1)}
-    assert_same_side(found, (theirs.detach().numpy(), of_theirs))
+    vtnp_side = autograd_side(value, arrays_of(peer) | {"x": video}, cotangent)
+    peer_gradients = gradients_of(peer) | {"x": np.moveaxis(pixels.grad.numpy(), 1, -1)}
+    assert_same_side(vtnp_side, (logits.detach().numpy(), peer_gradients))
 
 
-def test_our_model_on_their_tensors():
+def test_the_model_on_tensors():
     peer, rng = whole(), np.random.default_rng(1)
     video = rng.standard_normal((2, CONFIG.frames, *CONFIG.image, CONFIG.channels))
     assert_runs_on_tensors(apply, params_of(arrays_of(peer)), video, CONFIG)
@@ -210,7 +219,7 @@ CONFIG_OF_TORCHVISION = replace(
     stem=(3, 7, 7),
     stem_stride=(2, 4, 4),
     stem_padding=(1, 3, 3),
-    widening=4,
+    mlp_ratio=4,
 )
 
 
@@ -223,10 +232,10 @@ def whole_of_torchvision():
             num_heads=block.heads,
             input_channels=block.d,
             output_channels=block.d_out,
-            kernel_q=list(block.size_q or ()),
-            kernel_kv=list(block.size_kv),
-            stride_q=list(block.stride_q if block.size_q else ()),
-            stride_kv=list(block.stride_kv),
+            kernel_q=list(block.pool_q.size or ()),
+            kernel_kv=list(block.pool_kv.size),
+            stride_q=list(block.pool_q.stride if block.pool_q.size else ()),
+            stride_kv=list(block.pool_kv.stride),
         )
         for block in config.blocks
     ]
@@ -248,6 +257,6 @@ def test_torchvisions_whole_model():
     config, peer = CONFIG_OF_TORCHVISION, whole_of_torchvision()
     weights = {name: x.numpy() for name, x in peer.state_dict().items()}
     video = np.random.default_rng(1).standard_normal((2, config.frames, *config.image, 3))
-    theirs = peer(torch.tensor(np.moveaxis(video, -1, 1).copy())).detach().numpy()
+    logits = peer(torch.tensor(np.moveaxis(video, -1, 1).copy())).detach().numpy()
     params = from_theirs("mvit", config, "torchvision", weights)
-    assert_close(apply(params, video, config), theirs)
+    assert_close(apply(params, video, config), logits)

@@ -8,6 +8,7 @@ from tests.support.vectors import WITHIN, assert_gradients, assert_results, load
 from vtnp.encoder import qkv_projection
 from vtnp.models.mvit import Block
 from vtnp.mvit import (
+    Pooling,
     multi_head_pooling_attention,
     multiscale_block,
     pooled_grid,
@@ -15,8 +16,8 @@ from vtnp.mvit import (
 )
 
 CUBE = (3, 3, 3)
-ATTENTION = Block(8, 8, 2, (1, 2, 2), (1, 2, 2), CUBE, CUBE)
-WIDENING = Block(8, 12, 2, (2, 2, 2), (1, 4, 4), CUBE, CUBE)
+ATTENTION = Block(8, 8, 2, Pooling((1, 2, 2), CUBE), Pooling((1, 2, 2), CUBE))
+WIDENING = Block(8, 12, 2, Pooling((2, 2, 2), CUBE), Pooling((1, 4, 4), CUBE))
 
 
 def attention_params(tree):
@@ -29,15 +30,16 @@ def pooled(tree):
     grid, weights = (3, 5, 7), named(tree, "par")
     weights = {name.replace(".", "_q.", 1): x for name, x in weights.items()}
     params = params_of_block(
-        Block(5, 5, 1, (2, 2, 3), (1, 1, 1), CUBE, None),
+        Block(5, 5, 1, Pooling((2, 2, 3), CUBE), Pooling()),
         "official",
         prefixed("attn.", weights),
         "attention.kernel_q",
         "attention.norm_q",
     )["attention"]
     kernel, norm = params["kernel_q"], params["norm_q"]
-    y = pooled_tokens(tree["in.x"], kernel, grid=grid, stride=(2, 2, 3), **norm, cls=True)
-    return y, pooled_grid(grid, size=(3, 3, 3), stride=(2, 2, 3))
+    pooling = Pooling((2, 2, 3))
+    y = pooled_tokens(tree["in.x"], kernel, grid=grid, pooling=pooling, **norm, has_cls=True)
+    return y, pooled_grid(grid, pooling=pooling._replace(size=CUBE))
 
 
 def attention(tree):
@@ -45,21 +47,21 @@ def attention(tree):
         tree["in.x"],
         attention_params(tree),
         grid=(2, 4, 4),
-        stride_q=(1, 2, 2),
-        stride_kv=(1, 2, 2),
-        cls=True,
+        pool_q=Pooling((1, 2, 2)),
+        pool_kv=Pooling((1, 2, 2)),
+        has_cls=True,
     )
 
 
 def block(tree):
-    """A block that shrinks an odd grid along all three axes, and widens its tokens."""
+    """A block that pools an odd grid along all three axes, and widens its tokens."""
     return multiscale_block(
         tree["in.x"],
         params_of_block(WIDENING, "official", named(tree, "par")),
         grid=(3, 5, 5),
-        stride_q=(2, 2, 2),
-        stride_kv=(1, 4, 4),
-        cls=True,
+        pool_q=Pooling((2, 2, 2)),
+        pool_kv=Pooling((1, 4, 4)),
+        has_cls=True,
     )
 
 
@@ -102,8 +104,8 @@ def test_pooled_queries_keys_and_values(letter):
         y,
         params[f"kernel_{letter}"],
         grid=(2, 4, 4),
-        stride=(1, 2, 2),
+        pooling=Pooling((1, 2, 2)),
         **params[f"norm_{letter}"],
-        cls=True,
+        has_cls=True,
     )
     assert_close(y, tree[f"aux.{letter}_pooled"], within=WITHIN)

@@ -9,11 +9,8 @@ class Pooling(Module):
     def __init__(self, config, block):
         super().__init__()
         d_h = block.d // block.heads
-        for letter, size, stride in (
-            ("q", block.size_q, block.stride_q),
-            ("k", block.size_kv, block.stride_kv),
-            ("v", block.size_kv, block.stride_kv),
-        ):
+        for letter, pooling in (("q", block.pool_q), ("k", block.pool_kv), ("v", block.pool_kv)):
+            stride, size, _, _ = pooling
             if size is None:
                 continue
             padding = tuple(k // 2 for k in size)
@@ -48,11 +45,11 @@ class Attention(Pooling):
 class Block(Module):
     def __init__(self, config, block):
         super().__init__()
-        self.stride = block.stride_q
+        self.stride = block.pool_q.stride
         self.norm1 = torch.nn.LayerNorm(block.d, eps=config.eps)
         self.attn = Attention(config, block)
         self.norm2 = torch.nn.LayerNorm(block.d, eps=config.eps)
-        self.mlp = Network(block.d, config.widening * block.d, block.d_out)
+        self.mlp = Network(block.d, config.mlp_ratio * block.d, block.d_out)
         if block.d_out != block.d:
             self.proj = torch.nn.Linear(block.d, block.d_out)
 

@@ -14,11 +14,15 @@ from tests.oracles.encoder import (
 )
 from tests.oracles.tokens import linear_embedding
 
-ONE = (1, 1, 1)
+# Stride, size, padding and mode of a pooling.
+UNPOOLED = (1, 1, 1), None, None, "conv"
 
 
-def pooled_grid(grid, *, size, stride, padding=None):
+def pooled_grid(grid, *, pooling):
     """Count windows by moving one along each axis until it no longer fits."""
+    stride, size, padding, _ = pooling
+    if size is None:
+        return tuple(grid)
     counts = []
     for axis in range(3):
         edge = size[axis] // 2 if padding is None else padding[axis]
@@ -29,11 +33,12 @@ def pooled_grid(grid, *, size, stride, padding=None):
     return tuple(counts)
 
 
-def pool(x, kernel=None, *, size=None, stride=ONE, padding=None, mode="conv"):
+def pool(x, kernel=None, *, pooling=UNPOOLED):
     *batch, T, H, W, d = x.shape
+    stride, size, padding, mode = pooling
     size = kernel.shape[:3] if mode == "conv" else size
     edge = [k // 2 for k in size] if padding is None else padding
-    grid = pooled_grid((T, H, W), size=size, stride=stride, padding=padding)
+    grid = pooled_grid((T, H, W), pooling=(stride, size, padding, mode))
     y = np.zeros((*batch, *grid, d), x.dtype)
     for *b, t, h, w, channel in np.ndindex(y.shape):
         total, largest = x.dtype.type(0), -math.inf
@@ -56,28 +61,26 @@ def pooled_tokens(
     kernel=None,
     *,
     grid,
-    size=None,
-    stride=ONE,
-    mode="conv",
+    pooling=UNPOOLED,
     gamma=None,
     beta=None,
     eps=1e-6,
-    cls=False,
+    has_cls=False,
 ):
     *batch, _, d = x.shape
     T, H, W = grid
-    if kernel is None and size is None:
+    if kernel is None and pooling[1] is None:
         y = x.copy()
     else:
         cells = np.zeros((*batch, T, H, W, d), x.dtype)
         for *b, t, h, w in np.ndindex(*batch, T, H, W):
-            cells[(*b, t, h, w)] = x[(*b, cls + (t * H + h) * W + w)]
-        pooled = pool(cells, kernel, size=size, stride=stride, mode=mode)
+            cells[(*b, t, h, w)] = x[(*b, has_cls + (t * H + h) * W + w)]
+        pooled = pool(cells, kernel, pooling=pooling)
         t_out, h_out, w_out = pooled.shape[-4:-1]
-        y = np.zeros((*batch, cls + t_out * h_out * w_out, d), x.dtype)
+        y = np.zeros((*batch, has_cls + t_out * h_out * w_out, d), x.dtype)
         for *b, t, h, w in np.ndindex(*batch, t_out, h_out, w_out):
-            y[(*b, cls + (t * h_out + h) * w_out + w)] = pooled[(*b, t, h, w)]
-        if cls:
+            y[(*b, has_cls + (t * h_out + h) * w_out + w)] = pooled[(*b, t, h, w)]
+        if has_cls:
             y[..., 0, :] = x[..., 0, :]
     return y if gamma is None else layer_norm(y, gamma, beta, eps=eps)
 
@@ -91,26 +94,12 @@ def pooling_attention(Q, K, V):
 
 
 def multi_head_pooling_attention(
-    x,
-    params,
-    *,
-    grid,
-    stride_q=ONE,
-    stride_kv=ONE,
-    size_q=None,
-    size_kv=None,
-    mode="conv",
-    cls=False,
-    eps=1e-6,
+    x, params, *, grid, pool_q=UNPOOLED, pool_kv=UNPOOLED, eps=1e-6, has_cls=False
 ):
     total = 0
     for head in range(params["W_c"].shape[0]):
         pooled = []
-        for letter, size, stride in (
-            ("q", size_q, stride_q),
-            ("k", size_kv, stride_kv),
-            ("v", size_kv, stride_kv),
-        ):
+        for letter, pooling in (("q", pool_q), ("k", pool_kv), ("v", pool_kv)):
             bias = params.get(f"b_{letter}")
             pooled.append(
                 pooled_projection(
@@ -119,51 +108,63 @@ def multi_head_pooling_attention(
                     params.get(f"kernel_{letter}"),
                     bias=None if bias is None else bias[head],
                     grid=grid,
-                    size=size,
-                    stride=stride,
-                    mode=mode,
+                    pooling=pooling,
                     **params.get(f"norm_{letter}", {}),
                     eps=eps,
-                    cls=cls,
+                    has_cls=has_cls,
                 )
             )
-        read = pooling_attention(*pooled)[..., None, :, :]
-        total = total + output_projection(read, params["W_c"][head][None])
+        y = pooling_attention(*pooled)[..., None, :, :]
+        total = total + output_projection(y, params["W_c"][head][None])
     if "b_c" in params:
         total = total + params["b_c"]
-    kernel = params.get("kernel_q")
-    size_q = size_q if kernel is None else kernel.shape[:3]
-    return total, grid if size_q is None else pooled_grid(grid, size=size_q, stride=stride_q)
+    stride, size, padding, mode = pool_q
+    if "kernel_q" in params:
+        size = params["kernel_q"].shape[:3]
+    return total, pooled_grid(grid, pooling=(stride, size, padding, mode))
 
 
-def pooled_residual(x, *, grid, stride, cls=False):
+def pooled_residual(x, *, grid, stride, has_cls=False):
     size = tuple(s + 1 if s > 1 else 1 for s in stride)
-    return pooled_tokens(x, grid=grid, size=size, stride=stride, mode="max", cls=cls)
+    return pooled_tokens(x, grid=grid, pooling=(stride, size, None, "max"), has_cls=has_cls)
 
 
 def widening_mlp(y, params, *, eps, activation="gelu"):
     v = layer_norm(y, **params["norm_2"], eps=eps)
-    network, widening = params["feed_forward"], params["shortcut"]
+    network, shortcut = params["feed_forward"], params["shortcut"]
     hidden = linear_embedding(v, network["W_1"], bias=network.get("b_1"))
     if activation == "relu":
         hidden = relu(hidden)
     else:
         hidden = gelu(hidden, approximate="tanh" if activation == "gelu_tanh" else "none")
     z = linear_embedding(hidden, network["W_2"], bias=network.get("b_2"))
-    return z + linear_embedding(v, widening["W"], bias=widening.get("b"))
+    return z + linear_embedding(v, shortcut["W"], bias=shortcut.get("b"))
 
 
 def multiscale_block(
-    x, params, *, grid, stride_q=ONE, cls=False, eps=1e-6, activation="gelu", **options
+    x,
+    params,
+    *,
+    grid,
+    pool_q=UNPOOLED,
+    pool_kv=UNPOOLED,
+    eps=1e-6,
+    activation="gelu",
+    has_cls=False,
 ):
-    normalised = layer_norm(x, **params["norm_1"], eps=eps)
-    update, shrunk = multi_head_pooling_attention(
-        normalised, params["attention"], grid=grid, stride_q=stride_q, cls=cls, eps=eps, **options
+    update, pooled = multi_head_pooling_attention(
+        layer_norm(x, **params["norm_1"], eps=eps),
+        params["attention"],
+        grid=grid,
+        pool_q=pool_q,
+        pool_kv=pool_kv,
+        eps=eps,
+        has_cls=has_cls,
     )
-    y = pooled_residual(x, grid=grid, stride=stride_q, cls=cls) + update
+    y = pooled_residual(x, grid=grid, stride=pool_q[0], has_cls=has_cls) + update
     if "shortcut" in params:
-        return widening_mlp(y, params, eps=eps, activation=activation), shrunk
-    return feed_forward_sublayer(y, params, eps=eps, activation=activation), shrunk
+        return widening_mlp(y, params, eps=eps, activation=activation), pooled
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation), pooled
 
 
 def adaptive_strides(stride_kv, strides_q):

@@ -31,7 +31,7 @@ def params_of_block(
     block: mvit.Block, layout: str, tensors: Mapping[str, Any], *paths: str, mode: str = "conv"
 ) -> Any:
     """Return the params of one block of MViT, twice as wide within, or what of them is at paths."""
-    config = mvit.MViTConfig(widening=2, mode=mode)
+    config = mvit.MViTConfig(mlp_ratio=2, mode=mode)
     new = mvit._layer(np.random.default_rng(0), block, config, np.float64)
     others = {
         f"layers.0.{each}": x

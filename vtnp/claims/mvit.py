@@ -10,12 +10,15 @@ from autograd import elementwise_grad
 import vtnp
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close, refused
+from vtnp.mvit import Pooling
+from vtnp.tokens import Grid
 
 ONE, CUBE = (1, 1, 1), (3, 3, 3)
+UNPOOLED = Pooling()
 
 
 def delta(d, size=CUBE):
-    """Return a kernel that reads the cell under its centre and nothing else."""
+    """Return a kernel that is 1 at its centre and 0 elsewhere."""
     kernel = np.zeros((*size, d))
     kernel[tuple(k // 2 for k in size)] = 1.0
     return kernel
@@ -30,68 +33,84 @@ def ones_and_zeros(d):
     return {"gamma": np.ones(d), "beta": np.zeros(d)}
 
 
-# --- How many places ------------------------------------------------------------------------------
+# --- The pooled grid ------------------------------------------------------------------------------
 
 
 @law("pooled-grid", "last-window-fits")
 def grid_last_window_fits(case):
-    padding = case.args.get("padding") or tuple(k // 2 for k in case["size"])
-    axes = zip(case["grid"], case(), case["size"], case["stride"], padding, strict=True)
-    for n, made, k, s, p in axes:
-        assert (made - 1) * s + k <= n + 2 * p < made * s + k
+    stride, size, padding, _ = case["pooling"]
+    padding = padding or tuple(k // 2 for k in size)
+    axes = zip(case["grid"], case(), size, stride, padding, strict=True)
+    for n, count, k, s, p in axes:
+        assert (count - 1) * s + k <= n + 2 * p < count * s + k
 
 
 @law("pooled-grid", "odd-windows-round-up")
 def grid_odd_windows_round_up(case):
-    for k in ((3, 3, 3), (1, 3, 5)):
-        grid = tuple(n + 2 for n in case["grid"])
-        made = case(grid=grid, size=k, padding=None)
-        assert made == tuple(-(-n // s) for n, s in zip(grid, case["stride"], strict=True))
+    stride = case["pooling"].stride
+    for size in ((3, 3, 3), (1, 3, 5)):
+        grid = Grid(*(n + 2 for n in case["grid"]))
+        pooled = case(grid=grid, pooling=Pooling(stride, size))
+        assert pooled == tuple(-(-n // s) for n, s in zip(grid, stride, strict=True))
 
 
 @law("pooled-grid", "whole-patches")
 def grid_whole_patches(case):
-    stride = case["stride"]
-    grid = tuple(n * s for n, s in zip(case["grid"], stride, strict=True))
-    assert case(grid=grid, size=stride, padding=(0, 0, 0)) == case["grid"]
+    stride = case["pooling"].stride
+    grid = Grid(*(n * s for n, s in zip(case["grid"], stride, strict=True)))
+    assert case(grid=grid, pooling=Pooling(stride, stride, (0, 0, 0))) == case["grid"]
 
 
 @special("pooled-grid", "one-window")
 def grid_one_window(case):
-    assert case(size=case["grid"], padding=(0, 0, 0)) == ONE
+    pooling = case["pooling"]._replace(size=tuple(case["grid"]), padding=(0, 0, 0))
+    assert case(pooling=pooling) == ONE
+
+
+@special("pooled-grid", "no-window")
+def grid_no_window(case):
+    assert case(pooling=UNPOOLED) == case["grid"]
 
 
 # --- Pooling a grid -------------------------------------------------------------------------------
 
 
+@law("pool", "on-the-pooled-grid")
+def pool_on_the_pooled_grid(case):
+    kernel, pooling = case.args.get("kernel"), case["pooling"]
+    sized = pooling if kernel is None else pooling._replace(size=kernel.shape[:3])
+    grid = Grid(*case["x"].shape[-4:-1])
+    assert case().shape[-4:-1] == vtnp.mvit.pooled_grid(grid, pooling=sized)
+
+
 @law("pool", "average-is-a-constant-kernel")
 def pool_average_is_a_constant_kernel(case):
     kernel = np.full((2, 3, 1, case["x"].shape[-1]), 1 / 6)
-    options = {"stride": (1, 2, 1), "padding": None}
-    average = case(kernel=None, size=(2, 3, 1), mode="avg", **options)
-    assert_close(average, case(kernel=kernel, size=None, mode="conv", **options))
+    average = case(kernel=None, pooling=Pooling((1, 2, 1), (2, 3, 1), mode="avg"))
+    assert_close(average, case(kernel=kernel, pooling=Pooling((1, 2, 1))))
 
 
 @law("pool", "linear")
 def pool_linear(case):
-    if case["mode"] != "max":
+    if case["pooling"].mode != "max":
         other = case.rng.standard_normal(case["x"].shape)
         assert_close(case(x=2.0 * case["x"] - other), 2.0 * case() - case(x=other))
 
 
 @law("pool", "maximum-keeps-order")
 def pool_maximum_keeps_order(case):
-    options = {"kernel": None, "size": (2, 3, 2), "mode": "max", "padding": None}
-    assert np.array_equal(np.exp(case(**options)), case(x=np.exp(case["x"]), **options))
+    stride = case["pooling"].stride
+    maxima = {"kernel": None, "pooling": Pooling(stride, (2, 3, 2), mode="max")}
+    assert np.array_equal(np.exp(case(**maxima)), case(x=np.exp(case["x"]), **maxima))
 
 
 @law("pool", "maximum-at-least-the-centre")
 def pool_maximum_at_least_the_centre(case):
-    options = {"kernel": None, "size": (1, 3, 3), "stride": (1, 2, 2), "padding": None}
-    pooled = case(**options, mode="max")
-    assert np.all(pooled >= case["x"][..., ::2, ::2, :])
-    shrunk = {**options, "padding": (0, 0, 0)}
-    assert np.all(case(**shrunk, mode="avg") <= case(**shrunk, mode="max"))
+    window = Pooling((1, 2, 2), (1, 3, 3), mode="max")
+    assert np.all(case(kernel=None, pooling=window) >= case["x"][..., ::2, ::2, :])
+    inside = window._replace(padding=(0, 0, 0))
+    average = case(kernel=None, pooling=inside._replace(mode="avg"))
+    assert np.all(average <= case(kernel=None, pooling=inside))
 
 
 @law("pool", "channels-apart")
@@ -105,9 +124,10 @@ def pool_channels_apart(case):
 @law("pool", "shift-by-a-stride")
 def pool_shift_by_a_stride(case):
     x = np.concatenate([case["x"], case["x"][..., ::-1, :, :, :]], axis=-4)
-    window = {"stride": (2, 1, 1), "padding": (0, 0, 0)}
-    whole = case(x=x, **window)
-    assert_close(case(x=x[..., 2:, :, :, :], **window), whole[..., 1:, :, :, :], within=1e-14)
+    pooling = case["pooling"]._replace(stride=(2, 1, 1), padding=(0, 0, 0))
+    whole = case(x=x, pooling=pooling)
+    shifted = case(x=x[..., 2:, :, :, :], pooling=pooling)
+    assert_close(shifted, whole[..., 1:, :, :, :], within=1e-14)
 
 
 @law("pool", "flip-odd-width")
@@ -115,45 +135,41 @@ def pool_flip_odd_width(case):
     x = case["x"]
     if x.shape[-2] % 2:
         for mode in ("max", "avg"):
-            window = {"kernel": None, "size": (1, 1, 3), "stride": (1, 1, 2), "mode": mode}
-            pooled = case(**window, padding=None)
-            flipped = case(x=x[..., ::-1, :], **window, padding=None)
-            assert_close(flipped, pooled[..., ::-1, :])
+            window = {"kernel": None, "pooling": Pooling((1, 1, 2), (1, 1, 3), mode=mode)}
+            assert_close(case(x=x[..., ::-1, :], **window), case(**window)[..., ::-1, :])
 
 
 @special("pool", "single-cells")
 def pool_single_cells(case):
     for mode in ("max", "avg"):
-        pooled = case(kernel=None, size=ONE, stride=ONE, padding=None, mode=mode)
+        pooled = case(kernel=None, pooling=Pooling(size=ONE, mode=mode))
         assert np.array_equal(pooled, case["x"])
 
 
 @special("pool", "delta-kernel")
 def pool_delta_kernel(case):
     kernel = delta(case["x"].shape[-1])
-    window = {"size": None, "stride": ONE, "padding": None, "mode": "conv"}
-    assert np.array_equal(case(kernel=kernel, **window), case["x"])
+    assert np.array_equal(case(kernel=kernel, pooling=Pooling()), case["x"])
 
 
 @special("pool", "all-negative")
 def pool_all_negative(case):
     negative = -1.0 - np.abs(case["x"])
-    window = {"kernel": None, "size": CUBE, "stride": ONE, "padding": None, "mode": "max"}
-    assert np.all(case(x=negative, **window) <= -1.0)
+    pooled = case(x=negative, kernel=None, pooling=Pooling(size=CUBE, mode="max"))
+    assert np.all(pooled <= -1.0)
 
 
 @special("pool", "border-of-an-average")
 def pool_border_of_an_average(case):
-    ones = np.ones_like(case["x"])
-    window = {"kernel": None, "size": (1, 1, 3), "stride": ONE, "padding": None, "mode": "avg"}
-    pooled = case(x=ones, **window)
+    window = Pooling(size=(1, 1, 3), mode="avg")
+    pooled = case(x=np.ones_like(case["x"]), kernel=None, pooling=window)
     assert_close(pooled[..., 0, :], np.full_like(pooled[..., 0, :], 2 / 3))
 
 
 @special("pool", "ties-share", differentiates=True)
 def pool_ties_share(case):
-    window = {"size": (1, 1, 2), "stride": (1, 1, 2), "padding": (0, 0, 0), "mode": "max"}
-    gradient = elementwise_grad(lambda x: case.function(x=x, **window))
+    window = Pooling((1, 1, 2), (1, 1, 2), (0, 0, 0), "max")
+    gradient = elementwise_grad(lambda x: case.function(x=x, pooling=window))
     assert np.array_equal(gradient(np.ones((1, 1, 4, 2))), np.full((1, 1, 4, 2), 0.5))
 
 
@@ -164,33 +180,30 @@ def gridded(x, grid):
     return x.reshape((*x.shape[:-2], *grid, x.shape[-1]))
 
 
-def pooled_case(case):
-    """Return the options of a pooled-tokens case that pool and its norm have."""
-    window = {name: case.args.get(name) for name in ("kernel", "size")}
-    window |= {name: case.args[name] for name in ("stride", "mode") if name in case.args}
-    return window
+def pooling_of(case):
+    return case.args.get("pooling", UNPOOLED)
 
 
 @law("pooled-tokens", "pools-the-grid")
 def tokens_pools_the_grid(case):
-    options = pooled_case(case)
-    if options["kernel"] is None and options["size"] is None:
+    kernel, pooling = case.args.get("kernel"), pooling_of(case)
+    if kernel is None and pooling.size is None:
         return
-    body = case["x"][..., case["cls"] :, :]
-    pooled = vtnp.mvit.pool(gridded(body, case["grid"]), **options)
+    body = case["x"][..., case["has_cls"] :, :]
+    pooled = vtnp.mvit.pool(gridded(body, case["grid"]), kernel, pooling=pooling)
     pooled = pooled.reshape((*pooled.shape[:-4], -1, pooled.shape[-1]))
-    y = case(gamma=None, beta=None)[..., case["cls"] :, :]
+    y = case(gamma=None, beta=None)[..., case["has_cls"] :, :]
     assert_close(y, pooled)
 
 
 @law("pooled-tokens", "class-token-passes-by")
 def tokens_class_token_passes_by(case):
-    """Neither side knows of the other, and the class token is normalised all the same."""
+    """Neither part depends on the other, and the class token is normalised all the same."""
     d = case["x"].shape[-1]
-    body = case["x"][..., case["cls"] :, :]
+    body = case["x"][..., case["has_cls"] :, :]
     row = drawn(case, *body.shape[:-2], 1, d)
-    with_row = case(x=np.concatenate([row, body], axis=-2), cls=True)
-    assert_close(with_row[..., 1:, :], case(x=body, cls=False))
+    with_row = case(x=np.concatenate([row, body], axis=-2), has_cls=True)
+    assert_close(with_row[..., 1:, :], case(x=body, has_cls=False))
     normed = case.args.get("gamma") is not None
     expected = (
         vtnp.encoder.layer_norm(row, case["gamma"], case["beta"], eps=1e-6) if normed else row
@@ -208,8 +221,8 @@ def tokens_rows_normalised(case):
 
 @special("pooled-tokens", "no-window")
 def tokens_no_window(case):
-    window = {"kernel": None, "size": None, "stride": ONE}
-    assert np.array_equal(case(**window, gamma=None, beta=None), case["x"])
+    plain = {"kernel": None, "pooling": UNPOOLED, "gamma": None, "beta": None}
+    assert np.array_equal(case(**plain), case["x"])
 
 
 # --- Eq. (10) -------------------------------------------------------------------------------------
@@ -220,10 +233,10 @@ BARE = {"kernel": None, "bias": None, "gamma": None, "beta": None}
 
 @law("pooled-projection", "averages-commute")
 def projection_averages_commute(case):
-    """Without a bias, an average may as well be taken first."""
+    """Without a bias, the average may be taken first."""
     X, W = case["X"], case["W"]
-    window: dict[str, Any] = {"size": (2, 3, 1), "stride": (1, 2, 1), "mode": "avg"}
-    pooled = vtnp.mvit.pooled_tokens(X, grid=case["grid"], cls=case["cls"], **window)
+    window: dict[str, Any] = {"pooling": Pooling((1, 2, 1), (2, 3, 1), mode="avg")}
+    pooled = vtnp.mvit.pooled_tokens(X, grid=case["grid"], has_cls=case["has_cls"], **window)
     assert_close(case(**BARE, **window), pooled @ W)
 
 
@@ -232,9 +245,9 @@ def projection_shared_kernels_commute(case):
     X, W = case["X"], case["W"]
     weights = drawn(case, 3, 1, 3, 1)
     narrow, wide = (np.repeat(weights, d, axis=-1) for d in W.shape)
-    window = {"stride": (2, 1, 1), "mode": "conv", "size": None}
+    window: dict[str, Any] = {"pooling": Pooling((2, 1, 1))}
     pooled = vtnp.mvit.pooled_tokens(
-        X, narrow, grid=case["grid"], cls=case["cls"], stride=(2, 1, 1)
+        X, narrow, grid=case["grid"], has_cls=case["has_cls"], **window
     )
     assert_close(case(**{**BARE, "kernel": wide}, **window), pooled @ W)
 
@@ -248,14 +261,13 @@ def projection_projects_first(case):
 
 @special("pooled-projection", "no-window")
 def projection_no_window(case):
-    plain = {**BARE, "size": None, "stride": ONE}
-    assert_close(case(**plain), case["X"] @ case["W"])
+    assert_close(case(**BARE, pooling=UNPOOLED), case["X"] @ case["W"])
 
 
 @special("pooled-projection", "delta-kernel")
 def projection_delta_kernel(case):
-    window = {**BARE, "kernel": delta(case["W"].shape[-1]), "size": None, "stride": ONE}
-    assert_close(case(**window, mode="conv"), case["X"] @ case["W"])
+    kernel = delta(case["W"].shape[-1])
+    assert_close(case(**{**BARE, "kernel": kernel}, pooling=UNPOOLED), case["X"] @ case["W"])
 
 
 # --- Eq. (11) -------------------------------------------------------------------------------------
@@ -304,7 +316,8 @@ def attention_huge_logits(case):
 # --- Heads ----------------------------------------------------------------------------------------
 
 
-UNPOOLED = {"stride_q": ONE, "stride_kv": ONE, "size_q": None, "size_kv": None}
+PLAIN: Any = {"pool_q": UNPOOLED, "pool_kv": UNPOOLED}
+CELLS: Any = dict.fromkeys(PLAIN, Pooling(size=ONE, mode="max"))
 
 
 def projections(params):
@@ -316,10 +329,10 @@ def heads_delta_kernels_are_plain(case):
     params = projections(case["params"])
     kernels = {f"kernel_{c}": delta(params[f"W_{c}"].shape[-1]) for c in "qkv"}
     expected = vtnp.encoder.multi_head_self_attention(case["x"], **params)
-    y, grid = case(params=params | kernels, **UNPOOLED, mode="conv")
+    y, grid = case(params=params | kernels, **PLAIN)
     assert grid == case["grid"]
     assert_close(y, expected)
-    y, _ = case(params=params, **{**UNPOOLED, "size_q": ONE, "size_kv": ONE}, mode="max")
+    y, _ = case(params=params, **CELLS)
     assert_close(y, expected)
 
 
@@ -346,9 +359,9 @@ def heads_permute_heads(case):
 @law("multi-head-pooling-attention", "queries-set-the-grid")
 def heads_queries_set_the_grid(case):
     y, grid = case()
-    assert y.shape[-2] == case["cls"] + math.prod(grid)
+    assert y.shape[-2] == case["has_cls"] + math.prod(grid)
     params = {k: v for k, v in case["params"].items() if k not in {"kernel_k", "kernel_v"}}
-    unpooled, same = case(params=params, stride_kv=ONE, size_kv=None)
+    unpooled, same = case(params=params, pool_kv=UNPOOLED)
     assert same == grid
     assert unpooled.shape == y.shape
 
@@ -367,12 +380,12 @@ def heads_offset_of_the_keys(case):
 @law("multi-head-pooling-attention", "frames-without-order")
 def heads_frames_without_order(case):
     """With windows of one frame, attention cannot tell the order of the frames."""
-    x, cls, (t, h, w) = case["x"], case["cls"], case["grid"]
+    x, cls, (t, h, w) = case["x"], int(case["has_cls"]), case["grid"]
     params = projections(case["params"]) | {
         f"kernel_{c}": drawn(case, 1, 3, 3, case["params"][f"W_{c}"].shape[-1]) for c in "qkv"
     }
-    strides = {"stride_q": (1, 2, 2), "stride_kv": (1, 1, 2)}
-    options = {**UNPOOLED, **strides, "mode": "conv", "params": params}
+    poolings = {"pool_q": Pooling((1, 2, 2)), "pool_kv": Pooling((1, 1, 2))}
+    options = {**poolings, "params": params}
     order = case.rng.permutation(t)
 
     def shuffled(rows, shape):
@@ -400,52 +413,51 @@ def heads_one_head(case):
                 params.get(f"kernel_{letter}"),
                 bias=None if bias is None else bias[0],
                 **params.get(f"norm_{letter}", {}),
-                size=case.args.get(f"size_{which}"),
-                stride=case.args.get(f"stride_{which}", ONE),
-                **{name: case[name] for name in ("grid", "mode", "cls")},
+                pooling=case.args.get(f"pool_{which}", UNPOOLED),
+                **{name: case[name] for name in ("grid", "has_cls")},
             )
         )
     expected = vtnp.mvit.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)
     assert_close(case(params=params)[0], expected)
 
 
-# --- The skip -------------------------------------------------------------------------------------
+# --- The residual ---------------------------------------------------------------------------------
 
 
-@law("pooled-residual", "at-least-the-first-of-each-step")
-def skip_at_least_the_first_of_each_step(case):
-    x, stride = case["x"], case["stride"]
+@law("pooled-residual", "at-least-the-first-of-each-stride")
+def residual_at_least_the_first_of_each_stride(case):
+    x, stride, has_cls = case["x"], case["stride"], case["has_cls"]
     size: Any = tuple(s + 1 if s > 1 else 1 for s in stride)
-    made = vtnp.mvit.pooled_grid(case["grid"], size=size, stride=stride)
-    y = gridded(case()[..., case["cls"] :, :], made)
-    steps = tuple(slice(None, None, s) for s in stride)
-    first = gridded(x[..., case["cls"] :, :], case["grid"])[(..., *steps, slice(None))]
+    pooled = vtnp.mvit.pooled_grid(case["grid"], pooling=Pooling(stride, size))
+    y = gridded(case()[..., has_cls:, :], pooled)
+    strides = tuple(slice(None, None, s) for s in stride)
+    first = gridded(x[..., has_cls:, :], case["grid"])[(..., *strides, slice(None))]
     inside = tuple(slice(0, n) for n in first.shape[-4:-1])
     assert np.all(y[(..., *inside, slice(None))] >= first)
     assert np.all(np.isin(y, x)), "a maximum is one of the numbers"
 
 
 @law("pooled-residual", "class-token-passes-by")
-def skip_class_token_passes_by(case):
-    x = case["x"][..., case["cls"] :, :]
+def residual_class_token_passes_by(case):
+    x = case["x"][..., case["has_cls"] :, :]
     row = drawn(case, *x.shape[:-2], 1, x.shape[-1])
-    y = case(x=np.concatenate([row, x], axis=-2), cls=True)
+    y = case(x=np.concatenate([row, x], axis=-2), has_cls=True)
     assert np.array_equal(y[..., :1, :], row)
-    assert np.array_equal(y[..., 1:, :], case(x=x, cls=False))
+    assert np.array_equal(y[..., 1:, :], case(x=x, has_cls=False))
 
 
 @law("pooled-residual", "keeps-order")
-def skip_keeps_order(case):
+def residual_keeps_order(case):
     assert np.array_equal(case(x=np.exp(case["x"])), np.exp(case()))
 
 
 @special("pooled-residual", "stride-one")
-def skip_stride_one(case):
+def residual_stride_one(case):
     assert np.array_equal(case(stride=ONE), case["x"])
 
 
 @special("pooled-residual", "all-negative")
-def skip_all_negative(case):
+def residual_all_negative(case):
     assert np.all(case(x=-1.0 - np.abs(case["x"])) <= -1.0)
 
 
@@ -454,7 +466,7 @@ def skip_all_negative(case):
 
 @law("widening-mlp", "blind-to-level-and-scale")
 def widening_blind_to_level_and_scale(case):
-    """Nothing of a token gets through but its normalised shape, where eps is next to nothing."""
+    """Only the normalised token matters, where eps is next to nothing beside its variance."""
     y = 100.0 * case["y"]
     assert_close(case(y=3.0 * y + 7.0), case(y=y), within=1e-7)
 
@@ -467,15 +479,15 @@ def widening_token_by_token(case):
 
 @law("widening-mlp", "two-maps-added")
 def widening_two_maps_added(case):
-    silent = {**case["params"], "shortcut": {"W": 0.0 * case["params"]["shortcut"]["W"]}}
-    alone = case(params=silent)
+    zero = {**case["params"], "shortcut": {"W": 0.0 * case["params"]["shortcut"]["W"]}}
+    alone = case(params=zero)
     v = vtnp.encoder.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
-    skip = case["params"]["shortcut"]
-    assert_close(case() - alone, v @ skip["W"] + skip.get("b", 0.0))
+    shortcut = case["params"]["shortcut"]
+    assert_close(case() - alone, v @ shortcut["W"] + shortcut.get("b", 0.0))
 
 
-@special("widening-mlp", "silent-network")
-def widening_silent_network(case):
+@special("widening-mlp", "zero-network")
+def widening_zero_network(case):
     params = case["params"]
     network = {name: 0.0 * each for name, each in params["feed_forward"].items()}
     v = vtnp.encoder.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
@@ -486,10 +498,7 @@ def widening_silent_network(case):
 # --- The block ------------------------------------------------------------------------------------
 
 
-STILL = {**UNPOOLED, "mode": "conv"}
-
-
-def parts_of(params):
+def bare(params):
     """Return a block's params without pooling and without widening."""
     d, d_f = params["feed_forward"]["W_1"].shape
     network = {"W_1": params["feed_forward"]["W_1"], "W_2": np.ones((d_f, d)) / d_f}
@@ -503,15 +512,15 @@ def parts_of(params):
 
 @law("multiscale-block", "without-pooling-a-pre-norm-layer")
 def block_without_pooling_a_pre_norm_layer(case):
-    params = parts_of(case["params"])
-    y, grid = case(params=params, **STILL)
+    params: Any = bare(case["params"])
+    y, grid = case(params=params, **PLAIN)
     assert grid == case["grid"]
     assert_close(y, vtnp.encoder.pre_norm_layer(case["x"], params, eps=1e-6))
 
 
-@law("multiscale-block", "silence-leaves-the-skip")
-def block_silence_leaves_the_skip(case):
-    """Where attention and network say nothing, the skip is all there is."""
+@law("multiscale-block", "zero-sublayers-leave-the-residual")
+def block_zero_sublayers_leave_the_residual(case):
+    """Where attention and network give 0, only the pooled residual is left."""
     params = {**case["params"], "attention": {**case["params"]["attention"]}}
     for name in ("W_c", "b_c"):
         if name in params["attention"]:
@@ -519,21 +528,25 @@ def block_silence_leaves_the_skip(case):
     d, d_f = params["feed_forward"]["W_1"].shape
     params["feed_forward"] = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     params.pop("shortcut", None)
-    stride = case.args.get("stride_q", ONE)
-    skip = vtnp.mvit.pooled_residual(case["x"], grid=case["grid"], stride=stride, cls=case["cls"])
-    assert_close(case(params=params)[0], skip)
+    residual = vtnp.mvit.pooled_residual(
+        case["x"],
+        grid=case["grid"],
+        stride=case.args.get("pool_q", UNPOOLED).stride,
+        has_cls=case["has_cls"],
+    )
+    assert_close(case(params=params)[0], residual)
 
 
 @law("multiscale-block", "widens-after-attention")
 def block_widens_after_attention(case):
-    """A block that widens is one that does not, up to its second half."""
+    """A block that widens is one that does not, up to its second sublayer."""
     params = case["params"]
     d, d_f = params["feed_forward"]["W_1"].shape
-    silent = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
-    narrow = {k: v for k, v in params.items() if k != "shortcut"} | {"feed_forward": silent}
+    zero = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
+    narrow = {k: v for k, v in params.items() if k != "shortcut"} | {"feed_forward": zero}
     y, _ = case(params=narrow)
-    step = vtnp.mvit.widening_mlp if "shortcut" in params else vtnp.encoder.feed_forward_sublayer
-    assert_close(case()[0], step(y, params, eps=1e-6))
+    mlp = vtnp.mvit.widening_mlp if "shortcut" in params else vtnp.encoder.feed_forward_sublayer
+    assert_close(case()[0], mlp(y, params, eps=1e-6))
 
 
 @special("multiscale-block", "grids-that-disagree", refuses=True)
@@ -542,9 +555,9 @@ def block_grids_that_disagree(case):
     attention["kernel_q"] = delta(attention["W_q"].shape[-1])
     params = {**case["params"], "attention": attention}
     x = np.ones((*case["x"].shape[:-2], 9, case["x"].shape[-1]))
-    options = {**STILL, "cls": False, "params": params, "x": x, "grid": (1, 3, 3)}
-    with refused("multiscale-block: argument stride_q"):
-        case(**options | {"stride_q": (1, 3, 3)})
+    options = {"has_cls": False, "params": params, "x": x, "grid": Grid(1, 3, 3)}
+    with refused("multiscale-block: argument pool_q"):
+        case(**options, pool_q=Pooling((1, 3, 3)), pool_kv=UNPOOLED)
 
 
 # --- The strides of keys and values ---------------------------------------------------------------
@@ -568,6 +581,6 @@ def strides_never_grow(case):
         assert all(1 <= b <= a for a, b in zip(before, after, strict=True))
 
 
-@special("adaptive-strides", "still-queries")
-def strides_still_queries(case):
+@special("adaptive-strides", "unpooled-queries")
+def strides_unpooled_queries(case):
     assert case(strides_q=[ONE] * 4) == (case["stride_kv"],) * 4

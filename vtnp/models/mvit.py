@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -12,13 +12,12 @@ from numpy.typing import DTypeLike
 from vtnp import mvit as formulas
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
+from vtnp.encoder import Activation
 from vtnp.models import parts
 from vtnp.models.parts import Params
-from vtnp.mvit import Sizes
+from vtnp.mvit import Pooling, Sizes
 from vtnp.positions import separable_positions
-from vtnp.tokens import spatio_temporal_embedding
-
-_ONE: Sizes = (1, 1, 1)
+from vtnp.tokens import Grid, spatio_temporal_embedding
 
 
 class Block(NamedTuple):
@@ -27,10 +26,8 @@ class Block(NamedTuple):
     d: int
     d_out: int
     heads: int
-    stride_q: Sizes
-    stride_kv: Sizes
-    size_q: Sizes | None
-    size_kv: Sizes | None
+    pool_q: Pooling
+    pool_kv: Pooling
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class MViTConfig:
     of the convolution that makes tokens. d, heads: in the first stage; both double from stage to
     stage. stages: how many blocks each has. stride_q: by which each later stage shrinks the grid.
     stride_kv: of keys and values in the first stage, adapted in the others. mode: of the pooling.
-    size: of its windows; None for one more than the stride. widening: of the feed-forward network.
+    size: of its windows; None for one more than the stride. mlp_ratio: how many times wider the hidden layer of the feed-forward network is.
     """
 
     frames: int = 16
@@ -55,54 +52,47 @@ class MViTConfig:
     stages: tuple[int, ...] = (1, 2, 11, 2)
     stride_q: Sizes = (1, 2, 2)
     stride_kv: Sizes = (1, 8, 8)
-    mode: str = "conv"
+    mode: Literal["conv", "max", "avg"] = "conv"
     size: Sizes | None = (3, 3, 3)
-    widening: int = 4
+    mlp_ratio: int = 4
     classes: int = 400
     eps: float = 1e-6
-    activation: str = "gelu"
+    activation: Activation = "gelu"
 
     @property
-    def grid(self) -> Sizes:
+    def grid(self) -> Grid:
         """Frames, rows and columns of tokens before the first block."""
-        return formulas.pooled_grid(
-            (self.frames, *self.image),
-            size=self.stem,
-            stride=self.stem_stride,
-            padding=self.stem_padding,
-        )
+        stem = Pooling(self.stem_stride, self.stem, self.stem_padding)
+        return formulas.pooled_grid(Grid(self.frames, *self.image), pooling=stem)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks, in order.
 
-        The first block of every later stage shrinks the grid, and has the stage's heads; the last
-        block of every earlier one widens to the next.
+        The first block of every later stage pools the grid, and has the stage's heads; the last
+        block of every earlier one widens to the next. The poolings have the sizes of their windows,
+        in the mode "conv" those of the kernels.
         """
         stage = [j for j, blocks in enumerate(self.stages) for _ in range(blocks)]
-        strides_q = [
-            self.stride_q if i and stage[i] != stage[i - 1] else _ONE for i in range(len(stage))
-        ]
+        pools = [i > 0 and stage[i] != stage[i - 1] for i in range(len(stage))]
+        strides_q = [self.stride_q if each else (1, 1, 1) for each in pools]
         strides_kv = formulas.adaptive_strides(self.stride_kv, strides_q)
         return tuple(
             Block(
                 self.d * 2 ** stage[i],
                 self.d * 2 ** stage[min(i + 1, len(stage) - 1)],
                 self.heads * 2 ** stage[i],
-                strides_q[i],
-                strides_kv[i],
-                None if strides_q[i] == _ONE else self._window(strides_q[i]),
-                self._window(strides_kv[i]),
+                self._pooling(strides_q[i]) if pools[i] else Pooling(mode=self.mode),
+                self._pooling(strides_kv[i]),
             )
             for i in range(len(stage))
         )
 
-    def _window(self, stride: Sizes) -> Sizes | None:
-        """Return the window that goes with a stride; None where it would be a single cell."""
-        if self.size is not None:
-            return self.size
+    def _pooling(self, stride: Sizes) -> Pooling:
+        """Return the pooling with a stride; without a size where its window would be one cell."""
         t, h, w = (s + 1 if s > 1 else 1 for s in stride)
-        return None if stride == _ONE else (t, h, w)
+        size = self.size or (None if max(stride) == 1 else (t, h, w))
+        return Pooling(stride, size, mode=self.mode)
 
 
 _BASE = MViTConfig()
@@ -119,7 +109,7 @@ CONFIGS: Mapping[str, MViTConfig] = MappingProxyType({
     ),
     "mvit-tiny": MViTConfig(
         frames=8, image=(16, 16), channels=1, stem=(3, 3, 3), stem_stride=(2, 2, 2),
-        stem_padding=(1, 1, 1), d=12, stages=(1, 2, 2), stride_kv=(1, 4, 4), widening=2, classes=4,
+        stem_padding=(1, 1, 1), d=12, stages=(1, 2, 2), stride_kv=(1, 4, 4), mlp_ratio=2, classes=4,
     ),
 })  # fmt: skip
 
@@ -143,7 +133,7 @@ def init(rng: np.random.Generator, config: MViTConfig, *, dtype: DTypeLike = np.
 
 
 def _layer(rng: np.random.Generator, block: Block, config: MViTConfig, dtype: DTypeLike) -> Params:
-    d, d_out, d_f = block.d, block.d_out, config.widening * block.d
+    d, d_out, d_f = block.d, block.d_out, config.mlp_ratio * block.d
     params = parts.attention_half(rng, d, block.heads, dtype)
     if config.mode == "conv":
         params["attention"] |= _pooling(rng, block, dtype)
@@ -160,7 +150,8 @@ def _pooling(rng: np.random.Generator, block: Block, dtype: DTypeLike) -> Params
     """Draw the kernels and norms of a block's pooling, which its heads share."""
     params: Params = {}
     d_h = block.d // block.heads
-    for letter, size in (("q", block.size_q), ("k", block.size_kv), ("v", block.size_kv)):
+    for letter, pooling in (("q", block.pool_q), ("k", block.pool_kv), ("v", block.pool_kv)):
+        size = pooling.size
         if size is not None:
             taps = math.prod(size)
             params[f"kernel_{letter}"] = parts.linear(rng, (*size, d_h), taps, taps, dtype)
@@ -182,19 +173,19 @@ def apply(params: Mapping[str, Any], video: Array, config: MViTConfig) -> Array:
     z = separable_positions(z, params["e_space"], params["e_time"])
     cls = parts.repeated(params["cls"] + params["e_cls"], tuple(batch))
     x = xp.concat([cls[..., None, :], xp.reshape(z, (*batch, t * h * w, d))], axis=-2)
-    grid = (t, h, w)
+    grid = Grid(t, h, w)
     for block, layer in zip(config.blocks, params["layers"], strict=True):
-        sizes: dict[str, Any] = {"size_q": block.size_q, "size_kv": block.size_kv}
+        pool_q, pool_kv = block.pool_q, block.pool_kv
+        if config.mode == "conv":  # the kernels have the sizes
+            pool_q, pool_kv = pool_q._replace(size=None), pool_kv._replace(size=None)
         x, grid = formulas.multiscale_block(
             x,
             layer,
             grid=grid,
-            stride_q=block.stride_q,
-            stride_kv=block.stride_kv,
-            **({} if config.mode == "conv" else sizes),
-            mode=config.mode,
-            cls=True,
+            pool_q=pool_q,
+            pool_kv=pool_kv,
             eps=config.eps,
             activation=config.activation,
+            has_cls=True,
         )
     return parts.logits(x[..., 0, :], params, config.eps)

@@ -1,8 +1,8 @@
 """Inputs for the formulas of vtnp.mvit.
 
 Besides the axis letters, sizes holds what the costs on the pages are written in: n_q and n_k, the
-queries and the keys after pooling; taps_q and taps_kv, the weights that a pooling kernel has for
-each channel, 0 where there is none.
+numbers of queries and keys after pooling; taps_q and taps_kv, the weights that a pooling kernel has
+for each channel, 0 where there is none.
 """
 
 import math
@@ -14,21 +14,19 @@ from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm
 from vtnp.claims.cases.tokens import shuffled
 from vtnp.encoder import layer_norm, qkv_projection
-from vtnp.mvit import pooled_grid
-from vtnp.tokens import sliding_windows
+from vtnp.mvit import Pooling, pooled_grid
+from vtnp.tokens import Grid, sliding_windows
 
-CLEAR = 0.002  # by how much a maximum stands out: further than any finite difference steps
-
-
-def options(draw: Draw) -> dict[str, Any]:
-    """Draw a window's mode, stride and, but for "conv", its size."""
-    mode = str(draw.rng.choice(["conv", "max", "avg"]))
-    return {"size": shuffled(draw, 1, 2, 3), "stride": shuffled(draw, 1, 2, 3), "mode": mode}
+GAP = 0.002  # between a maximum and the next number: further than any finite difference steps
 
 
-def grid_of(draw: Draw) -> tuple[int, int, int]:
+def mode_of(draw: Draw) -> Any:
+    return str(draw.rng.choice(["conv", "max", "avg"]))
+
+
+def grid_of(draw: Draw) -> Grid:
     """Draw a small grid, odd and even axes in any order."""
-    return shuffled(draw, 2, 3, 4)
+    return Grid(*shuffled(draw, 2, 3, 4))
 
 
 def distinct(draw: Draw, shape: tuple[int, ...]) -> np.ndarray:
@@ -38,81 +36,89 @@ def distinct(draw: Draw, shape: tuple[int, ...]) -> np.ndarray:
     return (steps * (4.0 / max(count, 1)) - 2.0).reshape(shape)
 
 
-def is_clear(on_grid: np.ndarray, size: Any, stride: Any) -> bool:
-    """Tell whether the largest number of every window stands out."""
-    edges = [(k // 2, k // 2) for k in size]
+def is_clear(on_grid: np.ndarray, pooling: Pooling) -> bool:
+    """Tell whether the maximum of every window is larger than the next number by a gap."""
+    size: Any = pooling.size
+    edges = [(p, p) for p in pooling.padding or [k // 2 for k in size]]
     front = [(0, 0)] * (on_grid.ndim - 4)
     padded = np.pad(on_grid, [*front, *edges, (0, 0)], constant_values=-np.inf)
-    seen = sliding_windows(padded, size=size, stride=stride)
-    seen = np.sort(seen.reshape((*seen.shape[:-4], -1, seen.shape[-1])), axis=-2)
-    return seen.shape[-2] == 1 or bool(np.all(seen[..., -1, :] - seen[..., -2, :] > CLEAR))
+    windows = sliding_windows(padded, size=size, stride=pooling.stride)
+    windows = windows.reshape((*windows.shape[:-4], -1, windows.shape[-1]))
+    windows = np.sort(windows, axis=-2)
+    if windows.shape[-2] == 1:
+        return True
+    return bool(np.all(windows[..., -1, :] - windows[..., -2, :] > GAP))
 
 
 def set_sizes(draw: Draw, names: str, values: tuple[int, ...]) -> None:
     draw.sizes |= dict(zip(names.split(), values, strict=True))
 
 
-def window(draw: Draw, width: str) -> dict[str, Any]:
-    """Draw mode, stride, and a kernel or a size."""
-    args = options(draw)
-    set_sizes(draw, "k_t k_h k_w", args["size"])
-    if args["mode"] == "conv":
-        del args["size"]
-        args["kernel"] = draw.array(f"k_t k_h k_w {width}")
-    return args
+def window(draw: Draw, width: str, grid: Grid) -> tuple[dict[str, Any], Pooling]:
+    """Draw a pooling, and its kernel in the mode "conv"; return the pooling with its size, too."""
+    mode, size = mode_of(draw), shuffled(draw, 1, 2, 3)
+    set_sizes(draw, "k_t k_h k_w", size)
+    pooling = Pooling(shuffled(draw, 1, 2, 3), size, padding_of(draw, size, grid), mode)
+    if mode != "conv":
+        return {"pooling": pooling}, pooling
+    kernel = draw.array(f"k_t k_h k_w {width}")
+    return {"kernel": kernel, "pooling": pooling._replace(size=None)}, pooling
+
+
+def padding_of(draw: Draw, size: tuple[int, ...], grid: Grid) -> Any:
+    """Draw a padding less than the size with which the window fits, or none."""
+    least = [max(0, (k - n + 1) // 2) for k, n in zip(size, grid, strict=True)]
+    padding = tuple(map(int, draw.rng.integers(least, size)))
+    return padding if draw.chance() else None
 
 
 @builds("pooled-grid")
 def build_pooled_grid(draw: Draw) -> dict[str, Any]:
-    args = {"grid": shuffled(draw, 3, 5, 8), "size": shuffled(draw, 1, 2, 3)}
-    args["stride"] = shuffled(draw, 1, 2, 3)
-    return {**args, "padding": shuffled(draw, 0, 1, 2)} if draw.chance() else args
+    grid, size, stride = (shuffled(draw, *each) for each in ((3, 5, 8), (1, 2, 3), (1, 2, 3)))
+    padding = shuffled(draw, 0, 1, 2) if draw.chance() else None
+    return {"grid": Grid(*grid), "pooling": Pooling(stride, size, padding, mode_of(draw))}
 
 
 @builds("pool")
 def pool(draw: Draw) -> dict[str, Any]:
-    args = window(draw, "d")
-    grid = shuffled(draw, 3, 4, 5)
+    grid = Grid(*shuffled(draw, 3, 4, 5))
+    args, pooling = window(draw, "d", grid)
     x = distinct(draw, (*draw.batch, *grid, draw.size("d")))
-    size = args.get("size", tuple(draw.sizes[axis] for axis in ("k_t", "k_h", "k_w")))
-    if draw.chance():
-        args["padding"] = tuple(int(draw.rng.integers(k)) for k in size)
-    made = pooled_grid(grid, size=size, stride=args["stride"], padding=args.get("padding"))
-    set_sizes(draw, "T H W t h w", (*grid, *made))
+    set_sizes(draw, "T H W t h w", (*grid, *pooled_grid(grid, pooling=pooling)))
     return {"x": x, **args}
 
 
-def pooling(draw: Draw, width: str) -> dict[str, Any]:
-    """Draw everything but the tokens of pooled-tokens; set n and m."""
-    args: dict[str, Any] = {"grid": grid_of(draw), "cls": draw.chance()}
-    made = args["grid"]
+def pooling_of(draw: Draw, width: str) -> tuple[dict[str, Any], Pooling]:
+    """Draw the options and weights of pooled-tokens; return the pooling with its size, too."""
+    grid, has_cls, pooling = grid_of(draw), draw.chance(), Pooling()
+    args: dict[str, Any] = {"grid": grid, "has_cls": has_cls}
     if draw.rng.random() < 0.9:
-        args |= window(draw, width)
-        size: Any = tuple(draw.sizes[axis] for axis in ("k_t", "k_h", "k_w"))
-        made = pooled_grid(args["grid"], size=size, stride=args["stride"])
-    set_sizes(draw, "n m", tuple(args["cls"] + math.prod(each) for each in (args["grid"], made)))
+        more, pooling = window(draw, width, grid)
+        args |= more
+    counts = (math.prod(grid), math.prod(pooled_grid(grid, pooling=pooling)))
+    set_sizes(draw, "n m", tuple(has_cls + count for count in counts))
     if draw.chance():
         args |= {"gamma": draw.array(width), "beta": draw.array(width)}
-    return args
+    return args, pooling
 
 
 @builds("pooled-tokens")
 def pooled_tokens(draw: Draw) -> dict[str, Any]:
     draw.sizes["d"] = 7
-    args = pooling(draw, "d")
+    args, _ = pooling_of(draw, "d")
     return {"x": distinct(draw, draw.shape("*b n d")), **args}
 
 
 @builds("pooled-projection")
 def pooled_projection(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"d": 5, "d_h": 7}
-    args = pooling(draw, "d_h")
+    args, pooling = pooling_of(draw, "d_h")
     if draw.chance():
         args["bias"] = draw.array("d_h")
     while True:
         X, W = draw.array("*b n d"), draw.array("d d_h")
-        projected = (X @ W)[..., args["cls"] :, :].reshape((*draw.batch, *args["grid"], 7))
-        if args.get("mode") != "max" or is_clear(projected, args["size"], args["stride"]):
+        projected = (X @ W)[..., args["has_cls"] :, :].reshape((*draw.batch, *args["grid"], 7))
+        if pooling.mode != "max" or is_clear(projected, pooling):
             return {"X": X, "W": W, **args}
 
 
@@ -129,58 +135,59 @@ def heads(draw: Draw) -> dict[str, Any]:
 _WIDTHS = {"q": "d_h", "k": "d_h", "v": "d_v"}
 
 
-def attention_of(draw: Draw, *, skip: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def attention_of(draw: Draw, *, residual: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draw params and options of multi-head-pooling-attention, the tokens left out.
 
-    Where there is a skip beside it, the queries' window comes to the grid of the skip.
+    residual: whether the queries' window must pool to the grid of a pooled residual.
     """
     draw.sizes |= {"heads": 2, "d": 5, "d_h": 6, "d_v": 7}
     params, grid = heads(draw), grid_of(draw)
-    mode = str(draw.rng.choice(["conv", "conv", "max", "avg"]))
-    args: dict[str, Any] = {"grid": grid, "mode": mode, "cls": draw.chance()}
-    shrinks = draw.chance()
-    if shrinks:
-        args["stride_q"] = shuffled(draw, 1, 2, 2) if skip else shuffled(draw, 1, 2, 3)
-    reads = not shrinks or draw.chance()
-    if reads:
-        args["stride_kv"] = shuffled(draw, 1, 2, 3)
-    made = {"q": grid, "kv": grid}
+    mode: Any = str(draw.rng.choice(["conv", "conv", "max", "avg"]))
+    args: dict[str, Any] = {"grid": grid, "has_cls": draw.chance()}
+    poolings = {"q": Pooling(), "kv": Pooling()}
+    if draw.chance():
+        size = (3, 3, 3) if residual else shuffled(draw, 1, 2, 3)
+        stride = shuffled(draw, 1, 2, 2) if residual else shuffled(draw, 1, 2, 3)
+        poolings["q"] = Pooling(stride, size, None if residual else padding_of(draw, size, grid))
+    if poolings["q"].size is None or draw.chance():
+        size = shuffled(draw, 1, 2, 3)
+        poolings["kv"] = Pooling(shuffled(draw, 1, 2, 3), size, padding_of(draw, size, grid))
     draw.sizes |= {"taps_q": 0, "taps_kv": 0}
-    for letters, pools in (("q", shrinks), ("kv", reads)):
-        if not pools:
+    for letters, pooling in poolings.items():
+        if pooling.size is None:
             continue
-        size: tuple[Any, ...] = (3, 3, 3) if letters == "q" and skip else shuffled(draw, 1, 2, 3)
-        made[letters] = pooled_grid(grid, size=size, stride=args[f"stride_{letters}"])
+        args[f"pool_{letters}"] = pooling._replace(mode=mode)
         if mode != "conv":
-            args[f"size_{letters}"] = size
             continue
-        draw.sizes[f"taps_{letters}"] = math.prod(size)
+        args[f"pool_{letters}"] = pooling._replace(size=None)
+        draw.sizes[f"taps_{letters}"] = math.prod(pooling.size)
         for letter in letters:
             width = draw.sizes[_WIDTHS[letter]]
-            params[f"kernel_{letter}"] = draw.rng.standard_normal((*size, width))
+            params[f"kernel_{letter}"] = draw.rng.standard_normal((*pooling.size, width))
             if draw.chance():
                 gamma, beta = draw.rng.standard_normal((2, width))
                 params[f"norm_{letter}"] = {"gamma": gamma, "beta": beta}
-    counts = [args["cls"] + math.prod(each) for each in (grid, made["q"], made["kv"])]
-    set_sizes(draw, "n n_q n_k", tuple(counts))
+    grids = (grid, *(pooled_grid(grid, pooling=each) for each in poolings.values()))
+    set_sizes(draw, "n n_q n_k", tuple(args["has_cls"] + math.prod(each) for each in grids))
     return params, args
 
 
 def is_smooth(x: np.ndarray, params: dict[str, Any], args: dict[str, Any]) -> bool:
     """Tell whether no maximum of the pooled projections is a close call."""
     for letter, letters in (("q", "q"), ("k", "kv"), ("v", "kv")):
-        if args.get(f"size_{letters}") is None or args["mode"] != "max":
+        pooling = args.get(f"pool_{letters}", Pooling())
+        if pooling.mode != "max":
             continue
         y = qkv_projection(x, params[f"W_{letter}"], bias=params.get(f"b_{letter}"))
-        y = y[..., args["cls"] :, :].reshape((*y.shape[:-2], *args["grid"], y.shape[-1]))
-        if not is_clear(y, args[f"size_{letters}"], args[f"stride_{letters}"]):
+        y = y[..., args["has_cls"] :, :].reshape((*y.shape[:-2], *args["grid"], y.shape[-1]))
+        if not is_clear(y, pooling):
             return False
     return True
 
 
 @builds("multi-head-pooling-attention")
 def multi_head_pooling_attention(draw: Draw) -> dict[str, Any]:
-    params, args = attention_of(draw, skip=False)
+    params, args = attention_of(draw, residual=False)
     while True:
         x = draw.array("*b n d")
         if is_smooth(x, params, args):
@@ -191,21 +198,21 @@ def multi_head_pooling_attention(draw: Draw) -> dict[str, Any]:
 @builds("pooled-residual")
 def pooled_residual(draw: Draw) -> dict[str, Any]:
     args: dict[str, Any] = {"grid": grid_of(draw)}
-    args |= {"stride": shuffled(draw, 1, 2, 3), "cls": draw.chance()}
-    draw.sizes["n"] = args["cls"] + math.prod(args["grid"])
+    args |= {"stride": shuffled(draw, 1, 2, 3), "has_cls": draw.chance()}
+    draw.sizes["n"] = args["has_cls"] + math.prod(args["grid"])
     return {"x": distinct(draw, draw.shape("*b n d")), **args}
 
 
 def widening(draw: Draw) -> dict[str, Any]:
-    """Draw the second half of a block that widens."""
+    """Draw the second sublayer of a block that widens."""
     layers = network(draw)
     layers["W_2"] = draw.array("d_f d_out")
     if "b_2" in layers:
         layers["b_2"] = draw.array("d_out")
-    skip = {"W": draw.array("d d_out")}
+    shortcut = {"W": draw.array("d d_out")}
     if draw.chance():
-        skip["b"] = draw.array("d_out")
-    return {"norm_2": norm(draw), "feed_forward": layers, "shortcut": skip}
+        shortcut["b"] = draw.array("d_out")
+    return {"norm_2": norm(draw), "feed_forward": layers, "shortcut": shortcut}
 
 
 @builds("widening-mlp")
@@ -218,7 +225,7 @@ def widening_mlp(draw: Draw) -> dict[str, Any]:
 
 @builds("multiscale-block")
 def multiscale_block(draw: Draw) -> dict[str, Any]:
-    params, args = attention_of(draw, skip=True)
+    params, args = attention_of(draw, residual=True)
     draw.sizes |= {"d_f": 3, "d_out": 8 if draw.chance() else draw.sizes["d"]}
     rest = {"norm_2": norm(draw), "feed_forward": network(draw)}
     if draw.sizes["d_out"] != draw.sizes["d"]:
