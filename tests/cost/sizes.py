@@ -95,8 +95,9 @@ def sampled(draw, given):
 
 
 def on_grid(draw, given, unit=1):
-    """Positions of a grid whose sides are multiples of a unit; their number follows."""
-    given["grid"] = tuple(unit * draw(SMALL | st.integers(1, 500)) for _ in range(2))
+    """Draw a grid of those frames whose sides are multiples of a unit; s follows."""
+    h, w = (unit * draw(SMALL | st.integers(1, 500)) for _ in range(2))
+    given["grid"] = Grid(given["t"], h, w)
     del given["s"]
 
 

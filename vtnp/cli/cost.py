@@ -46,7 +46,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
     add("name", nargs="?", help="a formula (its id, eq2 or 2) or a configuration of a model")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="sizes and options: n=1e6 grid=14x14")
+    add("settings", nargs="*", metavar="KEY=VALUE", help="sizes and options: n=1e6 grid=8x14x14")
     add("--dtype", choices=typing.get_args(Dtype), default="float32", help="(default: float32)")
     add("--gradient", action="store_true", help="count value and gradients together")
     add("--json", action="store_true", help="print JSON")

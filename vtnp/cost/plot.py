@@ -48,7 +48,7 @@ def _video(frames: int) -> dict[str, Any]:
 
 
 def _on_grid(frames: int) -> dict[str, Any]:
-    return _video(frames) | {"grid": _GRID}
+    return _video(frames) | {"grid": (frames, *_GRID)}
 
 
 def _trajectories(frames: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from vtnp._registry.errors import FormulaError
-from vtnp._registry.options import kind_of_option
+from vtnp._registry.options import kind_of_option, reader
 from vtnp._registry.pages import formula
 from vtnp._registry.params import Table
 from vtnp._registry.shapes import Argument, Bound, alternatives, bind, parse
@@ -27,6 +27,7 @@ from vtnp.cost.arrays import Ledger
 from vtnp.cost.option_text import value_of
 from vtnp.cost.recipes import defaults_of, recipe
 from vtnp.cost.recipes.recipe import Rule, Sizes
+from vtnp.tokens import Grid
 
 Dtype = Literal["float16", "float32", "float64"]
 _DTYPES = {"int": "int64", "bool": "bool"}  # of arrays that are not real
@@ -210,7 +211,10 @@ class _Sizes(Mapping[str, Any]):
 
     def __init__(self, id: str, sizes: Mapping[str, Any]) -> None:
         _require_known(id, sizes)
-        self._id, self._values, self._defaults = id, dict(sizes), defaults_of(id)
+        self._id, self._defaults = id, defaults_of(id)
+        self._values = {name: _as_read(id, name, value) for name, value in sizes.items()}
+        if isinstance(grid := self._values.get("grid"), Grid):
+            self._values.setdefault("t", grid.t)
 
     def __getitem__(self, name: str) -> Any:
         if name not in size_names(self._id):
@@ -288,6 +292,16 @@ class _Arrays:
         if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
             raise FormulaError(f"{self._id}: {name}: expected an integer >= 0, got {value!r}")
         return int(value)
+
+
+def _as_read(id: str, name: str, value: Any) -> Any:
+    """Return an option as the formula reads it: a closed form may name the fields of a grid."""
+    function, hint = registry[id].function, size_names(id)[name]
+    is_array = any(argument.name == name for argument in registry[id].signature.arguments)
+    if is_array or name not in inspect.signature(function).parameters:
+        return value
+    read = reader(f"{id} ({registry[id].page})", name, hint)
+    return value if read is None else read(value)
 
 
 def _own_default(id: str, name: str) -> Any:

@@ -19,6 +19,7 @@ from vtnp import (  # noqa: F401
     vivit,
 )
 from vtnp._registry.errors import FormulaError
+from vtnp.tokens import Grid
 
 Sizes = Mapping[str, Any]
 Rule = Callable[[Sizes], Any]
@@ -87,8 +88,9 @@ def _spatial_positions(z: Sizes) -> int:
 COMMON: dict[str, Any] = {
     "d": 768, "heads": 12, "d_h": _head_width, "d_k": 64, "d_v": _value_width,
     "d_f": multiple("d", 4), "n": 197, "m": lambda z: z["n"], "t": 8, "s": _spatial_positions,
-    "u": lambda z: z["t"], "grid": (14, 14), "T": 8, "H": 224, "W": 224, "C": 3,
-    "p": 16 * 16 * 3, "h": 14, "w": 14, "eps": 1e-6, "biases": True, "mask": False,
+    "u": lambda z: z["t"], "grid": lambda z: Grid(z["t"], 14, 14),
+    "T": 8, "H": 224, "W": 224, "C": 3, "p": 16 * 16 * 3, "h": 14, "w": 14,
+    "eps": 1e-6, "biases": True, "mask": False,
     "K_cls": False, "V_cls": lambda z: z["K_cls"], "gamma": False, "beta": lambda z: z["gamma"],
     "batch": (), "dtype": "float32",
 }  # fmt: skip

@@ -7,5 +7,5 @@ from vtnp.cost.recipes.recipe import Recipe
 
 SIZES = {"fc": True}
 RECIPES = {
-    "attention-sublayer": Recipe({"attend": "time", "class_token": "out", "grid": (14, 14)}),
+    "attention-sublayer": Recipe({"attend": "time", "class_token": "out"}),
 }
