@@ -1,4 +1,4 @@
-"""The encoder's formulas as JAX programs: the same text, jitted, with jax.grad's gradient."""
+"""The encoder's formulas as JAX programs: jitted, and differentiated by jax.grad."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_value_and_gradient_of_every_argument(id):
 
     value, gradient = jax.jit(jax.value_and_grad(jax_loss))([jax.numpy.asarray(x) for x in arrays])
     expected, expected_gradient = value_and_grad(numpy_loss)(arrays)
-    # Sums in another order, magnified by the scores of these random weights.
+    # Sums have another order, and the large scores of these random weights magnify their rounding.
     assert_close(np.asarray(value), np.asarray(expected), within=1e-11, what=id)
     for (path, _), g, e in zip(found, gradient, expected_gradient, strict=True):
         assert_close(np.asarray(g), e, within=1e-11, what=f"{id}, {path}")
@@ -66,7 +66,7 @@ def test_a_fully_masked_row_has_gradient_zero():
     assert np.all(np.asarray(gradient) == 0.0)
 
 
-def test_softmax_of_nothing_is_nan_in_jax_and_zero_here():
+def test_softmax_of_minus_infinities_is_nan_in_jax_and_zero_here():
     row = jax.numpy.full((1, 3), -np.inf)
     assert np.all(np.isnan(np.asarray(jax.nn.softmax(row))))
     assert np.all(np.asarray(vtnp.encoder.softmax(row)) == 0.0)

@@ -1,6 +1,6 @@
-"""The encoder's formulas against torch: the same weights, values and all gradients.
+"""The encoder's formulas against torch, with the same weights: values and all gradients.
 
-Each comparison has three sides: torch's own layer with torch's gradient; the formula on NumPy with
+Three computations are compared: torch's own layer with torch's gradient; the formula on NumPy with
 autograd's gradient; the formula on torch's tensors with torch's gradient.
 """
 
@@ -18,11 +18,11 @@ torch = installed("torch")
 pytestmark = needs(torch, "vtnp[peers]")
 
 
-def assert_three_sides_agree(theirs, ours, arrays, seed=0):
-    cotangent = np.random.default_rng(seed).standard_normal(ours(arrays).shape)
-    expected = torch_side(theirs, arrays, cotangent)
+def assert_all_agree(in_torch, in_vtnp, arrays, seed=0):
+    cotangent = np.random.default_rng(seed).standard_normal(in_vtnp(arrays).shape)
+    expected = torch_side(in_torch, arrays, cotangent)
     for side in (autograd_side, torch_side):
-        assert_same_side(side(ours, arrays, cotangent), expected, what=side.__name__)
+        assert_same_side(side(in_vtnp, arrays, cotangent), expected, what=side.__name__)
 
 
 def drawn(seed, **shapes):
@@ -31,13 +31,13 @@ def drawn(seed, **shapes):
 
 
 def parameters(module, seed):
-    """Draw all parameters of a torch module: its own start has biases 0 and gains 1."""
+    """Draw all parameters of a torch module, whose initial biases are 0 and gains 1."""
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
     return {name: 0.5 * x for name, x in drawn(seed, **shapes).items()}
 
 
 def run(module, leaves, *args, **kwargs):
-    """Call a torch module with parameters of ours."""
+    """Call a torch module with the given parameters."""
     own = dict(module.named_parameters())
     return torch.func.functional_call(module, {n: leaves[n] for n in own}, args, kwargs)
 
@@ -80,19 +80,19 @@ def test_encoder_layer(norm_first, bias, mask):
     arrays = {"x": drawn(2, x=(2, N, D))["x"], **parameters(module, 3)}
     allowed = mask_for(mask, N)
 
-    def theirs(leaves):
-        # There, True means may not.
+    def in_torch(leaves):
+        # In torch's layers True means may not attend.
         forbidden = None if allowed is None else torch.tensor(~allowed)
         return run(module, leaves, leaves["x"], src_mask=forbidden)
 
-    def ours(leaves):
+    def in_vtnp(leaves):
         params = torch_names.encoder_layer(leaves, HEADS)
         same = None if allowed is None else namespace(leaves["x"]).asarray(allowed)
         if norm_first:
             return vtnp.encoder.pre_norm_layer(leaves["x"], params, mask=same, eps=1e-6)
         return vtnp.encoder.encoder_layer(leaves["x"], params, mask=same, eps=1e-6)
 
-    assert_three_sides_agree(theirs, ours, arrays)
+    assert_all_agree(in_torch, in_vtnp, arrays)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -101,30 +101,30 @@ def test_decoder_layer(bias):
     arrays = {**drawn(4, x=(2, N, D), memory=(2, M, D)), **parameters(module, 5)}
     ahead = torch.nn.Transformer.generate_square_subsequent_mask(N, dtype=torch.float64)
 
-    def theirs(leaves):
+    def in_torch(leaves):
         return run(module, leaves, leaves["x"], leaves["memory"], tgt_mask=ahead)
 
-    def ours(leaves):
+    def in_vtnp(leaves):
         params = torch_names.decoder_layer(leaves, HEADS)
         return vtnp.encoder.decoder_layer(leaves["x"], leaves["memory"], params, eps=1e-5)
 
-    assert_three_sides_agree(theirs, ours, arrays)
+    assert_all_agree(in_torch, in_vtnp, arrays)
 
 
 def test_multi_head_attention():
     module = torch.nn.MultiheadAttention(D, HEADS, batch_first=True, dtype=torch.float64)
     arrays = {**drawn(6, x=(2, N, D), memory=(2, M, D)), **parameters(module, 7)}
 
-    def theirs(leaves):
+    def in_torch(leaves):
         memory = leaves["memory"]
         return run(module, leaves, leaves["x"], memory, memory, need_weights=False)[0]
 
-    def ours(leaves):
+    def in_vtnp(leaves):
         named = {f"self_attn.{name}": x for name, x in leaves.items()}
         weights = torch_names.attention(named, "self_attn", HEADS)
         return vtnp.encoder.cross_attention(leaves["x"], leaves["memory"], **weights)
 
-    assert_three_sides_agree(theirs, ours, arrays)
+    assert_all_agree(in_torch, in_vtnp, arrays)
 
 
 # --- Attention ------------------------------------------------------------------------------------
@@ -137,21 +137,21 @@ def attention_arrays(seed, n=N, m=M, scale=1.0):
 
 
 def attends(mask=None, scale=None):
-    def ours(leaves):
+    def in_vtnp(leaves):
         allowed = None if mask is None else namespace(leaves["Q"]).asarray(mask)
         return vtnp.encoder.attention(
             leaves["Q"], leaves["K"], leaves["V"], mask=allowed, scale=scale
         )
 
-    return ours
+    return in_vtnp
 
 
 def fused(**options):
-    def theirs(leaves):
+    def in_torch(leaves):
         function = torch.nn.functional.scaled_dot_product_attention
         return function(leaves["Q"], leaves["K"], leaves["V"], **options)
 
-    return theirs
+    return in_torch
 
 
 @pytest.mark.parametrize("scale", [None, 0.3])
@@ -159,26 +159,26 @@ def fused(**options):
 def test_scaled_dot_product_attention(mask, scale):
     arrays = attention_arrays(8)
     if mask is None:
-        theirs, ours = fused(scale=scale), attends(scale=scale)
+        in_torch, in_vtnp = fused(scale=scale), attends(scale=scale)
     else:
         allowed = np.random.default_rng(9).random(mask) < 0.5
         allowed[..., 0] = True
-        theirs = fused(attn_mask=torch.tensor(allowed), scale=scale)
-        ours = attends(allowed, scale)
-    assert_three_sides_agree(theirs, ours, arrays)
+        in_torch = fused(attn_mask=torch.tensor(allowed), scale=scale)
+        in_vtnp = attends(allowed, scale)
+    assert_all_agree(in_torch, in_vtnp, arrays)
 
 
 def test_is_causal_is_the_causal_mask():
     mask = vtnp.encoder.causal_mask(N, like=np.zeros(1))
-    assert_three_sides_agree(fused(is_causal=True), attends(mask), attention_arrays(10, m=N))
+    assert_all_agree(fused(is_causal=True), attends(mask), attention_arrays(10, m=N))
 
 
-def test_a_fully_masked_row_reads_nothing():
+def test_the_output_of_a_fully_masked_row_is_zero():
     allowed = np.random.default_rng(11).random((N, M)) < 0.5
     allowed[:, 0] = True
     allowed[2] = False
     arrays = attention_arrays(12)
-    assert_three_sides_agree(fused(attn_mask=torch.tensor(allowed)), attends(allowed), arrays)
+    assert_all_agree(fused(attn_mask=torch.tensor(allowed)), attends(allowed), arrays)
     assert np.all(attends(allowed)(arrays)[..., 2, :] == 0.0)
 
 
@@ -189,16 +189,16 @@ def test_huge_logits():
     assert_close(attends()(arrays), expected)
 
 
-def test_nan_in_a_masked_place():
-    """In a value it reaches the result on both sides; in a key only in torch, which adds -inf."""
+def test_nan_where_it_is_masked():
+    """In a value it makes both results NaN; in a key only torch's, which adds -inf to the score."""
     allowed = np.ones((N, M), bool)
     allowed[:, 1] = False
-    for name, spoils_ours in (("K", False), ("V", True)):
+    for name, shows_here in (("K", False), ("V", True)):
         arrays = attention_arrays(14)
         arrays[name][..., 1, 0] = np.nan
-        theirs = fused(attn_mask=torch.tensor(allowed))(tensors(arrays)).detach().numpy()
-        assert np.isnan(theirs).any()
-        assert np.isnan(attends(allowed)(arrays)).any() == spoils_ours
+        in_torch = fused(attn_mask=torch.tensor(allowed))(tensors(arrays)).detach().numpy()
+        assert np.isnan(in_torch).any()
+        assert np.isnan(attends(allowed)(arrays)).any() == shows_here
 
 
 # --- Parts ----------------------------------------------------------------------------------------
@@ -210,19 +210,17 @@ def test_layer_norm(eps, scale, offset):
     arrays = drawn(15, x=(2, N, D), gamma=(D,), beta=(D,))
     arrays["x"] = offset + scale * arrays["x"]
 
-    def theirs(leaves):
+    def in_torch(leaves):
         x, gamma, beta = leaves.values()
         return torch.nn.functional.layer_norm(x, (D,), gamma, beta, eps)
 
-    assert_three_sides_agree(
-        theirs, lambda leaves: vtnp.encoder.layer_norm(**leaves, eps=eps), arrays
-    )
+    assert_all_agree(in_torch, lambda leaves: vtnp.encoder.layer_norm(**leaves, eps=eps), arrays)
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu(approximate):
     x = np.concatenate([np.linspace(-12, 12, 481), [-0.0, 1e-300, 40.0, -40.0]])
-    assert_three_sides_agree(
+    assert_all_agree(
         lambda leaves: torch.nn.functional.gelu(leaves["x"], approximate=approximate),
         lambda leaves: vtnp.encoder.gelu(leaves["x"], approximate=approximate),
         {"x": x},
@@ -231,7 +229,7 @@ def test_gelu(approximate):
 
 def test_relu_and_its_gradient_at_zero():
     x = np.array([-2.0, -0.0, 0.0, 1e-300, 3.0, np.inf, -np.inf])
-    assert_three_sides_agree(
+    assert_all_agree(
         lambda leaves: torch.relu(leaves["x"]),
         lambda leaves: vtnp.encoder.relu(leaves["x"]),
         {"x": x},
@@ -241,14 +239,14 @@ def test_relu_and_its_gradient_at_zero():
 def test_softmax():
     arrays = drawn(16, x=(3, 5, 7))
     arrays["x"] += 1000.0 * np.arange(5)[:, None]
-    assert_three_sides_agree(
+    assert_all_agree(
         lambda leaves: torch.softmax(leaves["x"], -1),
         lambda leaves: vtnp.encoder.softmax(leaves["x"]),
         arrays,
     )
 
 
-def test_softmax_of_nothing_is_nan_in_torch_and_zero_here():
+def test_softmax_of_minus_infinities_is_nan_in_torch_and_zero_here():
     row = np.full((1, 3), -np.inf)
     assert torch.softmax(torch.tensor(row), -1).isnan().all()
     assert np.all(vtnp.encoder.softmax(row) == 0.0)

@@ -1,4 +1,4 @@
-"""The encoder layers against numbers that torch computed: values, and all gradients."""
+"""The encoder layers against vectors from torch: values and all gradients."""
 
 import pytest
 
@@ -15,7 +15,7 @@ each_vector = pytest.mark.parametrize("name", CONFIGS)
 
 
 def layer(config):
-    """Return the formula that a case was computed with, as a function of torch's parameters."""
+    """Return the formula of a case as a function of torch's parameters."""
 
     def f(vectors):
         x, params = (
@@ -44,7 +44,7 @@ def test_gradients_are_those_of_torch(name):
 
 
 @each_vector
-def test_the_vectors_tell_the_two_layers_apart(name):
+def test_the_vectors_distinguish_the_two_layers(name):
     vectors = load(name)
     other = {**CONFIGS[name], "norm_first": not CONFIGS[name]["norm_first"]}
     assert difference(layer(other)(vectors)["out.y"], vectors["out.y"]) > 1e-2

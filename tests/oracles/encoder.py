@@ -77,15 +77,15 @@ def multi_head_self_attention(
 def cross_attention(
     x, memory, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, mask=None
 ):
-    read = []
+    heads = []
     for h in range(W_q.shape[0]):
         one = slice(h, h + 1)
         Q, K, V = (
             qkv_projection(tokens, W[one], bias=None if b is None else b[one])[..., 0, :, :]
             for tokens, W, b in ((x, W_q, b_q), (memory, W_k, b_k), (memory, W_v, b_v))
         )
-        read.append(attention(Q, K, V, mask=mask))
-    return output_projection(np.stack(read, axis=-3), W_c, bias=b_c)
+        heads.append(attention(Q, K, V, mask=mask))
+    return output_projection(np.stack(heads, axis=-3), W_c, bias=b_c)
 
 
 def causal_mask(n, *, like):
@@ -109,28 +109,28 @@ def layer_norm(x, gamma, beta, *, eps):
 
 def add_and_norm(x, update, gamma, beta, *, eps):
     added = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
-        added[place] = x[place] + update[place]
+    for index in np.ndindex(x.shape):
+        added[index] = x[index] + update[index]
     return layer_norm(added, gamma, beta, eps=eps)
 
 
 def relu(x):
     y = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
-        if not x[place] <= 0:
-            y[place] = x[place]
+    for index in np.ndindex(x.shape):
+        if not x[index] <= 0:
+            y[index] = x[index]
     return y
 
 
 def gelu(x, *, approximate="none"):
     y = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
-        number = x[place]
+    for index in np.ndindex(x.shape):
+        number = x[index]
         if approximate == "tanh":
             inner = np.tanh(math.sqrt(2 / math.pi) * (number + 0.044715 * number**3))
         else:
             inner = math.erf(number / math.sqrt(2))
-        y[place] = number * (1 + inner) / 2
+        y[index] = number * (1 + inner) / 2
     return y
 
 

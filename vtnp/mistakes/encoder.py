@@ -1,4 +1,4 @@
-"""The usual mistakes of the pages in spec/encoder/."""
+"""Usual mistakes of spec/encoder/, as wrong implementations."""
 
 import math
 
@@ -53,18 +53,18 @@ def sigmoid(x):
 
 
 def _interleaved(W, axis):
-    """Re-read the heads that lie side by side along an axis as if they were dealt out in turn."""
+    """Reorder a fused projection from the layout (heads, width) to (width, heads) along an axis."""
     xp = namespace(W)
     heads, width = W.shape[0], W.shape[axis]
     fused = xp.concat(xp.unstack(W, axis=0), axis=axis)
-    taken = [xp.take(fused, h + heads * xp.arange(width), axis=axis) for h in range(heads)]
-    return xp.stack(taken, axis=0)
+    each_head = [xp.take(fused, h + heads * xp.arange(width), axis=axis) for h in range(heads)]
+    return xp.stack(each_head, axis=0)
 
 
 @mistake("qkv-projection", "heads-interleaved")
 def projection_interleaved(x, W, *, bias=None):
-    dealt = None if bias is None else _interleaved(bias, -1)
-    return qkv_projection(x, _interleaved(W, -1), bias=dealt)
+    interleaved_bias = None if bias is None else _interleaved(bias, -1)
+    return qkv_projection(x, _interleaved(W, -1), bias=interleaved_bias)
 
 
 @mistake("qkv-projection", "split-without-transpose")
@@ -80,7 +80,7 @@ def projection_without_bias(x, W, *, bias=None):
 
 
 def _merged_without_transpose(y):
-    """Undo what reshaping heads to the width, with the tokens in between, has mixed up."""
+    """Mix up heads and tokens, as a reshape to the model's width without a transpose does."""
     xp = namespace(y)
     *batch, heads, n, d_h = y.shape
     return xp.moveaxis(xp.reshape(y, (*batch, n, heads, d_h)), -2, -3)
@@ -188,36 +188,36 @@ def _multi_head(
     b_v=None,
     b_c=None,
     mask=None,
-    reading=attention,
+    attend=attention,
 ):
-    """Cross-attention with another formula for what each head reads."""
+    """Cross-attention with another formula for attention in each head."""
     Q = qkv_projection(x, W_q, bias=b_q)
     K = qkv_projection(memory, W_k, bias=b_k)
     V = qkv_projection(memory, W_v, bias=b_v)
     each_head = None if mask is None else namespace(mask).expand_dims(mask, axis=-3)
-    return output_projection(reading(Q, K, V, mask=each_head), W_c, bias=b_c)
+    return output_projection(attend(Q, K, V, mask=each_head), W_c, bias=b_c)
 
 
 def _scaled_by(width):
-    def reading(Q, K, V, *, mask):
+    def attend(Q, K, V, *, mask):
         return attention(Q, K, V, mask=mask, scale=1.0 / math.sqrt(width))
 
-    return reading
+    return attend
 
 
 @mistake("multi-head-self-attention", "scale-of-the-model")
 def scale_of_the_model(x, *weights, **options):
-    return _multi_head(x, x, *weights, **options, reading=_scaled_by(x.shape[-1]))
+    return _multi_head(x, x, *weights, **options, attend=_scaled_by(x.shape[-1]))
 
 
 @mistake("multi-head-self-attention", "no-scale")
 def heads_without_scale(x, *weights, **options):
-    return _multi_head(x, x, *weights, **options, reading=_scaled_by(1))
+    return _multi_head(x, x, *weights, **options, attend=_scaled_by(1))
 
 
 @mistake("multi-head-self-attention", "softmax-over-queries")
 def heads_over_queries(x, *weights, **options):
-    return _multi_head(x, x, *weights, **options, reading=attention_over_queries)
+    return _multi_head(x, x, *weights, **options, attend=attention_over_queries)
 
 
 @mistake("multi-head-self-attention", "queries-and-keys-swapped")
@@ -237,22 +237,22 @@ def heads_interleaved(x, W_q, W_k, W_v, W_c, **options):
 
 @mistake("multi-head-self-attention", "merged-without-transpose")
 def heads_merged_without_transpose(x, *weights, **options):
-    def reading(Q, K, V, *, mask):
+    def attend(Q, K, V, *, mask):
         return _merged_without_transpose(attention(Q, K, V, mask=mask))
 
-    return _multi_head(x, x, *weights, **options, reading=reading)
+    return _multi_head(x, x, *weights, **options, attend=attend)
 
 
 @mistake("multi-head-self-attention", "softmax-over-heads")
 def softmax_over_heads(x, *weights, **options):
-    def reading(Q, K, V, *, mask):
+    def attend(Q, K, V, *, mask):
         xp = namespace(Q, K, V)
         scores = Q @ transposed(K) / math.sqrt(K.shape[-1])
         if mask is not None:
             scores = xp.where(mask, scores, -math.inf)
         return xp.moveaxis(softmax(xp.moveaxis(scores, -3, -1)), -1, -3) @ V
 
-    return _multi_head(x, x, *weights, **options, reading=reading)
+    return _multi_head(x, x, *weights, **options, attend=attend)
 
 
 @mistake("cross-attention", "memory-ignored")
@@ -262,7 +262,7 @@ def memory_ignored(x, memory, *weights, mask=None, **biases):
 
 @mistake("cross-attention", "scale-of-the-model")
 def cross_scale_of_the_model(x, memory, *weights, **options):
-    return _multi_head(x, memory, *weights, **options, reading=_scaled_by(x.shape[-1]))
+    return _multi_head(x, memory, *weights, **options, attend=_scaled_by(x.shape[-1]))
 
 
 @mistake("cross-attention", "queries-and-keys-swapped")
@@ -513,16 +513,16 @@ def layer_without_eps(x, params, *, mask=None, eps):
     return encoder_layer(x, params, mask=mask, eps=0.0)
 
 
-def _too_flat(attention_params, d):
-    """Weights whose right use gives the wrong scale 1/sqrt(d) in place of 1/sqrt(d_h)."""
+def _scaled_by_model_width(attention_params, d):
+    """Scale the queries so that scores are divided by sqrt(d) instead of sqrt(d_h)."""
     factor = math.sqrt(attention_params["W_q"].shape[-1] / d)
-    asked = {key: x * factor for key, x in attention_params.items() if key in {"W_q", "b_q"}}
-    return {**attention_params, **asked}
+    queries = {key: x * factor for key, x in attention_params.items() if key in {"W_q", "b_q"}}
+    return {**attention_params, **queries}
 
 
 @mistake("encoder-layer", "scale-of-the-model")
 def layer_scale_of_the_model(x, params, *, mask=None, eps):
-    wrong = {**params, "attention": _too_flat(params["attention"], x.shape[-1])}
+    wrong = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
     return encoder_layer(x, wrong, mask=mask, eps=eps)
 
 
@@ -571,44 +571,44 @@ def pre_norm_without_eps(x, params, *, mask=None, eps, activation="gelu"):
 
 @mistake("pre-norm-layer", "scale-of-the-model")
 def pre_norm_scale_of_the_model(x, params, **options):
-    wrong = {**params, "attention": _too_flat(params["attention"], x.shape[-1])}
+    wrong = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
     return pre_norm_layer(x, wrong, **options)
 
 
 @mistake("feed-forward-sublayer", "post-norm")
-def step_post_norm(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_post_norm(y, params, *, eps, activation="gelu"):
     update = feed_forward(y, **params["feed_forward"], activation=activation)
     return add_and_norm(y, update, **params["norm_2"], eps=eps)
 
 
 @mistake("feed-forward-sublayer", "norm-missing")
-def step_without_norm(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_without_norm(y, params, *, eps, activation="gelu"):
     return y + feed_forward(y, **params["feed_forward"], activation=activation)
 
 
 @mistake("feed-forward-sublayer", "residual-of-the-norm")
-def step_residual_of_the_norm(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_residual_of_the_norm(y, params, *, eps, activation="gelu"):
     normalised = layer_norm(y, **params["norm_2"], eps=eps)
     return normalised + feed_forward(normalised, **params["feed_forward"], activation=activation)
 
 
 @mistake("feed-forward-sublayer", "residual-forgotten")
-def step_residual_forgotten(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_residual_forgotten(y, params, *, eps, activation="gelu"):
     return feed_forward_sublayer(y, params, eps=eps, activation=activation) - y
 
 
 @mistake("feed-forward-sublayer", "tanh-for-erf")
-def step_tanh(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_tanh(y, params, *, eps, activation="gelu"):
     return feed_forward_sublayer(y, params, eps=eps, activation=_OTHER_GELU[activation])
 
 
 @mistake("feed-forward-sublayer", "eps-of-torch")
-def step_eps_of_torch(y, params, *, eps, activation="gelu"):
+def feed_forward_sublayer_eps_of_torch(y, params, *, eps, activation="gelu"):
     return feed_forward_sublayer(y, params, eps=1e-5, activation=activation)
 
 
 def _decoded(x, memory, params, *, eps, mask, activation="relu"):
-    """Decoder layer with another mask or activation."""
+    """Return a decoder layer's result with another mask or activation."""
     update = multi_head_self_attention(x, **params["self_attention"], mask=mask)
     u = add_and_norm(x, update, **params["norm_1"], eps=eps)
     w = add_and_norm(
@@ -673,23 +673,23 @@ def norms_in_another_order(x, memory, params, *, eps):
 
 
 @mistake("self-attention-sublayer", "post-norm")
-def attention_step_post_norm(x, params, *, mask=None, eps):
+def self_attention_sublayer_post_norm(x, params, *, mask=None, eps):
     update = multi_head_self_attention(x, **params["attention"], mask=mask)
     return add_and_norm(x, update, **params["norm_1"], eps=eps)
 
 
 @mistake("self-attention-sublayer", "residual-of-the-norm")
-def attention_step_residual_of_the_norm(x, params, *, mask=None, eps):
+def self_attention_sublayer_residual_of_the_norm(x, params, *, mask=None, eps):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     return normalised + multi_head_self_attention(normalised, **params["attention"], mask=mask)
 
 
 @mistake("self-attention-sublayer", "norm-missing")
-def attention_step_norm_missing(x, params, *, mask=None, eps):
+def self_attention_sublayer_norm_missing(x, params, *, mask=None, eps):
     return x + multi_head_self_attention(x, **params["attention"], mask=mask)
 
 
 @mistake("self-attention-sublayer", "mask-forgotten")
-def attention_step_mask_forgotten(x, params, *, mask=None, eps):
+def self_attention_sublayer_mask_forgotten(x, params, *, mask=None, eps):
     normalised = layer_norm(x, **params["norm_1"], eps=eps)
     return x + multi_head_self_attention(normalised, **params["attention"])

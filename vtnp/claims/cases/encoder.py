@@ -111,7 +111,7 @@ def gelu(draw: Draw) -> dict[str, Any]:
 
 @builds("relu")
 def relu(draw: Draw) -> dict[str, Any]:
-    # Wide enough to pass 6, where a capped ReLU would show.
+    # Wide enough to exceed 6, where a capped ReLU differs.
     return {"x": 6.0 * draw.array("*b n")}
 
 
