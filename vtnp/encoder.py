@@ -42,14 +42,14 @@ class FeedForwardParams(TypedDict):
 
 
 class SelfAttentionSublayerParams(TypedDict):
-    """What the first half of a pre-norm layer needs."""
+    """The first half of a pre-norm layer: a norm, and attention."""
 
     norm_1: NormParams
     attention: AttentionParams
 
 
 class FeedForwardSublayerParams(TypedDict):
-    """What the second half of a pre-norm layer needs."""
+    """The second half of a pre-norm layer: a norm, and the feed-forward network."""
 
     norm_2: NormParams
     feed_forward: FeedForwardParams
@@ -79,7 +79,7 @@ def softmax(x: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     Parameters
     ----------
     x : array
-        Scores. -inf means weight 0.
+        Scores. A score of -inf gets weight 0.
 
     Returns
     -------
@@ -93,8 +93,8 @@ def softmax(x: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
 
     Notes
     -----
-    A row of nothing but -inf has no weights to give and becomes all 0. NaN or +inf in a row makes
-    that row NaN. Each row is shifted by its maximum, so that no finite score overflows.
+    A row in which every score is -inf becomes 0 throughout. NaN or +inf makes its row NaN. The
+    maximum of each row is subtracted first, so that no exponential overflows.
 
     References
     ----------
@@ -132,7 +132,7 @@ def qkv_projection(
     W : array
         One matrix for each head.
     bias : array, optional
-        One row for each head; left out, none is added.
+        One vector for each head; left out, none is added.
 
     Returns
     -------
@@ -305,7 +305,7 @@ def multi_head_self_attention(
     x : array
         Tokens.
     W_q, W_k, W_v, W_c : array
-        Projections of each head to queries, keys and values, and back.
+        Projections of each head to queries, keys and values, and the output projection.
     b_q, b_k, b_v, b_c : array, optional
         Biases of the projections; left out, none is added.
     mask : array, optional
@@ -357,11 +357,11 @@ def cross_attention(
     Parameters
     ----------
     x : array
-        Tokens that make the queries.
+        Tokens that the queries are made of.
     memory : array
-        Tokens that make the keys and values.
+        Tokens that the keys and values are made of.
     W_q, W_k, W_v, W_c : array
-        Projections of each head to queries, keys and values, and back.
+        Projections of each head to queries, keys and values, and the output projection.
     b_q, b_k, b_v, b_c : array, optional
         Biases of the projections; left out, none is added.
     mask : array, optional
@@ -511,19 +511,19 @@ def add_and_norm(
 
 @spec("relu")
 def relu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Keep what is positive.
+    """Replace negative numbers by 0.
 
     y = max(x, 0)
 
     Parameters
     ----------
     x : array
-        Any numbers.
+        Numbers.
 
     Returns
     -------
     array
-        Of the same shape.
+        The numbers, 0 in place of negative ones.
 
     Notes
     -----
@@ -533,7 +533,7 @@ def relu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
     ----------
     spec/encoder/relu.md; survey, Fig. 2.
     """
-    # Not maximum(x, 0): at the tie torch and JAX would hand half of the gradient to x.
+    # Not maximum(x, 0): at the tie torch and JAX give x half of the gradient.
     return namespace(x).where(x <= 0.0, 0.0, x)
 
 
@@ -548,14 +548,14 @@ def gelu(
     Parameters
     ----------
     x : array
-        Any numbers.
+        Numbers.
     approximate : {"none", "tanh"}
-        "tanh" stands for x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+        "none" for the formula above, "tanh" for x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
 
     Returns
     -------
     array
-        Of the same shape.
+        Results, of the shape of x.
 
     Raises
     ------
@@ -664,7 +664,8 @@ def encoder_layer(
     ShapeError
         If axes do not fit.
     FormulaError
-        If params lack a key or have an unknown one.
+        If there are no tokens, eps is negative or infinite, or params lack a key or have an unknown
+        one.
 
     Notes
     -----
@@ -715,7 +716,8 @@ def pre_norm_layer(
     ShapeError
         If axes do not fit.
     FormulaError
-        If params lack a key or have an unknown one, or activation is another string.
+        If there are no tokens, eps is negative or infinite, params lack a key or have an unknown
+        one, or activation is another string.
 
     Notes
     -----
@@ -762,7 +764,7 @@ def self_attention_sublayer(
     ShapeError
         If axes do not fit.
     FormulaError
-        If params lack a key.
+        If there are no tokens, eps is negative or infinite, or params lack a key.
 
     Notes
     -----
@@ -809,7 +811,7 @@ def feed_forward_sublayer(
     ShapeError
         If axes do not fit.
     FormulaError
-        If params lack a key, or activation is another string.
+        If eps is negative or infinite, params lack a key, or activation is another string.
 
     Notes
     -----
@@ -857,7 +859,8 @@ def decoder_layer(
     ShapeError
         If axes do not fit.
     FormulaError
-        If memory has no tokens, or params lack a key or have an unknown one.
+        If x or memory has no tokens, eps is negative or infinite, or params lack a key or have an
+        unknown one.
 
     References
     ----------
@@ -881,7 +884,7 @@ def project_heads(x: Array, W: Array, bias: Array | None, *, token_axes: int) ->
     W : array
         One matrix for each head, ``heads d d_h``.
     bias : array or None
-        One row for each head, ``heads d_h``.
+        One vector for each head, ``heads d_h``.
     token_axes : int
         How many axes the tokens lie on.
 
@@ -906,7 +909,7 @@ def merge_heads(y: Array, W_c: Array, bias: Array | None, *, token_axes: int) ->
     W_c : array
         One matrix for each head, ``heads d_v d``.
     bias : array or None
-        One row, ``d``.
+        One vector, ``d``.
     token_axes : int
         How many axes the tokens lie on.
 
