@@ -1,4 +1,4 @@
-"""Pages = functions = claims = mistakes, and the checker itself finds every kind of drift."""
+"""Pages, functions, docstrings, claims and mistakes agree; the checker finds every disagreement."""
 
 import inspect
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from functools import wraps
 import pytest
 
 import vtnp
-
-from tests.project.traceability import Project, complaints, project
+from tests.project.traceability import Project, complaints, of_docstring, project
 from vtnp._registry.shapes import parse
+from vtnp._registry.spec import registry
 
 PAGE, ID = "encoder/attention-weights.md", "attention-weights"
 
@@ -24,10 +24,12 @@ SURVEY_ORDER = """
 """.split()
 
 
-def test_formulas_stand_in_the_order_of_the_survey():
+def test_formulas_are_in_the_order_of_the_survey():
     modules = [each.function.__module__.removeprefix("vtnp.") for each in vtnp.formulas()]
     assert list(dict.fromkeys(modules)) == SURVEY_ORDER
-    assert modules == sorted(modules, key=SURVEY_ORDER.index), "one module's are torn apart"
+    assert modules == sorted(modules, key=SURVEY_ORDER.index), (
+        "the formulas of one module are not together"
+    )
 
 
 def no_page(project: Project) -> None:
@@ -122,10 +124,54 @@ def test_drift_is_found(fault):
     assert any(FAULTS[fault] in complaint for complaint in found), found
 
 
-def test_every_formula_has_a_docstring_in_the_house_form():
-    """One sentence, the formula, then the arguments; at most about ten statements of body."""
-    for entry in project().entries.values():
-        lines = (inspect.getdoc(entry.function) or "").split("\n\n")
-        assert lines[0].endswith("."), entry.id
-        assert "\n" not in lines[0], f"{entry.id}: one line"
-        assert len(lines) >= 3, f"{entry.id}: sentence, formula, arguments"
+# A docstring of attention-weights in which one thing is wrong: (text, its replacement, complaint).
+DOCSTRINGS = {
+    "summary_of_two_lines": ("each query.\n", "each\nquery.\n", "must begin with one sentence"),
+    "summary_without_full_stop": ("each query.\n", "each query\n", "must begin with one sentence"),
+    "no_parameters": ("Parameters\n----------\n", "", "has no section Parameters"),
+    "no_returns": ("Returns\n-------\n", "", "has no section Returns"),
+    "no_raises": ("Raises\n------\n", "", "has no section Raises"),
+    "no_references": ("References\n----------\n", "", "has no section References"),
+    "empty_section": (
+        "A query that may attend to nothing gets weight 0 for every key.\n",
+        "",
+        "Notes is empty",
+    ),
+    "unknown_section": ("Notes\n-----\n", "Hints\n-----\n", "sections are ["),
+    "other_order": ("Notes\n-----\n", "Examples\n--------\n", "sections are ["),
+    "parameter_left_out": ("Q, K : array", "Q : array", "documents ['Q', 'mask', 'scale']"),
+    "parameter_of_another_name": ("scale : float", "factor : float", "'mask', 'factor'], the sig"),
+    "other_order_of_parameters": ("Q, K : array", "K, Q : array", "documents ['K', 'Q', 'mask'"),
+    "parameter_without_type": ("scale : float, optional", "scale", "parameter scale has no type"),
+    "parameter_without_meaning": ("    Queries and keys.\n", "", "parameter Q, K has no meaning"),
+    "other_page": ("attention-weights.md", "attention.md", "References must name spec/encoder/att"),
+    "as_in": ("True where query i may", "As in attention. May", "says 'as in attention'"),
+    "as_in_a_function": (
+        "Queries and keys.",
+        "As in `encoder.cross_attention`.",
+        "says 'as in encoder.cross_attention'",
+    ),
+    "as_another_does": ("axes do not fit.", "axes fit as gelu does.", "says 'as in gelu'"),
+}
+
+
+@pytest.mark.parametrize("fault", DOCSTRINGS)
+def test_an_incomplete_docstring_is_found(fault):
+    old, new, complaint = DOCSTRINGS[fault]
+    entry = registry[ID]
+
+    @wraps(entry.function)
+    def function(*args, **kwargs):
+        return entry.function(*args, **kwargs)
+
+    text = inspect.getdoc(entry.function) or ""
+    assert text.count(old) == 1
+    function.__doc__ = text.replace(old, new)
+    found = list(of_docstring(entry._replace(function=function)))
+    assert any(complaint in each for each in found), found
+
+
+@pytest.mark.parametrize("id", list(registry))
+def test_docstrings_are_complete(id):
+    """Numpydoc's sections, every parameter, the page, and no meaning left to another formula."""
+    assert not list(of_docstring(registry[id]))

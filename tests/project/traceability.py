@@ -1,9 +1,11 @@
-"""Holds pages, functions, claims and mistakes to each other; says what to do where they differ."""
+"""Compares pages, functions, docstrings, claims and mistakes; says what to do where they differ."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -97,7 +99,7 @@ def of_function(
         yield f"{path}: [params] says {stated}, the TypedDict of {code} {real}: change one"
     stated = front.get("requires", [])
     if list(stated) != list(entry.requires):
-        yield f"{path}: requires is {stated}, @spec of {code} has {list(entry.requires)}: change one"
+        yield f"{path}: requires is {stated}, @spec of {code} {list(entry.requires)}: change one"
     returned = [argument.shape.text for argument in entry.signature.returns]
     if list(front["returns"].values()) != returned:
         yield f"{path}: [returns] says {front['returns']}, the signature of {code} {returned}"
@@ -126,6 +128,72 @@ def of_claims(entry: Entry, front: Mapping[str, Any], path: str, project: Projec
         yield f"{path}: mistake {name!r} is not written out: add it to {mistakes_file}"
     for name in written - set(front["mistakes"]):
         yield f"{mistakes_file} has {name!r} for {id!r}: add it to {path}"
+
+
+SECTIONS = ("Parameters", "Returns", "Raises", "Notes", "References", "Examples")
+
+
+def of_docstring(entry: Entry) -> Iterator[str]:
+    """Check that a docstring is numpydoc's, complete, and understood without another one."""
+    code = f"{entry.function.__module__}.{entry.function.__name__}"
+    text = inspect.getdoc(entry.function) or ""
+    summary = text.partition("\n\n")[0]
+    if "\n" in summary or not summary.endswith("."):
+        yield f"{code}: the docstring must begin with one sentence on one line"
+    found = sections(text)
+    parameters = list(inspect.signature(entry.function).parameters)
+    needed = {"Returns", "References"}
+    needed |= {"Parameters"} if parameters else set()
+    needed |= {"Raises"} if entry.requires else set()
+    if list(found) != [name for name in SECTIONS if name in found]:
+        yield f"{code}: sections are {list(found)}, expected some of {list(SECTIONS)} in this order"
+    for name in sorted(needed - found.keys()):
+        yield f"{code}: the docstring has no section {name}"
+    for name, lines in found.items():
+        if not any(line.strip() for line in lines):
+            yield f"{code}: the section {name} is empty"
+    yield from of_parameters(code, parameters, found.get("Parameters", []))
+    if entry.page not in " ".join(found.get("References", [])):
+        yield f"{code}: References must name {entry.page}"
+    for name in sorted(borrowed(text)):
+        yield f"{code}: the docstring says 'as in {name}': say here what it says there"
+
+
+def of_parameters(code: str, parameters: list[str], lines: list[str]) -> Iterator[str]:
+    """Check that the section Parameters has every parameter, with a type and a meaning."""
+    heads = [i for i, line in enumerate(lines) if line and not line.startswith(" ")]
+    documented = []
+    for i, end in pairwise([*heads, len(lines)]):
+        names, colon, kind = lines[i].partition(" : ")
+        documented += [name.strip() for name in names.split(",")]
+        if not colon or not kind.strip():
+            yield f"{code}: parameter {names} has no type"
+        if not any(line.strip() for line in lines[i + 1 : end]):
+            yield f"{code}: parameter {names} has no meaning"
+    if documented != parameters:
+        yield f"{code}: the docstring documents {documented}, the signature has {parameters}"
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """Return the lines of each numpydoc section of a docstring."""
+    found: dict[str, list[str]] = {}
+    lines, name = text.splitlines(), ""
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if line and below == "-" * len(line):
+            name = line
+            found[name] = []
+        elif name and line != "-" * len(name):
+            found[name].append(line)
+    return found
+
+
+def borrowed(text: str) -> set[str]:
+    """Return the formulas to which a docstring leaves what it should say itself."""
+    formulas = registry.keys() | {entry.function.__name__ for entry in registry.values()}
+    words = " ".join(text.split())
+    name = r"`*((?:[\w-]+\.)*[\w-]+)`*"
+    named = re.findall(rf"\b[Aa]s in {name}", words) + re.findall(rf"\b[Aa]s {name} does\b", words)
+    return {each for each in named if each.rpartition(".")[2] in formulas}
 
 
 def home(package: str, chapter: str) -> str:
