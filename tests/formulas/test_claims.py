@@ -1,4 +1,4 @@
-"""Every law and special case, put to its formula on cases drawn at random."""
+"""Every law and special case, checked on random cases of its formula."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ CLAIMS = [
 
 @dataclass(frozen=True)
 class Read(Case):
-    """A case that is evaluated on the library which `pytest --xp` chose."""
+    """A case that is evaluated on the library chosen by `pytest --xp`."""
 
     def __call__(self, **changed: Any) -> Any:
         return readings.chosen.call(self.function, {**self.args, **changed})
@@ -42,23 +42,23 @@ def test_claim(claim, data):
     claim.check(Read(case.id, case.args, case.rng, case.function))
 
 
-def boxed(tree: Any) -> bool:
-    """Tell whether autograd is watching."""
-    parts = tree.values() if isinstance(tree, dict) else tree
-    return isbox(tree) or (isinstance(tree, dict | list | tuple) and any(map(boxed, parts)))
+def is_traced(tree: Any) -> bool:
+    """Tell whether autograd differentiates with respect to an array of a tree."""
+    children = tree.values() if isinstance(tree, dict) else tree
+    return isbox(tree) or (isinstance(tree, dict | list | tuple) and any(map(is_traced, children)))
 
 
 @pytest.mark.parametrize("claim", claims.values(), ids=lambda claim: "-".join(claim[:3]))
-def test_claim_asks_a_stranger_for_nothing_else(claim):
-    """A function of NumPy arrays by name, with errors of its own, will do, unless options say so.
+def test_a_claim_can_be_checked_on_any_implementation(claim):
+    """It calls the given function, not vtnp's, on NumPy arrays by name.
 
-    And it is the function that is asked, not vtnp's.
+    It needs no gradient by autograd and no FormulaError, unless its options say so.
     """
     calls = []
 
-    def stranger(**args):
+    def implementation(**args):
         calls.append(args)
-        assert not boxed(args) or claim.options.get("differentiates")
+        assert not is_traced(args) or claim.options.get("differentiates")
         try:
             return registry[claim.id].function(**args)
         except ValueError as error:
@@ -67,7 +67,7 @@ def test_claim_asks_a_stranger_for_nothing_else(claim):
             raise RuntimeError from error
 
     for seed, batch in enumerate(BATCHES):
-        claim.check(replace(make(claim.id, seed, batch), function=stranger))
+        claim.check(replace(make(claim.id, seed, batch), function=implementation))
     assert calls
 
 
@@ -76,7 +76,7 @@ def test_a_claim_is_registered_once():
         law("softmax", "permute")(print)
 
 
-def test_claims_refuse_to_be_loaded_without_assert_statements():
+def test_claims_cannot_be_imported_without_assert_statements():
     done = subprocess.run(
         [sys.executable, "-O", "-c", "import vtnp.claims"],
         capture_output=True,
@@ -88,7 +88,7 @@ def test_claims_refuse_to_be_loaded_without_assert_statements():
 
 
 @pytest.mark.parametrize("sizing", get_args(Sizing))
-def test_sizes_are_as_asked(sizing):
+def test_sizes_are_drawn_as_requested(sizing):
     drawn = Draw(np.random.default_rng(0), (2,), sizing=sizing)
     n, m, d = drawn.shape("n m d")
     holds = {

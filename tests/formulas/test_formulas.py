@@ -1,4 +1,4 @@
-"""What every formula must hold: its oracle, its gradients, its dtypes, its manners."""
+"""Tests of every formula: oracle, gradients, dtypes, memory layouts, batches, errors."""
 
 import warnings
 from importlib import import_module
@@ -21,25 +21,25 @@ IDS = list(registry)
 
 
 def oracle(id: str):
-    """Return the loop that was written from a formula's page."""
+    """Return the slow loop that is written from the formula's page."""
     entry = registry[id]
     return getattr(import_module(f"tests.oracles.{entry.module}"), entry.function.__name__)
 
 
 def outputs(result) -> list:
-    """Return the arrays among the results; what else there is, the oracle alone looks at."""
+    """Return the arrays among the results; the oracle alone checks what else there is."""
     results = result if isinstance(result, tuple) else (result,)
     return [y for y in results if hasattr(y, "dtype")]
 
 
 def paired(y, cotangent):
-    """Return <y, cotangent>, less what is infinite: the log of an empty sum is, and is constant."""
+    """Return <y, cotangent> without infinite entries: the log of an empty sum, a constant."""
     xp = namespace(y)
     return xp.sum(xp.where(xp.isinf(y), 0.0, y) * cotangent)
 
 
 def of_leaf(case: Case, path):
-    """Return the formula as a function of one of its arrays, all its results summed up."""
+    """Return <results, cotangents> as a function of one of the formula's arrays."""
 
     def f(x, cotangents):
         results = outputs(case.function(**replaced(case.args, path, x)))
@@ -54,7 +54,7 @@ def slope(f, h: float = 1e-4):
 
 
 def has_gradient(id: str) -> bool:
-    # Arrays in the signature, in params or in lists; `like` is none of them.
+    # With respect to arrays in the signature, in params or in lists, but not to `like`.
     named = {argument.name for argument in registry[id].signature.arguments}
     if not any(path[0] in named or len(path) > 1 for path, _ in floats(make(id, 0).args)):
         return False
@@ -74,7 +74,7 @@ def test_equals_the_oracle(id, data):
 @pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradient_of_every_argument(id, seed):
-    """Reverse mode = forward mode = central differences, in a random direction."""
+    """Reverse mode, forward mode and central differences agree in a random direction."""
     case = make(id, seed, BATCHES[seed])
     cotangents = [case.rng.standard_normal(np.shape(y)) for y in outputs(case())]
     for path, x in floats(case.args):
@@ -123,16 +123,16 @@ def test_dtype_stays(id, dtype):
 
 @pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
 @given(data=st.data())
-def test_float32_is_no_worse_than_the_loop_in_float32(id, data):
-    """Error against float64: at most four times what the naive loop makes, never under 8 ulps.
+def test_float32_is_as_accurate_as_the_loop(id, data):
+    """The error against float64 is at most four times that of the slow loop, or 8 ulps.
 
-    The loop may be lucky where an input is ill-conditioned; what rounding the inputs alone makes
-    counts as the loop's error too.
+    The loop may be accurate by chance where the formula is ill-conditioned, so that the error that
+    rounding the inputs alone causes counts as its error, too.
     """
     case = data.draw(cases(id))
     single = tree_map(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
     widened = tree_map(lambda x: x.astype(np.float64) if x.dtype.kind == "f" else x, single)
-    exact, ours = outputs(case.function(**widened)), outputs(case.function(**single))
+    exact, found = outputs(case.function(**widened)), outputs(case.function(**single))
     eps = np.finfo(np.float32).eps
 
     def rounded(x):
@@ -141,18 +141,18 @@ def test_float32_is_no_worse_than_the_loop_in_float32(id, data):
 
     others = [outputs(oracle(id)(**single))]
     others += [outputs(case.function(**tree_map(rounded, widened))) for _ in range(6)]
-    for i, (y, a) in enumerate(zip(exact, ours, strict=True)):
-        made = max(difference(other[i], y) for other in others)
-        assert difference(a, y) <= max(4 * made, 8 * eps)
+    for i, (y, a) in enumerate(zip(exact, found, strict=True)):
+        unavoidable = max(difference(other[i], y) for other in others)
+        assert difference(a, y) <= max(4 * unavoidable, 8 * eps)
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_inputs_of_any_layout_are_left_alone(id):
-    """Strided, reversed, read-only and big-endian inputs give the same, and stay as they are."""
+def test_inputs_of_any_layout_give_the_same_and_are_not_changed(id):
+    """Strided, Fortran-ordered, read-only and big-endian inputs, whose memory no result shares."""
     case = make(id, 4, (2,))
     expected = case()
 
-    def awkward(x):
+    def strided(x):
         wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype) if x.ndim else x.copy()
         if x.ndim:
             wide[..., ::2] = x
@@ -163,7 +163,7 @@ def test_inputs_of_any_layout_are_left_alone(id):
     def big_endian(x):
         return x.astype(x.dtype.newbyteorder(">")) if x.dtype.kind == "f" else x
 
-    for change in (awkward, np.asfortranarray, big_endian):
+    for change in (strided, np.asfortranarray, big_endian):
         args = tree_map(change, case.args)
         before = [x.copy() for _, x in leaves(args)]
         result = case.function(**args)
@@ -180,18 +180,18 @@ def batched_arguments(id: str) -> set[str]:
 
 
 @pytest.mark.parametrize("id", [id for id in IDS if batched_arguments(id)])
-def test_a_batch_is_its_elements(id):
-    """Each element of a batch gets its own result, and a batch of nothing gives nothing."""
+def test_each_element_of_a_batch_is_computed_alone(id):
+    """It has the result that it has without the batch; an empty batch has an empty result."""
     entry, batched = registry[id], batched_arguments(id)
     case = make(id, 6, (3,))
-    if case.args.get("start") == "original":  # It is one start value for the whole batch.
+    if case.args.get("start") == "original":  # One start value for the whole batch.
         case = case.with_args(start="paper")
     whole = outputs(case())
     for i in range(3):
         args = {k: v[i] if k in batched and v is not None else v for k, v in case.args.items()}
         args = {k: _mask_of(v, i, entry, k) for k, v in args.items()}
-        for y, part in zip(whole, outputs(case.function(**args)), strict=True):
-            assert_close(y[i], part, within=1e-13, what=id)
+        for y, alone in zip(whole, outputs(case.function(**args)), strict=True):
+            assert_close(y[i], alone, within=1e-13, what=id)
     empty = {k: v[:0] if k in batched and v is not None else v for k, v in case.args.items()}
     empty = {k: _mask_of(v, slice(0), entry, k) for k, v in empty.items()}
     for y, full in zip(outputs(case.function(**empty)), whole, strict=True):
@@ -199,7 +199,7 @@ def test_a_batch_is_its_elements(id):
 
 
 def _mask_of(value, index, entry, name):
-    """A mask has the batch axis only where it was drawn with one."""
+    """Return an element of a mask that has the batch axis; any other value as it is."""
     for argument in entry.signature.arguments:
         if argument.name == name and argument.shape.broadcasts and value is not None:
             fixed = len(argument.shape.before) + len(argument.shape.after)

@@ -1,4 +1,4 @@
-"""Every usual mistake must be rejected: by the oracle, or by a law, on cases drawn at random."""
+"""Every usual mistake is rejected by the oracle, or by a law, on random cases."""
 
 from dataclasses import replace
 
@@ -46,12 +46,12 @@ def test_mistake_is_rejected(id, name, record_property):
         if claim.id == id and claim.kind == "law" and rejected_by_law(claim, wrong)
     ]
     record_property("rejected_by", ", ".join(by))
-    assert by, f"nothing rejects {name!r} of {id!r}: it may be no mistake at all"
+    assert by, f"nothing rejects {name!r} of {id!r}: it may not be a mistake"
 
 
 @pytest.mark.parametrize(("id", "name"), list(mistakes))
 def test_mistake_keeps_the_signature(id, name):
-    """A mistake is called as the formula is: else a crash would be taken for a rejection."""
+    """It takes the formula's arguments: otherwise a crash would count as a rejection."""
     for seed in SEEDS:
         case = make(id, seed)
         right, wrong = outputs(case()), outputs(mistakes[id, name](**case.args))

@@ -1,4 +1,4 @@
-"""Every formula on every array library: the same value, the same gradient, and both stay there."""
+"""Every formula on every array library: values and gradients equal NumPy's, and stay there."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.support.trees import floats, replaced, tree_map
 from vtnp.claims.cases import make
 
 OTHERS = [name for name in readings.NAMES if name != "numpy"]
-# What a library cannot do, and says so: formula -> library -> a word of its error.
+# What a library cannot compute: (formula, library) -> its error.
 MISSING: dict[tuple[str, str], str] = {
     (id, "dask"): rf"a library with linalg\.pinv, got '.*\.dask\.array'; called by {id} "
     for id in (
@@ -23,7 +23,7 @@ MISSING: dict[tuple[str, str], str] = {
 }
 
 
-# Dask says so where an index that is computed meets values in several chunks.
+# Dask warns where a computed index selects from several chunks.
 @pytest.mark.filterwarnings("ignore:Increasing number of chunks")
 @pytest.mark.parametrize("id", IDS)
 @pytest.mark.parametrize("name", OTHERS)
@@ -49,7 +49,7 @@ WITH_GRADIENT = [
 @pytest.mark.filterwarnings("ignore:Increasing number of chunks")
 @pytest.mark.parametrize(("name", "id"), WITH_GRADIENT)
 def test_gradient_is_numpys(id, name):
-    """Of all arguments at once, through our own rules; each gradient stays in the library."""
+    """Of all arguments at once, by our own rules; each gradient is an array of the library."""
     reading, case = readings.reading(name), make(id, 9, (2,))
     cotangents = [
         case.rng.standard_normal(np.shape(y)) for y in outputs(case.function(**case.args))
@@ -57,21 +57,21 @@ def test_gradient_is_numpys(id, name):
     paths = [path for path, _ in floats(case.args)]
     start = [at(case.args, path) for path in paths]
     expected = gradients(case, paths, cotangents, np.asarray(1.0), start)
-    foreign = case.with_args(**tree_map(reading.asarray, case.args))
-    there = [reading.asarray(c) for c in cotangents]
+    on_library = case.with_args(**tree_map(reading.asarray, case.args))
+    in_library = [reading.asarray(c) for c in cotangents]
     one = reading.asarray(np.asarray(1.0))
-    start = [at(foreign.args, path) for path in paths]
+    start = [at(on_library.args, path) for path in paths]
 
     def f(arrays):
-        found = gradients(foreign, paths, there, one, arrays)
-        # Here and not outside: compiled code would turn another library's array into its own.
-        for path, x, ours in zip(paths, arrays, found, strict=True):
-            assert type(ours) is type(x), f"{id}: the gradient of {path} left {name}"
+        found = gradients(on_library, paths, in_library, one, arrays)
+        # Checked within f: compiled code would convert an array of another library to its own.
+        for path, x, gradient in zip(paths, arrays, found, strict=True):
+            assert type(gradient) is type(x), f"{id}: the gradient of {path} left {name}"
         return found
 
     actual = reading.compiled(f)(start)
-    for path, ours, numpys in zip(paths, reading.all_to_numpy(actual), expected, strict=True):
-        assert_close(ours, numpys, within=1e-11, what=f"{id} {path}")
+    for path, g, e in zip(paths, reading.all_to_numpy(actual), expected, strict=True):
+        assert_close(g, e, within=1e-11, what=f"{id} {path}")
 
 
 def gradients(case, paths, cotangents, one, start):
