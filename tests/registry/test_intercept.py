@@ -10,10 +10,10 @@ import pytest
 from autograd import grad
 
 import vtnp
+from tests.registry import layers
 from vtnp._array.typing import Array, Float
 from vtnp._array.xp import namespace
 from vtnp._registry.spec import registry, spec
-from vtnp.models import parts
 
 RNG = np.random.default_rng(7)
 Q, K, V = RNG.normal(size=(3, 4)), RNG.normal(size=(5, 4)), RNG.normal(size=(5, 2))
@@ -87,7 +87,7 @@ def test_a_handler_sees_arguments_as_they_were_passed():
 def test_calls_of_one_formula_in_one_caller_are_numbered():
     calls = []
     with vtnp.intercept(noted(calls)):
-        vtnp.encoder.encoder_layer(Q, parts.layer(RNG, 4, 2, 8, np.float64), eps=1e-6)
+        vtnp.encoder.encoder_layer(Q, layers.layer(RNG), eps=1e-6)
     paths = [call.path for call in calls]
     assert len(set(paths)) == len(paths)
     assert [path for path in paths if path.count("/") == 1] == [

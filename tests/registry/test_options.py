@@ -18,6 +18,7 @@ RNG = np.random.default_rng(3)
 VIDEO = RNG.normal(size=(4, 6, 8, 3))
 Q = RNG.normal(size=(3, 4))
 ONE, ZERO = np.ones(4), np.zeros(4)
+PATCHES = np.ones((2, 6, 4))
 
 
 E = vtnp.encoder
@@ -172,6 +173,64 @@ def test_options_reach_the_formula_as_plain_values(options):
     assert options(kind="b")["kind"] == "b"
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vtnp.tokens.patch_tokens(VIDEO, size=5), "size: expected 3 integers, got 5"),
+        (
+            lambda: vtnp.tokens.patch_tokens(VIDEO, size=(1, 2)),
+            r"size: expected 3 integers, got \(1, 2\)",
+        ),
+        (
+            lambda: vtnp.tokens.patch_tokens(VIDEO, size=(1.0, 2, 2)),
+            r"size: expected 3 integers, got \(1.0, 2, 2\)",
+        ),
+        (
+            lambda: vtnp.tokens.patch_tokens(VIDEO, size="122"),
+            "size: expected 3 integers, got '122'",
+        ),
+        (
+            lambda: vtnp.tokens.clip_tokens(VIDEO, length=2.0),
+            "length: expected an integer, got 2.0",
+        ),
+        (
+            lambda: vtnp.longnet.dilated_attention(
+                *[np.ones((1, 4, 2))] * 3, segments=4, dilations=(1,), causal=True
+            ),
+            "segments: expected integers, got 4",
+        ),
+        (
+            lambda: vtnp.longnet.dilated_attention(
+                *[np.ones((1, 4, 2))] * 3, segments=(4,), dilations=(1,), causal=1
+            ),
+            "causal: expected True or False, got 1",
+        ),
+        (
+            lambda: vtnp.timesformer.width_attention(*[PATCHES] * 3, grid=(2, 3)),
+            r"grid: expected Grid\(t, h, w\), got \(2, 3\)",
+        ),
+        (
+            lambda: vtnp.timesformer.class_attention(ONE[None], PATCHES, PATCHES, over="x"),
+            "over: expected one of 'space', 'time', .*, got 'x'",
+        ),
+    ],
+)
+def test_options_of_every_chapter_are_read(call, message):
+    with pytest.raises(vtnp.FormulaError, match=r"^[a-z-]+ \(spec/.*\.md\): argument " + message):
+        call()
+
+
+def test_a_grid_that_does_not_fit_is_refused():
+    with pytest.raises(
+        vtnp.FormulaError, match=r"^width-attention .*: expected min\(grid\) >= 0, g"
+    ):
+        vtnp.timesformer.width_attention(*[PATCHES] * 3, grid=(2, -2, -3))
+    with pytest.raises(
+        vtnp.FormulaError, match=r"^width-attention .*: expected grid.h \* grid.w =="
+    ):
+        vtnp.timesformer.width_attention(*[PATCHES] * 3, grid=(2, 2, 2))
+
+
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
 def test_numpys_numbers_do_not_change_the_dtype(kind):
     """Where NumPy adds a float64 number to float32 arrays, it answers in float64."""
@@ -187,7 +246,7 @@ def test_numpys_numbers_do_not_change_the_dtype(kind):
     [
         (
             lambda: vtnp.timesformer.class_attention(ONE[None], *[np.ones((0, 6, 4))] * 2),
-            "class-attention: argument K: expected at least one group of patches",
+            r"^class-attention \(.*\): expected t \* s >= 1, got s = 6, t = 0$",
         ),
         (
             lambda: vtnp.positions.relative_attention(
@@ -212,7 +271,7 @@ def test_numpys_integers_and_lists_are_accepted():
     assert wide.shape == (2, 3, 4, 2, 2, 2, 3)
     assert vtnp.positions.sinusoidal_positions(np.int64(3), np.int64(4)).shape == (3, 4)
     z = np.ones((2, 6, 4))
-    assert vtnp.timesformer.width_attention(z, z, z, grid=[2, 3]).shape == z.shape
+    assert vtnp.timesformer.width_attention(z, z, z, grid=[2, n, 3]).shape == z.shape
 
 
 def test_a_number_may_be_differentiated():

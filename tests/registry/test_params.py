@@ -7,10 +7,10 @@ import pytest
 from autograd import grad
 
 import vtnp
+from tests.registry import layers
 from vtnp._array.typing import Array, Float
 from vtnp._registry.params import AtLeast, renamed, shapes_of
 from vtnp._registry.spec import registry, spec
-from vtnp.models import parts
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(3, 4))
@@ -20,13 +20,12 @@ MADE_UP = "made-up (spec/test_params/made-up.md)"
 
 
 def layer():
-    return parts.layer(RNG, 4, 2, 8, np.float64)
+    return layers.layer(RNG)
 
 
 def divided():
-    sublayer = parts.attention_half(RNG, 4, 2, np.float64)
-    feed_forward = parts.feed_forward_half(RNG, 4, 8, np.float64)
-    return feed_forward | {"time": sublayer, "space": sublayer}
+    attention = {name: layers.attention_sublayer(RNG) for name in ("time", "space")}
+    return attention | layers.feed_forward_sublayer(RNG)
 
 
 def message_of(error, call, *args, **kwargs):
@@ -143,7 +142,7 @@ def test_torchs_parameter_dicts_are_looked_through():
 
 
 def test_values_that_are_to_be_projected_need_their_matrix():
-    attention = parts.attention(RNG, 4, 2, np.float64)
+    attention = layers.attention(RNG)
     W = np.ones((2, 4, 2))
     params = {"attention": attention, "trajectory": {"W_q": W, "W_k": W}}
     assert vtnp.motionformer.trajectory_self_attention(Z, CLS, params)[0].shape == Z.shape
