@@ -1,12 +1,14 @@
 """ViViT: tubelets and their kernels, and its four models of attention (survey §3-3, Fig. 6-8)."""
 
-from typing import NotRequired, TypedDict
+from fractions import Fraction
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float, Int
 from vtnp._array.xp import device, namespace
-from vtnp._registry.errors import require
+from vtnp._registry.params import renamed
 from vtnp._registry.spec import spec
 from vtnp.encoder import (
+    Activation,
     FeedForwardSublayerParams,
     LayerParams,
     NormParams,
@@ -14,96 +16,19 @@ from vtnp.encoder import (
     attention,
     feed_forward_sublayer,
     layer_norm,
-    output_projection,
+    merge_heads,
     pre_norm_layer,
-    qkv_projection,
+    project_heads,
     self_attention_sublayer,
 )
 from vtnp.tokens import spatio_temporal_embedding
 
-
-@spec("uniform-frame-sampling")
-def uniform_frame_sampling(T: int, k: int, *, like: Array | None = None) -> Int[Array, " k"]:
-    """Choose k frames of a video at equal distances, away from both ends.
-
-    index[i] = round(i T / (k + 1)), i = 1 ... k, halves to even
-
-    T: frames there are. k: frames wanted, at most T; all of them, where k = T. like: an array whose
-    library and device the indices are made for; left out, NumPy.
-    Raises FormulaError for k outside 1 ... T.
-    Notes: in whole numbers, for official code in floats returns one frame too many for some sizes.
-    """
-    require(1 <= k <= T, "uniform-frame-sampling", "k", f"between 1 and the {T} frames", k)
-    chosen = list(range(T)) if k == T else [_rounded(i * T, k + 1) for i in range(1, k + 1)]
-    xp = namespace(like)
-    where = {} if like is None else {"device": device(like)}
-    return xp.asarray(chosen, dtype=xp.int64, **where)
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    """Round a fraction to the nearest whole number, halves to the even one."""
-    whole, rest = divmod(numerator, denominator)
-    up = 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
-    return whole + up
-
-
-@spec("tubelet-embedding")
-def tubelet_embedding(
-    video: Float[Array, "*b T H W C"],
-    E: Float[Array, "p_t p_h p_w C d"],
-    *,
-    bias: Float[Array, " d"] | None = None,
-) -> Float[Array, "*b t s d"]:
-    """Cut a video into tubelets, boxes of space and time, and map each to one token.
-
-    z[t,s] = sum_i,j,l,c E[i,j,l,c] video[t p_t + i, y p_h + j, x p_w + l, c] + bias, s = (y, x)
-
-    video: frames. E: the kernel, whose first three axes are the tubelet's size. bias: left out,
-    none is added.
-    Raises ShapeError; FormulaError for a tubelet larger than the video.
-    Notes: frames, rows and columns left over at the end are not looked at. Places are row by row.
-    """
-    z = spatio_temporal_embedding(video, E, bias=bias, stride=tuple(E.shape[:3]), padding=(0, 0, 0))
-    *batch, t, h, w, d = z.shape
-    return namespace(z).reshape(z, (*batch, t, h * w, d))
-
-
-@spec("inflated-kernel")
-def inflated_kernel(
-    E_image: Float[Array, "p_h p_w C d"], p_t: int
-) -> Float[Array, "p_t p_h p_w C d"]:
-    """Make a tubelet kernel that embeds the mean of its frames, out of an image model's kernel.
-
-    E[i] = E_image / p_t
-
-    E_image: the image model's kernel. p_t: frames of a tubelet, >= 1.
-    Raises ShapeError; FormulaError for p_t < 1.
-    """
-    require(p_t >= 1, "inflated-kernel", "p_t", "at least one frame", p_t)
-    return namespace(E_image).stack([E_image / p_t] * p_t, axis=0)
-
-
-@spec("central-frame-kernel")
-def central_frame_kernel(
-    E_image: Float[Array, "p_h p_w C d"], p_t: int
-) -> Float[Array, "p_t p_h p_w C d"]:
-    """Make a tubelet kernel that embeds its central frame alone, out of an image model's kernel.
-
-    E[i] = E_image if i = floor(p_t / 2) else 0
-
-    E_image: the image model's kernel. p_t: frames of a tubelet, >= 1.
-    Raises ShapeError; FormulaError for p_t < 1.
-    Notes: of two frames the second is the central one.
-    """
-    require(p_t >= 1, "central-frame-kernel", "p_t", "at least one frame", p_t)
-    xp = namespace(E_image)
-    frames = [xp.zeros_like(E_image) for _ in range(p_t)]
-    frames[p_t // 2] = E_image
-    return xp.stack(frames, axis=0)
+Axis = Literal["time", "space"]
+AxisOrder = Literal["time-space", "space-time"]
 
 
 class EncoderParams(TypedDict):
-    """An encoder of sequences: class token, positions, layers and a last norm."""
+    """An encoder of sequences: class token, positions, layers and a final norm."""
 
     cls: NotRequired[Float[Array, " d"]]
     positions: Float[Array, "_n d"]
@@ -112,51 +37,242 @@ class EncoderParams(TypedDict):
 
 
 class FactorisedEncoderParams(TypedDict):
-    """An encoder of each frame, and one of the frames' vectors."""
+    """A spatial encoder, and a temporal one that may have other heads and hidden widths."""
 
     space: EncoderParams
-    time: NotRequired[EncoderParams]
+    time: NotRequired[
+        Annotated[
+            EncoderParams,
+            renamed(heads="heads_time", d_h="d_h_time", d_v="d_v_time", d_f="d_f_time"),
+        ]
+    ]
 
 
 class FactorisedSelfAttentionLayerParams(FeedForwardSublayerParams):
-    """One layer that attends along time and over space in turn."""
+    """One layer with attention along time, attention over space, and a feed-forward network."""
 
     time: SelfAttentionSublayerParams
     space: SelfAttentionSublayerParams
 
 
-@spec("sequence-encoder")
+@spec("uniform-frame-sampling", requires=("1 <= k <= T",))
+def uniform_frame_sampling(T: int, k: int, *, like: Array | None = None) -> Int[Array, " k"]:
+    """Choose k frames of a video at equal distances, away from both ends.
+
+    index[i] = round(i T / (k + 1)), i = 1 ... k, halves to even
+
+    Parameters
+    ----------
+    T : int
+        Number of frames of the video.
+    k : int
+        Number of frames to choose, at most T; if k = T, all of them.
+    like : array, optional
+        An array whose library and device the indices are made for; left out, NumPy.
+
+    Returns
+    -------
+    array
+        Indices of the chosen frames.
+
+    Raises
+    ------
+    FormulaError
+        If k is outside 1 ... T.
+
+    Notes
+    -----
+    Computed in integers. The official code computes in floats, and for some sizes returns one frame
+    too many.
+
+    References
+    ----------
+    spec/vivit/uniform-frame-sampling.md; survey, Fig. 6.
+    """
+    # Python rounds fractions exactly, halves to even.
+    index = [round(Fraction(i * T, k + 1)) for i in range(1, k + 1)] if k < T else list(range(T))
+    xp = namespace(like)
+    on_device = {} if like is None else {"device": device(like)}
+    return xp.asarray(index, dtype=xp.int64, **on_device)
+
+
+@spec("tubelet-embedding", requires=("1 <= p_t <= T", "1 <= p_h <= H", "1 <= p_w <= W"))
+def tubelet_embedding(
+    video: Float[Array, "*b T H W C"],
+    E: Float[Array, "p_t p_h p_w C d"],
+    *,
+    bias: Float[Array, " d"] | None = None,
+) -> Float[Array, "*b t s d"]:
+    """Cut a video into tubelets, blocks of space and time, and map each to one token.
+
+    z[t,s] = sum_i,j,l,c E[i,j,l,c] video[t p_t + i, y p_h + j, x p_w + l, c] + bias, s = (y, x)
+
+    Parameters
+    ----------
+    video : array
+        Frames, rows, columns, channels.
+    E : array
+        The kernel, whose first three axes are the size of a tubelet.
+    bias : array, optional
+        Left out, none is added.
+
+    Returns
+    -------
+    array
+        One token for each tubelet, those of a frame in raster order.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If a tubelet is empty or larger than the video.
+
+    Notes
+    -----
+    Frames, rows and columns left over at the end are ignored.
+
+    References
+    ----------
+    spec/vivit/tubelet-embedding.md; survey, Fig. 6.
+    """
+    p_t, p_h, p_w, _, _ = E.shape
+    z = spatio_temporal_embedding(video, E, bias=bias, stride=(p_t, p_h, p_w))
+    *batch, t, h, w, d = z.shape
+    return namespace(z).reshape(z, (*batch, t, h * w, d))
+
+
+@spec("inflated-kernel", requires=("p_t >= 1",))
+def inflated_kernel(
+    E_image: Float[Array, "p_h p_w C d"], p_t: int
+) -> Float[Array, "p_t p_h p_w C d"]:
+    """Inflate the kernel of an image model to a tubelet kernel that averages over its frames.
+
+    E[i] = E_image / p_t
+
+    Parameters
+    ----------
+    E_image : array
+        The kernel of the image model.
+    p_t : int
+        Number of frames in a tubelet.
+
+    Returns
+    -------
+    array
+        A kernel for `tubelet_embedding`.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If p_t is below 1.
+
+    References
+    ----------
+    spec/vivit/inflated-kernel.md; survey, section 3-3.
+    """
+    return namespace(E_image).stack([E_image / p_t] * p_t, axis=0)
+
+
+@spec("central-frame-kernel", requires=("p_t >= 1",))
+def central_frame_kernel(
+    E_image: Float[Array, "p_h p_w C d"], p_t: int
+) -> Float[Array, "p_t p_h p_w C d"]:
+    """Turn the kernel of an image model into a tubelet kernel that embeds the central frame only.
+
+    E[i] = E_image if i = floor(p_t / 2) else 0
+
+    Parameters
+    ----------
+    E_image : array
+        The kernel of the image model.
+    p_t : int
+        Number of frames in a tubelet.
+
+    Returns
+    -------
+    array
+        A kernel for `tubelet_embedding`.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If p_t is below 1.
+
+    Notes
+    -----
+    Of two frames the second is the central one.
+
+    References
+    ----------
+    spec/vivit/central-frame-kernel.md; survey, section 3-3.
+    """
+    xp = namespace(E_image)
+    zeros = xp.zeros_like(E_image)
+    return xp.stack([E_image if i == p_t // 2 else zeros for i in range(p_t)], axis=0)
+
+
+@spec(
+    "sequence-encoder",
+    requires=("len(params['positions']) == n + ('cls' in params and params['cls'] is not None)",),
+)
 def sequence_encoder(
     x: Float[Array, "*b n d"],
     params: EncoderParams,
     *,
     eps: float = 1e-6,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Float[Array, "*b d"]:
-    """Read a whole sequence into one vector: its class token's, or the mean of its tokens.
+    """Encode a sequence into one vector: that of its class token, or the mean over its tokens.
 
     h = LN(layers([cls, x] + positions))[0], without cls: mean_i LN(layers(x + positions))[i]
 
-    x: tokens. params: cls (of width d)?, positions (one row for each token, the class token's
-    first), layers: a list of params of pre-norm-layer, norm {gamma, beta}. eps: of all norms.
-    activation: as in feed-forward.
-    Raises ShapeError; FormulaError for positions of another number of tokens.
+    Parameters
+    ----------
+    x : array
+        Tokens.
+    params : EncoderParams
+        ``positions``, one row for each token, that of the class token first; ``layers``, a list of
+        params of `pre_norm_layer`; ``norm``; and, optionally, ``cls``, the class token.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of all feed-forward networks.
+
+    Returns
+    -------
+    array
+        One vector for each sequence.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, positions have another number of rows, there
+        are no tokens, or activation is another string.
+
+    References
+    ----------
+    spec/vivit/sequence-encoder.md; survey, section 3-3.
     """
-    z, positions = _led_by(params.get("cls"), x), params["positions"]
-    n, rows = z.shape[-2], positions.shape[0]
-    require(rows == n, "sequence-encoder", "params", f"{n} rows of positions", rows)
-    z = z + positions
+    cls = params.get("cls")
+    z = _with_class_token(x, cls) + params["positions"]
     for layer in params["layers"]:
         z = pre_norm_layer(z, layer, eps=eps, activation=activation)
     z = layer_norm(z, **params["norm"], eps=eps)
-    return z[..., 0, :] if "cls" in params else namespace(z).mean(z, axis=-2)
+    return namespace(z).mean(z, axis=-2) if cls is None else z[..., 0, :]
 
 
-def _led_by(cls: Array | None, x: Array) -> Array:
-    """Put a class token, where there is one, before the tokens of every sequence."""
+def _with_class_token(x: Array, cls: Array | None) -> Array:
+    """Put the class token, if there is one, before the tokens of every sequence."""
     if cls is None:
         return x
-    xp = namespace(cls, x)
+    xp = namespace(x, cls)
     return xp.concat([xp.broadcast_to(cls, (*x.shape[:-2], 1, x.shape[-1])), x], axis=-2)
 
 
@@ -166,14 +282,41 @@ def spatio_temporal_encoder(
     params: EncoderParams,
     *,
     eps: float = 1e-6,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Float[Array, "*b d"]:
-    """Read all tokens of all frames as one sequence (model 1).
+    """Encode the tokens of all frames as one sequence (model 1).
 
     h = encode([z[0,0], z[0,1], ..., z[t-1,s-1]])
 
-    z: tokens. params, eps, activation: those of sequence-encoder, with positions for t s tokens.
-    Raises ShapeError; FormulaError.
+    Parameters
+    ----------
+    z : array
+        Tokens.
+    params : EncoderParams
+        ``positions``, one row for each of the t s tokens, that of the class token first;
+        ``layers``, a list of params of `pre_norm_layer`; ``norm``; and, optionally, ``cls``, the
+        class token.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of all feed-forward networks.
+
+    Returns
+    -------
+    array
+        One vector for each video.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, positions have another number of rows, there
+        are no tokens, or activation is another string.
+
+    References
+    ----------
+    spec/vivit/spatio-temporal-encoder.md; survey, section 3-3.
     """
     *batch, t, s, d = z.shape
     x = namespace(z).reshape(z, (*batch, t * s, d))
@@ -186,21 +329,50 @@ def factorised_encoder(
     params: FactorisedEncoderParams,
     *,
     eps: float = 1e-6,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Float[Array, "*b d"]:
-    """Read each frame into one vector, then the vectors of all frames into one (model 2).
+    """Encode each frame into one vector, then the vectors of all frames into one (model 2).
 
     h = encode_time([encode_space(z[0]), ..., encode_space(z[t-1])])
 
-    z: tokens. params: space and time?, each those of sequence-encoder; without time the frames'
-    vectors are averaged. eps, activation: as in sequence-encoder.
-    Raises ShapeError; FormulaError.
-    Notes: the space encoder is the same for every frame, class token and positions included.
+    Parameters
+    ----------
+    z : array
+        Tokens.
+    params : FactorisedEncoderParams
+        ``space`` and, optionally, ``time``, each the params of a `sequence_encoder`, for s and for
+        t tokens. Without ``time`` the vectors of the frames are averaged.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of all feed-forward networks.
+
+    Returns
+    -------
+    array
+        One vector for each video.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, positions have another number of rows, there
+        are no tokens, or activation is another string.
+
+    Notes
+    -----
+    All frames share the spatial encoder, its class token and its positions.
+
+    References
+    ----------
+    spec/vivit/factorised-encoder.md; survey, Fig. 8.
     """
     h = sequence_encoder(z, params["space"], eps=eps, activation=activation)
-    if "time" not in params:
+    time = params.get("time")
+    if time is None:
         return namespace(h).mean(h, axis=-2)
-    return sequence_encoder(h, params["time"], eps=eps, activation=activation)
+    return sequence_encoder(h, time, eps=eps, activation=activation)
 
 
 @spec("factorised-self-attention-layer")
@@ -208,90 +380,172 @@ def factorised_self_attention_layer(
     z: Float[Array, "*b t s d"],
     params: FactorisedSelfAttentionLayerParams,
     *,
-    order: str = "time-space",
+    order: AxisOrder = "time-space",
     eps: float = 1e-6,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Float[Array, "*b t s d"]:
     """Pass tokens through one layer that attends along time and over space in turn (model 3).
 
     z' = y + FFN(LN_2(y)), y = x + MHSA_space(LN(x)), x = z + MHSA_time(LN(z))
 
-    z: tokens. params: time and space, each norm_1 and attention, then norm_2 and feed_forward.
-    order: "time-space" as above, or "space-time". eps: of all norms. activation: as in
-    feed-forward.
-    Raises ShapeError; FormulaError for another order.
-    Notes: the paper prints space first, its code runs time first (page, Deviations).
+    Parameters
+    ----------
+    z : array
+        Tokens.
+    params : FactorisedSelfAttentionLayerParams
+        ``time`` and ``space``, each with ``norm_1`` and ``attention``; ``norm_2`` and
+        ``feed_forward``.
+    order : {"time-space", "space-time"}
+        Which attention comes first.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    array
+        Tokens.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, there are no tokens, or order or activation
+        is another string.
+
+    Notes
+    -----
+    The paper prints space first, its code runs time first; see the page, Deviations.
+
+    References
+    ----------
+    spec/vivit/factorised-self-attention-layer.md; survey, Fig. 7.
     """
-    id, orders = "factorised-self-attention-layer", ("time-space", "space-time")
-    require(order in orders, id, "order", f"one of {orders}", order)
-    for axis in order.split("-"):
-        together = _turned(z) if axis == "time" else z
-        read = self_attention_sublayer(together, params[axis], eps=eps)
-        z = _turned(read) if axis == "time" else read
-    return feed_forward_sublayer(z, params, eps=eps, activation=activation)
+    if order == "time-space":
+        x = _time_sublayer(z, params["time"], eps)
+        y = self_attention_sublayer(x, params["space"], eps=eps)
+    else:
+        x = self_attention_sublayer(z, params["space"], eps=eps)
+        y = _time_sublayer(x, params["time"], eps)
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
-def _turned(z: Array) -> Array:
-    """Exchange frames and places, so that the other of the two is the sequence."""
+def _time_sublayer(z: Array, params: SelfAttentionSublayerParams, eps: float) -> Array:
+    """Let the frames of each spatial position attend to each other."""
+    x = self_attention_sublayer(_swap_time_and_space(z), params, eps=eps)
+    return _swap_time_and_space(x)
+
+
+def _swap_time_and_space(z: Array) -> Array:
+    """Swap frames and spatial positions: `*b t s d` to `*b s t d`."""
     return namespace(z).moveaxis(z, -3, -2)
 
 
-@spec("factorised-dot-product-attention")
+@spec("factorised-dot-product-attention", requires=("heads % 2 == 0",))
 def factorised_dot_product_attention(
     Q: Float[Array, "*b heads t s d_h"],
     K: Float[Array, "*b heads t s d_h"],
     V: Float[Array, "*b heads t s d_v"],
     *,
-    first: str = "time",
+    first: Axis = "time",
 ) -> Float[Array, "*b heads t s d_v"]:
-    """Let half of the heads attend along time at one place, the others over space in one frame.
+    """Attend along time in one half of the heads and over space in the other (model 4).
 
     Y[h] = attention along t where h < heads / 2, attention over s otherwise
 
-    Q, K, V: queries, keys and values. first: what the first half of the heads attends along,
-    "time" or "space".
-    Raises ShapeError; FormulaError for an odd number of heads or another word.
+    Parameters
+    ----------
+    Q, K, V : array
+        Queries, keys and values.
+    first : {"time", "space"}
+        Axis along which the first half of the heads attends.
+
+    Returns
+    -------
+    array
+        One average for each query of each head.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If the number of heads is odd, there are no tokens, keys have width 0, or first is another
+        string.
+
+    References
+    ----------
+    spec/vivit/factorised-dot-product-attention.md; survey, Fig. 7.
     """
-    id, heads = "factorised-dot-product-attention", Q.shape[-4]
-    require(heads % 2 == 0, id, "Q", "an even number of heads", heads)
-    require(first in ("time", "space"), id, "first", "'time' or 'space'", first)
-    half = heads // 2
-    early = [x[..., :half, :, :, :] for x in (Q, K, V)]
-    late = [x[..., half:, :, :, :] for x in (Q, K, V)]
-    in_time, in_space = (early, late) if first == "time" else (late, early)
-    over_time, over_space = _turned(attention(*map(_turned, in_time))), attention(*in_space)
-    both = [over_time, over_space] if first == "time" else [over_space, over_time]
-    return namespace(Q, K, V).concat(both, axis=-4)
+    half = Q.shape[-4] // 2
+    first_heads = [x[..., :half, :, :, :] for x in (Q, K, V)]
+    other_heads = [x[..., half:, :, :, :] for x in (Q, K, V)]
+    if first == "time":
+        Y = [_time_attention(*first_heads), attention(*other_heads)]
+    else:
+        Y = [attention(*first_heads), _time_attention(*other_heads)]
+    return namespace(Q, K, V).concat(Y, axis=-4)
 
 
-@spec("factorised-dot-product-layer")
+def _time_attention(Q: Array, K: Array, V: Array) -> Array:
+    """Attend along the frames of each spatial position."""
+    return _swap_time_and_space(attention(*map(_swap_time_and_space, (Q, K, V))))
+
+
+@spec("factorised-dot-product-layer", requires=("heads % 2 == 0",))
 def factorised_dot_product_layer(
     z: Float[Array, "*b t s d"],
     params: LayerParams,
     *,
-    first: str = "time",
+    first: Axis = "time",
     eps: float = 1e-6,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Float[Array, "*b t s d"]:
-    """Pass tokens through one layer whose heads share out time and space (model 4).
+    """Pass tokens through one layer whose heads are split between time and space (model 4).
 
     z' = y + FFN(LN_2(y)), y = z + sum_h W_c[h]^T Y[h], Y = factorised attention of LN_1(z)
 
-    z: tokens. params: those of pre-norm-layer. first: as in factorised-dot-product-attention.
-    eps: of both norms. activation: as in feed-forward.
-    Raises ShapeError; FormulaError for an odd number of heads.
-    Notes: its params are those of a layer of model 1; no checkpoint tells the two apart.
+    Parameters
+    ----------
+    z : array
+        Tokens.
+    params : LayerParams
+        ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``, with an even number of heads.
+    first : {"time", "space"}
+        Axis along which the first half of the heads attends.
+    eps : float
+        Added to the variance in both norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward network.
+
+    Returns
+    -------
+    array
+        Tokens.
+
+    Raises
+    ------
+    ShapeError
+        If axes do not fit.
+    FormulaError
+        If params lack a key or have an unknown one, the number of heads is odd, there are no
+        tokens, or first or activation is another string.
+
+    Notes
+    -----
+    The params are those of a layer of model 1: a checkpoint does not tell the two models apart.
+
+    References
+    ----------
+    spec/vivit/factorised-dot-product-layer.md; survey, Fig. 7.
     """
-    weights, (*batch, t, s, d) = params["attention"], z.shape
-    x = layer_norm(_reshaped(z, (*batch, t * s, d)), **params["norm_1"], eps=eps)
-    heads = (qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv")
-    Q, K, V = (_reshaped(y, (*y.shape[:-2], t, s, y.shape[-1])) for y in heads)
+    x = layer_norm(z, **params["norm_1"], eps=eps)
+    weights = params["attention"]
+    Q = project_heads(x, weights["W_q"], weights.get("b_q"), token_axes=2)
+    K = project_heads(x, weights["W_k"], weights.get("b_k"), token_axes=2)
+    V = project_heads(x, weights["W_v"], weights.get("b_v"), token_axes=2)
     Y = factorised_dot_product_attention(Q, K, V, first=first)
-    Y = _reshaped(Y, (*Y.shape[:-3], t * s, Y.shape[-1]))
-    update = output_projection(Y, weights["W_c"], bias=weights.get("b_c"))
-    y = z + _reshaped(update, z.shape)
+    y = z + merge_heads(Y, weights["W_c"], weights.get("b_c"), token_axes=2)
     return feed_forward_sublayer(y, params, eps=eps, activation=activation)
-
-
-def _reshaped(x: Array, shape: tuple[int, ...]) -> Array:
-    return namespace(x).reshape(x, shape)

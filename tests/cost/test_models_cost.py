@@ -19,7 +19,7 @@ from vtnp.cost import conventions, models, table
 from vtnp.cost.closed_forms import closed_form
 from vtnp.cost.models import model_cost
 from vtnp.cost.sizes import size_names, sized_call
-from vtnp.models import deformable, motionformer, mvit, parts, timesformer, vivit
+from vtnp.models import abstract_params, deformable, motionformer, mvit, parts, timesformer, vivit
 
 SPEC = Path(__file__).parents[2] / "spec"
 
@@ -44,10 +44,10 @@ def fields_of(config):
 def test_params_are_those_that_a_generator_draws(config):
     name, module, changes = fields_of(config)
     drawn = module.init(np.random.default_rng(0), config, dtype=np.float32)
-    unseen = models.params(name, **changes)
+    abstract = abstract_params(models.config(name, **changes), dtype=np.float32)
     expected, found = (
-        {path: (tuple(x.shape), x.dtype) for path, x in trees.tree_leaves(tree)}
-        for tree in (drawn, unseen)
+        [(path, tuple(x.shape), x.dtype) for path, x in trees.tree_leaves(tree)]
+        for tree in (drawn, abstract)
     )
     assert found == expected
     assert model_cost(name, **changes).parameters == parts.size(drawn)
@@ -138,7 +138,9 @@ def vivits(config):
     (t, s), d, (p_t, p_h, p_w) = config.grid, config.d, config.patch
     d_h = d // config.heads
     sizes = {"t": t, "s": s, "d": d, "heads": config.heads, "d_h": d_h, "d_v": d_h}
-    sizes |= {"d_f": config.d_f, "p_t": p_t, "p_h": p_h, "p_w": p_w, "C": config.channels}
+    sizes |= {"d_f": config.d_f} | {f"{name}_time": d_h for name in ("d_h", "d_v")}
+    sizes |= {"heads_time": config.heads, "d_f_time": config.d_f}
+    sizes |= {"p_t": p_t, "p_h": p_h, "p_w": p_w, "C": config.channels}
 
     def reader(layers):
         return {"cls": None, "layers": [None] * layers}
@@ -364,7 +366,7 @@ def test_vivits_costs_and_sizes_stand_on_a_page():
 
 
 def test_mvits_first_checkpoint_lacks_the_kernels_of_the_last_two_blocks():
-    params = models.params("mvit-b")
+    params = abstract_params(models.config("mvit-b"))
     lacking = [params["layers"][i]["attention"][f"{what}_{c}"]
                for i in (14, 15) for what in ("kernel", "norm") for c in "kv"]  # fmt: skip
     assert parts.size(params) - parts.size(lacking) == 36_599_536

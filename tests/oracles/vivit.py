@@ -1,7 +1,5 @@
 """Loops written from spec/vivit/."""
 
-from fractions import Fraction
-
 import numpy as np
 
 from tests.oracles.encoder import (
@@ -16,8 +14,14 @@ from tests.oracles.encoder import (
 def uniform_frame_sampling(T, k, *, like=None):
     if k == T:
         return np.arange(T)
-    # Python rounds a fraction's halves to even, exactly.
-    return np.array([round(Fraction(i * T, k + 1)) for i in range(1, k + 1)])
+    return np.array([nearest_integer(i * T, k + 1) for i in range(1, k + 1)])
+
+
+def nearest_integer(numerator, denominator):
+    """Find the integer nearest to a fraction between 0 and the numerator; of two, the even one."""
+    distance = [abs(numerator - j * denominator) for j in range(numerator + 1)]
+    nearest = [j for j, d in enumerate(distance) if d == min(distance)]
+    return next(j for j in nearest if len(nearest) == 1 or j % 2 == 0)
 
 
 def tubelet_embedding(video, E, *, bias=None):
@@ -38,15 +42,15 @@ def tubelet_embedding(video, E, *, bias=None):
 
 def inflated_kernel(E_image, p_t):
     E = np.zeros((p_t, *E_image.shape), E_image.dtype)
-    for place in np.ndindex(E.shape):
-        E[place] = E_image[place[1:]] / p_t
+    for frame, *entry in np.ndindex(E.shape):
+        E[(frame, *entry)] = E_image[tuple(entry)] / p_t
     return E
 
 
 def central_frame_kernel(E_image, p_t):
     E = np.zeros((p_t, *E_image.shape), E_image.dtype)
-    for place in np.ndindex(E_image.shape):
-        E[(p_t // 2, *place)] = E_image[place]
+    for entry in np.ndindex(E_image.shape):
+        E[(p_t // 2, *entry)] = E_image[entry]
     return E
 
 
@@ -57,7 +61,7 @@ def sequence_encoder(x, params, *, eps=1e-6, activation="gelu_tanh"):
         rows = [x[(*b, i)] for i in range(n)]
         if "cls" in params:
             rows.insert(0, params["cls"])
-        z = np.stack([row + place for row, place in zip(rows, params["positions"], strict=True)])
+        z = np.stack([row + e for row, e in zip(rows, params["positions"], strict=True)])
         for layer in params["layers"]:
             z = pre_norm_layer(z, layer, eps=eps, activation=activation)
         z = layer_norm(z, **params["norm"], eps=eps)
@@ -69,7 +73,7 @@ def spatio_temporal_encoder(z, params, *, eps=1e-6, activation="gelu_tanh"):
     *batch, t, s, d = z.shape
     h = np.zeros((*batch, d), z.dtype)
     for b in np.ndindex(*batch):
-        tokens = np.stack([z[(*b, tau, place)] for tau in range(t) for place in range(s)])
+        tokens = np.stack([z[(*b, tau, i)] for tau in range(t) for i in range(s)])
         h[b] = sequence_encoder(tokens, params, eps=eps, activation=activation)
     return h
 
@@ -92,7 +96,7 @@ def factorised_encoder(z, params, *, eps=1e-6, activation="gelu_tanh"):
 
 
 def _attended(z, params, axis, eps):
-    """z plus what each token reads of its own place (time) or of its own frame (space)."""
+    """Let each token attend to its own position (time) or to its own frame (space)."""
     out = np.zeros_like(z)
     *batch, t, s, _ = z.shape
     for b in np.ndindex(*batch):

@@ -1,8 +1,8 @@
 """HuggingFace's port of model 1 with random weights: the same logits, hidden states and gradients.
 
-Three of its habits are not copied. Its default activation, "gelu_fast", has the root of 2/pi to ten
-digits only. Its eager attention takes every softmax in float32, whatever the dtype. And its way to
-other resolutions takes the tokens of all frames for one square image.
+Three of its choices are not copied. Its default activation, "gelu_fast", has only ten digits of
+sqrt(2/pi). Its eager attention computes every softmax in float32, whatever the dtype. Its resized
+positions treat the tokens of all frames as one square image.
 """
 
 import autograd.numpy as anp
@@ -29,7 +29,7 @@ CONFIG = ViViTConfig(
 
 
 def peer_of(config, attention="sdpa", activation="gelu_pytorch_tanh"):
-    """HuggingFace's model of the same sizes, every weight random, none at its initial value."""
+    """Return HuggingFace's model of the same sizes, with all weights random."""
     torch.manual_seed(0)
     peer = transformers.VivitForVideoClassification(
         transformers.VivitConfig(
@@ -62,24 +62,24 @@ def videos(config):
 
 
 def largest_differences(peer, activation="gelu_tanh"):
-    """Return those of logits and of all gradients, the largest over video and weights."""
+    """Return the largest difference of the logits, and that of all gradients."""
     config, video = CONFIG, videos(CONFIG)
     params = params_of(peer.state_dict().items())
     cotangent = np.random.default_rng(2).standard_normal((2, config.classes))
     pixels = channels_first(video).requires_grad_()
-    theirs = peer(pixels).logits
-    theirs.backward(torch.from_numpy(cotangent))
+    logits = peer(pixels).logits
+    logits.backward(torch.from_numpy(cotangent))
 
     def f(arguments):
         return anp.sum(apply(*arguments, config) * cotangent)
 
-    tree, of_video = grad(f)([params, video])
-    wanted = dict(leaves(params_of((name, w.grad) for name, w in peer.named_parameters())))
-    found = dict(leaves(tree))
-    assert found.keys() == wanted.keys()
-    gradients = [difference(found[path], value) for path, value in wanted.items()]
-    gradients.append(difference(of_video, np.moveaxis(pixels.grad.numpy(), -3, -1)))
-    return difference(apply(params, video, config), theirs.detach().numpy()), max(gradients)
+    by_params, by_video = grad(f)([params, video])
+    expected = dict(leaves(params_of((name, w.grad) for name, w in peer.named_parameters())))
+    gradients = dict(leaves(by_params))
+    assert gradients.keys() == expected.keys()
+    differences = [difference(gradients[path], value) for path, value in expected.items()]
+    differences.append(difference(by_video, np.moveaxis(pixels.grad.numpy(), -3, -1)))
+    return difference(apply(params, video, config), logits.detach().numpy()), max(differences)
 
 
 def test_logits_and_every_gradient():
@@ -89,14 +89,14 @@ def test_logits_and_every_gradient():
 
 
 def test_fast_gelu_has_ten_digits():
-    """Their default. It is the same function but for the constant's last digits."""
+    """The peer's default: the same function but for the last digits of the constant."""
     x = np.linspace(-6.0, 6.0, 1001)
-    theirs = transformers.activations.ACT2FN["gelu_fast"](torch.from_numpy(x)).numpy()
+    fast = transformers.activations.ACT2FN["gelu_fast"](torch.from_numpy(x)).numpy()
     exact = np.sqrt(2.0 / np.pi)
-    cut = 0.5 * x * (1.0 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
+    truncated = 0.5 * x * (1.0 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))
     assert abs(0.7978845608 - exact) > 2e-12
-    assert_close(theirs, cut, within=1e-15)
-    assert 1e-13 < difference(theirs, vtnp.encoder.gelu(x, approximate="tanh")) < 1e-11
+    assert_close(fast, truncated, within=1e-15)
+    assert 1e-13 < difference(fast, vtnp.encoder.gelu(x, approximate="tanh")) < 1e-11
     of_logits, of_gradients = largest_differences(peer_of(CONFIG, activation="gelu_fast"))
     assert of_logits < 1e-11
     assert of_gradients < 1e-11
@@ -111,7 +111,7 @@ def test_eager_attention_has_softmax_in_float32():
 def test_every_hidden_state():
     peer, video = peer_of(CONFIG), videos(CONFIG)
     params = params_of(peer.state_dict().items())
-    theirs = peer.vivit(channels_first(video), output_hidden_states=True)
+    output = peer.vivit(channels_first(video), output_hidden_states=True)
     tokens = vtnp.vivit.tubelet_embedding(video, **params["embedding"]).reshape(2, -1, CONFIG.d)
     encoder = params["encoder"]
     cls = np.broadcast_to(encoder["cls"], (2, 1, CONFIG.d))
@@ -122,15 +122,15 @@ def test_every_hidden_state():
                 states[-1], layer, eps=CONFIG.eps, activation=CONFIG.activation
             )
         )
-    assert len(theirs.hidden_states) == len(states)
-    for ours, state in zip(states, theirs.hidden_states, strict=True):
-        assert_close(ours, state.detach().numpy(), within=WITHIN)
+    assert len(output.hidden_states) == len(states)
+    for state, expected in zip(states, output.hidden_states, strict=True):
+        assert_close(state, expected.detach().numpy(), within=WITHIN)
     final = vtnp.encoder.layer_norm(states[-1], **encoder["norm"], eps=CONFIG.eps)
-    assert_close(final, theirs.last_hidden_state.detach().numpy(), within=WITHIN)
+    assert_close(final, output.last_hidden_state.detach().numpy(), within=WITHIN)
 
 
-def test_their_positions_of_another_resolution_do_not_fit():
-    """They are resized as one square image, the frames of the video being part of it."""
+def test_the_peers_resized_positions_do_not_fit():
+    """They are resized as one square image that includes all frames of the video."""
     square = ViViTConfig(
         frames=8, image=(8, 8), patch=(2, 4, 4), d=12, heads=2, d_f=20, layers=1, classes=5
     )
@@ -141,7 +141,7 @@ def test_their_positions_of_another_resolution_do_not_fit():
 
 
 def test_files_with_the_names_of_version_4(tmp_path):
-    """Written under those, the port reads them: it renames what it finds in older files."""
+    """The port reads files with those names: it renames the entries of older files."""
     peer, video = peer_of(CONFIG), videos(CONFIG)
     params = params_of(peer.state_dict().items())
     peer.config.dtype = "float64"
@@ -149,12 +149,12 @@ def test_files_with_the_names_of_version_4(tmp_path):
     path = tmp_path / "model.safetensors"
     save(path, to_theirs("vivit", CONFIG, "huggingface-4", params), {"format": "pt"})
     again = transformers.VivitForVideoClassification.from_pretrained(tmp_path).eval()
-    theirs = again(channels_first(video)).logits.detach().numpy()
-    read = load_weights(path, "vivit", CONFIG, layout="huggingface-4")
-    assert_close(apply(read, video, CONFIG), theirs, within=WITHIN)
-    assert_close(theirs, peer(channels_first(video)).logits.detach().numpy(), within=WITHIN)
+    logits = again(channels_first(video)).logits.detach().numpy()
+    loaded = load_weights(path, "vivit", CONFIG, layout="huggingface-4")
+    assert_close(apply(loaded, video, CONFIG), logits, within=WITHIN)
+    assert_close(logits, peer(channels_first(video)).logits.detach().numpy(), within=WITHIN)
 
 
-def test_our_model_on_their_tensors():
+def test_our_model_on_torch_tensors():
     params = params_of(peer_of(CONFIG).state_dict().items())
     assert_runs_on_tensors(apply, params, videos(CONFIG), CONFIG)

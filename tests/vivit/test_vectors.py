@@ -1,4 +1,4 @@
-"""Numbers that the official implementation computed: values, and the gradient of everything."""
+"""Vectors from the official implementation: values, and gradients of all inputs and weights."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def params_of_block(weights):
 
 
 def params_of_model(weights):
-    """Heads and hidden widths in time are others there, which no config of ours has."""
+    """Its temporal encoder has other heads and hidden widths, which no config of ours has."""
     rng = np.random.default_rng(0)
     skeleton = init(rng, CONFIG)
     skeleton["encoder"]["time"] = init(rng, replace(CONFIG, heads=3, d_f=14))["encoder"]["time"]
@@ -38,7 +38,7 @@ def params_of_model(weights):
 
 
 def self_attention_block(vectors):
-    """Tokens stand in one row there, frame after frame."""
+    """The official block takes the tokens of all frames as one sequence."""
     x, params = vectors["in.x"], params_of_block(named(vectors, "par"))
     batch, n, d = x.shape
     framed = x.reshape((batch, FRAMES, n // FRAMES, d))
@@ -46,14 +46,14 @@ def self_attention_block(vectors):
 
 
 def dot_product_function(vectors):
-    """Heads stand behind the tokens there."""
-    read = factorised_dot_product_attention(
+    """The official function has the axis of heads after that of the tokens."""
+    Y = factorised_dot_product_attention(
         *(
             namespace(x).moveaxis(x, -2, 1)
             for x in (vectors["in.query"], vectors["in.key"], vectors["in.value"])
         )
     )
-    return {"out.y": namespace(read).moveaxis(read, 1, -2)}
+    return {"out.y": namespace(Y).moveaxis(Y, 1, -2)}
 
 
 def factorised_encoder_model(vectors):
@@ -85,7 +85,7 @@ def test_gradients(f, vectors):
     ids=["self-attention-block", "factorised-encoder-model"],
 )
 def test_every_official_weight_is_used(vectors, params_of):
-    """A bias on the keys changes no result: nothing else would notice that it was left out."""
+    """A bias on the keys changes no result, so no other test detects that it was left out."""
     official = named(vectors, "par")
     ours = sum(x.size for _, x in leaves(params_of(official)))
     assert ours == sum(x.size for x in official.values())

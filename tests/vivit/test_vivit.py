@@ -15,7 +15,7 @@ def test_sampling_is_not_symmetric():
 
 
 def test_sampling_counts_right_where_floats_do_not():
-    """A float range of the same steps holds one frame more, for one pair in eight."""
+    """A range of floats with the same step has one frame more for one pair in eight."""
     wrong = 0
     for T in range(2, 41):
         for k in range(1, T):
@@ -26,18 +26,29 @@ def test_sampling_counts_right_where_floats_do_not():
 
 @pytest.mark.parametrize(("T", "k"), [(8, 9), (8, 0), (0, 1)])
 def test_sampling_refuses_frames_that_are_not_there(T, k):
-    with pytest.raises(vtnp.FormulaError, match=f"argument k: expected between 1 and the {T} "):
+    expected = rf"^uniform-frame-sampling \(.*\): expected 1 <= k <= T, got T = {T}, k = {k}$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         vtnp.vivit.uniform_frame_sampling(T, k)
 
 
-def test_tubelet_larger_than_the_video_is_refused():
-    with pytest.raises(vtnp.FormulaError, match="argument size: expected at most that of the "):
-        vtnp.vivit.tubelet_embedding(np.ones((1, 4, 4, 1)), np.ones((2, 2, 2, 1, 3)))
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((2, 2, 2), "1 <= p_t <= T, got T = 1, p_t = 2"),
+        ((1, 5, 2), "1 <= p_h <= H, got H = 4, p_h = 5"),
+        ((1, 2, 0), "1 <= p_w <= W, got W = 4, p_w = 0"),
+    ],
+)
+def test_a_tubelet_that_is_empty_or_larger_than_the_video_is_refused(size, message):
+    with pytest.raises(vtnp.FormulaError, match=rf"^tubelet-embedding \(.*\): expected {message}$"):
+        vtnp.vivit.tubelet_embedding(np.ones((1, 4, 4, 1)), np.ones((*size, 1, 3)))
 
 
 @pytest.mark.parametrize("function", [vtnp.vivit.inflated_kernel, vtnp.vivit.central_frame_kernel])
 def test_a_kernel_of_no_frames_is_refused(function):
-    with pytest.raises(vtnp.FormulaError, match="argument p_t: expected at least one frame, got 0"):
+    with pytest.raises(
+        vtnp.FormulaError, match=r"^.*-kernel \(.*\): expected p_t >= 1, got p_t = 0$"
+    ):
         function(np.ones((2, 3, 1, 5)), 0)
 
 
@@ -45,11 +56,30 @@ def test_a_kernel_of_no_frames_is_refused(function):
 
 
 def test_encoder_refuses_positions_of_other_tokens():
-    """One row of positions would broadcast over all tokens, and nobody would notice."""
+    """A single row of positions would broadcast over all tokens without an error."""
     case = make("sequence-encoder", 3)
     params = {**case["params"], "positions": case["params"]["positions"][:1]}
-    with pytest.raises(vtnp.FormulaError, match=r"argument params: expected \d+ rows of positions"):
+    expected = (
+        r"^sequence-encoder \(.*\): expected len\(params\['positions'\]\) == n \+ .*, "
+        rf"got n = {case['x'].shape[-2]}, params = .*'positions': an array \(1, 5\)"
+    )
+    with pytest.raises(vtnp.FormulaError, match=expected):
         case(params=params)
+
+
+def test_encoder_without_a_class_token_may_say_so():
+    """None counts as left out, in the positions and in the result."""
+    case = make("sequence-encoder", 3)
+    n = case["x"].shape[-2]
+    params = {key: value for key, value in case["params"].items() if key != "cls"}
+    params["positions"] = case["params"]["positions"][-n:]
+    assert np.array_equal(case(params={**params, "cls": None}), case(params=params))
+
+
+def test_factorised_encoder_without_a_temporal_encoder_may_say_so():
+    case = make("factorised-encoder", 3)
+    params = {"space": case["params"]["space"]}
+    assert np.array_equal(case(params={**params, "time": None}), case(params=params))
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -62,13 +92,22 @@ def test_self_attention_layer_order_matters():
 
 
 def test_self_attention_layer_names_its_orders():
-    with pytest.raises(vtnp.FormulaError, match=r"argument order: expected one of .* got 'time'"):
+    expected = "argument order: expected one of 'time-space', 'space-time', got 'time'$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         make("factorised-self-attention-layer", 3)(order="time")
 
 
 def test_dot_product_needs_heads_in_pairs():
     Q = np.ones((3, 2, 5, 7))
-    with pytest.raises(vtnp.FormulaError, match="expected an even number of heads, got 3"):
+    expected = r"^factorised-dot-.* \(.*\): expected heads % 2 == 0, got heads = 3$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         vtnp.vivit.factorised_dot_product_attention(Q, Q, Q)
-    with pytest.raises(vtnp.FormulaError, match="argument first: expected 'time' or 'space'"):
+    case = make("factorised-dot-product-layer", 3)
+    attention = {key: W[:1] for key, W in case["params"]["attention"].items() if key != "b_c"}
+    with pytest.raises(
+        vtnp.FormulaError, match=r"^fact.*-layer \(.*\): expected heads % 2 == 0, got"
+    ):
+        case(params={**case["params"], "attention": attention})
+    expected = "argument first: expected one of 'time', 'space', got 'both'$"
+    with pytest.raises(vtnp.FormulaError, match=expected):
         vtnp.vivit.factorised_dot_product_attention(Q[:2], Q[:2], Q[:2], first="both")

@@ -1,6 +1,7 @@
 """Laws and special cases of spec/vivit/."""
 
 from fractions import Fraction
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
@@ -9,14 +10,8 @@ from autograd import grad
 import vtnp
 from vtnp._array.trees import tree_leaves, tree_map
 from vtnp.claims._registry import law, special
+from vtnp.claims.common import permutation
 from vtnp.claims.compare import assert_close
-
-
-def shuffled(case, length):
-    """Draw a permutation that is not the identity, where there is one."""
-    order = case.rng.permutation(length)
-    return np.roll(np.arange(length), 1) if np.array_equal(order, np.arange(length)) else order
-
 
 # --- Frames and tubelets --------------------------------------------------------------------------
 
@@ -58,13 +53,11 @@ def sampling_one_frame(case):
         assert case(k=1).tolist() == [round(Fraction(case["T"], 2))]
 
 
-@law("tubelet-embedding", "leftovers-unseen")
-def tubelets_leftovers_unseen(case):
-    size = case["E"].shape[:3]
-    axes = (-4, -3, -2)
-    whole = [case["video"].shape[a] // p * p for a, p in zip(axes, size, strict=True)]
-    cut = case["video"][..., : whole[0], : whole[1], : whole[2], :]
-    assert_close(case(video=cut), case())
+@law("tubelet-embedding", "remainder-ignored")
+def tubelets_remainder_ignored(case):
+    lengths, size = case["video"].shape[-4:-1], case["E"].shape[:3]
+    t, h, w = (n // p * p for n, p in zip(lengths, size, strict=True))
+    assert_close(case(video=case["video"][..., :t, :h, :w, :]), case())
 
 
 @law("tubelet-embedding", "shift-by-a-tubelet")
@@ -74,9 +67,9 @@ def tubelets_shift_by_a_tubelet(case):
     assert_close(case(video=later), case()[..., 1:, :, :])
 
 
-@law("tubelet-embedding", "places-row-by-row")
-def tubelets_places_row_by_row(case):
-    """Shifted down by a tubelet, the video's rows of places move up by one."""
+@law("tubelet-embedding", "positions-row-by-row")
+def tubelets_positions_row_by_row(case):
+    """Without its first row of tubelets, the video lacks the first row of positions."""
     p_h, w = case["E"].shape[1], case["video"].shape[-2] // case["E"].shape[2]
     assert_close(case(video=case["video"][..., p_h:, :, :]), case()[..., w:, :])
 
@@ -124,10 +117,10 @@ def inflated_sums_to_the_image_kernel(case):
     assert_close(case().sum(axis=0), case["E_image"])
 
 
-@law("inflated-kernel", "blind-to-motion")
-def inflated_blind_to_motion(case):
+@law("inflated-kernel", "frame-order-ignored")
+def inflated_frame_order_ignored(case):
     video, kernel = clip_of_tubelets(case, case["p_t"]), case()
-    order = shuffled(case, case["p_t"])
+    order = permutation(case, case["p_t"])
     moved = vtnp.vivit.tubelet_embedding(video[order], kernel)
     assert_close(moved, vtnp.vivit.tubelet_embedding(video, kernel))
 
@@ -137,8 +130,8 @@ def inflated_one_frame(case):
     assert np.array_equal(case(p_t=1)[0], case["E_image"])
 
 
-@law("central-frame-kernel", "central-frame-alone")
-def central_frame_alone(case):
+@law("central-frame-kernel", "central-frame-only")
+def central_frame_only(case):
     p_t = case["p_t"]
     video = clip_of_tubelets(case, p_t)
     expected = image_embedding(case, video[p_t // 2])
@@ -147,7 +140,7 @@ def central_frame_alone(case):
 
 @law("central-frame-kernel", "static-video")
 def central_frame_static_video(case):
-    """On a video that stands still, the two ways to inflate a kernel agree."""
+    """On a video of equal frames the two initialisations agree."""
     p_t = case["p_t"]
     video = np.repeat(clip_of_tubelets(case, 1), p_t, axis=0)
     inflated = vtnp.vivit.inflated_kernel(case["E_image"], p_t)
@@ -167,7 +160,7 @@ def central_frame_second_of_two(case):
 
 
 def with_constant_positions(params):
-    """Give every token the same position; the class token keeps its own."""
+    """Give every token the same position vector; the class token keeps its own."""
     rows = params["positions"].copy()
     start = 1 if "cls" in params else 0
     rows[start:] = rows[start]
@@ -176,7 +169,7 @@ def with_constant_positions(params):
 
 @law("sequence-encoder", "order-is-in-the-positions")
 def encoder_order_is_in_the_positions(case):
-    order = shuffled(case, case["x"].shape[-2])
+    order = permutation(case, case["x"].shape[-2])
     params = with_constant_positions(case["params"])
     shuffled_x = case["x"][..., order, :]
     assert_close(case(x=shuffled_x, params=params), case(params=params), within=1e-10)
@@ -184,7 +177,7 @@ def encoder_order_is_in_the_positions(case):
 
 @law("sequence-encoder", "position-is-added-first")
 def encoder_position_is_added_first(case):
-    """What stands in the positions may as well stand in the tokens."""
+    """Positions may as well be added to the tokens beforehand."""
     params, start = case["params"], 1 if "cls" in case["params"] else 0
     moved = {**params, "positions": np.zeros_like(params["positions"])}
     if "cls" in params:
@@ -207,9 +200,9 @@ def encoder_no_layers(case):
 
 @law("spatio-temporal-encoder", "any-order")
 def joint_encoder_any_order(case):
-    """Tokens of all frames, reordered at will with their positions, read the same."""
+    """Reordering tokens together with their positions changes nothing."""
     *batch, t, s, d = case["z"].shape
-    order = shuffled(case, t * s)
+    order = permutation(case, t * s)
     z = case["z"].reshape(*batch, t * s, d)[..., order, :].reshape(case["z"].shape)
     rows = case["params"]["positions"]
     start = len(rows) - t * s
@@ -238,7 +231,7 @@ def factorised_encoder_order_of_frames(case):
     params = dict(case["params"])
     if "time" in params:
         params["time"] = with_constant_positions(params["time"])
-    order = shuffled(case, case["z"].shape[-3])
+    order = permutation(case, case["z"].shape[-3])
     assert_close(
         case(z=case["z"][..., order, :, :], params=params), case(params=params), within=1e-10
     )
@@ -263,51 +256,59 @@ def factorised_encoder_one_frame(case):
 # --- Layers ---------------------------------------------------------------------------------------
 
 
-def silent(step):
-    weights = dict(step["attention"])
+def with_zero_output(params):
+    """Set the output projection of attention to 0."""
+    weights = dict(params["attention"])
     for name in ("W_c", "b_c"):
         if name in weights:
             weights[name] = np.zeros_like(weights[name])
-    return {**step, "attention": weights}
+    return {**params, "attention": weights}
 
 
-@law("factorised-self-attention-layer", "silent-time")
-def self_attention_layer_silent_time(case):
-    """While time writes nothing, each frame goes through a layer alone, in whichever order."""
+@law("factorised-self-attention-layer", "zero-time-output")
+def self_attention_layer_zero_time_output(case):
+    """While attention along time adds nothing, it is a layer on each frame, in either order."""
     params = case["params"]
-    quiet = {**params, "time": silent(params["time"])}
-    alone = {**params["space"], "norm_2": params["norm_2"], "feed_forward": params["feed_forward"]}
-    expected = vtnp.encoder.pre_norm_layer(case["z"], alone, eps=1e-6, activation="gelu_tanh")
+    initial = {**params, "time": with_zero_output(params["time"])}
+    spatial: Any = {
+        **params["space"],
+        "norm_2": params["norm_2"],
+        "feed_forward": params["feed_forward"],
+    }
+    expected = vtnp.encoder.pre_norm_layer(case["z"], spatial, eps=1e-6, activation="gelu_tanh")
     for order in ("time-space", "space-time"):
-        assert_close(case(params=quiet, order=order), expected)
+        assert_close(case(params=initial, order=order), expected)
 
 
-@law("factorised-self-attention-layer", "permute-frames-and-places")
-def self_attention_layer_permutes(case):
+def assert_permutes_frames_and_positions(case):
     t, s = case["z"].shape[-3:-1]
-    frames, places = shuffled(case, t), shuffled(case, s)
-    moved = case["z"][..., frames, :, :][..., places, :]
-    assert_close(case(z=moved), case()[..., frames, :, :][..., places, :], within=1e-10)
+    frames, positions = permutation(case, t), permutation(case, s)
+    reordered = case["z"][..., frames, :, :][..., positions, :]
+    assert_close(case(z=reordered), case()[..., frames, :, :][..., positions, :], within=1e-10)
+
+
+@law("factorised-self-attention-layer", "permute-frames-and-positions")
+def self_attention_layer_permutes(case):
+    assert_permutes_frames_and_positions(case)
 
 
 def changed_by_one_token(case):
-    """Tell, `t s`, which tokens a layer of one video changes when its first token is changed."""
+    """Return which tokens, `t s`, of one video change with its first token."""
     z = case["z"][(0,) * (case["z"].ndim - 3)]
     other = z.copy()
     other[0, 0] *= -1.0
     return np.any(case(z=other) != case(z=z), axis=-1)
 
 
-@law("factorised-self-attention-layer", "reaches-everything")
-def self_attention_layer_reaches_everything(case):
+@law("factorised-self-attention-layer", "global-receptive-field")
+def self_attention_layer_is_global(case):
     assert np.all(changed_by_one_token(case))
 
 
 @law("factorised-self-attention-layer", "zero-time-never-learns", differentiates=True)
 def self_attention_layer_zero_time_never_learns(case):
-    """Only the merge's bias of an attention that is 0 throughout has a gradient."""
-    quiet = {**case["params"]["time"]["attention"]}
-    quiet = tree_map(np.zeros_like, quiet)
+    """If all weights of an attention are 0, only the bias of the output has a gradient."""
+    zeros = tree_map(np.zeros_like, {**case["params"]["time"]["attention"]})
     cotangent = case.rng.standard_normal(case["z"].shape)
 
     def loss(weights):
@@ -315,13 +316,13 @@ def self_attention_layer_zero_time_never_learns(case):
         params = {**case["params"], "time": time}
         return anp.sum(case.function(**{**case.args, "params": params}) * cotangent)
 
-    for path, gradient in tree_leaves(grad(loss)(quiet)):
+    for path, gradient in tree_leaves(grad(loss)(zeros)):
         assert np.any(gradient != 0.0) == (path == "b_c"), path
 
 
 @special("factorised-self-attention-layer", "one-frame")
 def self_attention_layer_one_frame(case):
-    """A token that reads itself alone does not ask how similar it is to itself."""
+    """With a single key the weights do not depend on queries and keys."""
     z = case["z"][..., :1, :, :]
     weights = dict(case["params"]["time"]["attention"])
     weights["W_q"] = 5.0 * weights["W_q"]
@@ -330,14 +331,18 @@ def self_attention_layer_one_frame(case):
     assert_close(case(z=z, params=other), case(z=z))
 
 
+def same_position_and_same_frame(t, s):
+    """Return which tokens share their position, and which their frame, each `t s` by `t s`."""
+    frame, position = np.divmod(np.arange(t * s), s)
+    return position[:, None] == position, frame[:, None] == frame
+
+
 @law("factorised-dot-product-attention", "masked-heads")
 def dot_product_masked_heads(case):
-    """Each head is joint attention that sees one place, or one frame, only."""
+    """Each head is joint attention, masked to one position or to one frame."""
     *batch, heads, t, s, _ = case["Q"].shape
-    when, where = np.divmod(np.arange(t * s), s)
-    one_place, one_frame = where[:, None] == where, when[:, None] == when
-    early, late = (one_place, one_frame) if case["first"] == "time" else (one_frame, one_place)
-    mask = np.stack([early] * (heads // 2) + [late] * (heads // 2))
+    masks = [mask for mask in same_position_and_same_frame(t, s) for _ in range(heads // 2)]
+    mask = np.stack(masks if case["first"] == "time" else masks[::-1])
     Q, K, V = (case[name].reshape(*batch, heads, t * s, -1) for name in ("Q", "K", "V"))
     expected = vtnp.encoder.attention(Q, K, V, mask=mask)
     assert_close(case(), expected.reshape(*batch, heads, t, s, -1))
@@ -345,7 +350,7 @@ def dot_product_masked_heads(case):
 
 @law("factorised-dot-product-attention", "static-video")
 def dot_product_static_video(case):
-    """Where all frames are the same, time reads the value itself and space what all heads do."""
+    """If all frames are equal, time returns the values, and space what joint attention does."""
     arrays = {name: case[name] for name in ("Q", "K", "V")}
     still = {name: np.broadcast_to(x[..., :1, :, :], x.shape) for name, x in arrays.items()}
     half = case["Q"].shape[-4] // 2
@@ -359,31 +364,27 @@ def dot_product_static_video(case):
     assert_close(y[..., in_space, :, :, :], joint[..., in_space, :, :, :])
 
 
-@special("factorised-dot-product-attention", "one-frame-one-place")
-def dot_product_one_frame_one_place(case):
+@special("factorised-dot-product-attention", "one-frame-one-position")
+def dot_product_one_frame_one_position(case):
     single = {name: case[name][..., :1, :1, :] for name in ("Q", "K", "V")}
     assert_close(case(**single), single["V"])
 
 
-@law("factorised-dot-product-layer", "permute-frames-and-places")
+@law("factorised-dot-product-layer", "permute-frames-and-positions")
 def dot_product_layer_permutes(case):
-    t, s = case["z"].shape[-3:-1]
-    frames, places = shuffled(case, t), shuffled(case, s)
-    moved = case["z"][..., frames, :, :][..., places, :]
-    assert_close(case(z=moved), case()[..., frames, :, :][..., places, :], within=1e-10)
+    assert_permutes_frames_and_positions(case)
 
 
 @law("factorised-dot-product-layer", "masked-layer")
 def dot_product_layer_is_a_masked_layer(case):
-    """Its update is that of joint attention whose heads are masked, projected and merged."""
+    """Its update is that of joint attention with a mask for each head."""
     params, (*batch, t, s, d) = case["params"], case["z"].shape
     weights = params["attention"]
     x = vtnp.encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
     Q, K, V = (
         vtnp.encoder.qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
     )
-    when, where = np.divmod(np.arange(t * s), s)
-    masks = [where[:, None] == where, when[:, None] == when]
+    masks = same_position_and_same_frame(t, s)
     mask = np.stack(masks if case["first"] == "time" else masks[::-1])
     update = vtnp.encoder.output_projection(
         vtnp.encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
@@ -393,18 +394,18 @@ def dot_product_layer_is_a_masked_layer(case):
     assert_close(case(), expected, within=1e-11)
 
 
-@law("factorised-dot-product-layer", "sees-a-cross")
-def dot_product_layer_sees_a_cross(case):
-    """A token reads its own place in all frames, and its own frame: no other place elsewhere."""
+@law("factorised-dot-product-layer", "receptive-field-is-a-cross")
+def dot_product_layer_receptive_field_is_a_cross(case):
+    """A token changes its position in all frames and its own frame, and nothing else."""
     changed = changed_by_one_token(case)
     assert np.all(changed[0])
     assert np.all(changed[:, 0])
     assert not np.any(changed[1:, 1:])
 
 
-@special("factorised-dot-product-layer", "silent-attention")
-def dot_product_layer_silent_attention(case):
+@special("factorised-dot-product-layer", "zero-attention-output")
+def dot_product_layer_zero_attention_output(case):
     expected = vtnp.encoder.feed_forward_sublayer(
         case["z"], case["params"], eps=1e-6, activation="gelu_tanh"
     )
-    assert_close(case(params=silent(case["params"])), expected)
+    assert_close(case(params=with_zero_output(case["params"])), expected)

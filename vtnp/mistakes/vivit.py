@@ -1,6 +1,7 @@
 """The usual mistakes of the pages in spec/vivit/."""
 
 import math
+from typing import Any
 
 from vtnp import vivit as right
 from vtnp._array.xp import namespace
@@ -46,13 +47,13 @@ def range_of_floats(T, k, *, like=None):
     if k == T:
         return right.uniform_frame_sampling(T, k, like=like)
     step = T / (k + 1)
-    # As long as NumPy's and JAX's arange(step, T, step), whose length is a quotient rounded up.
+    # The length of arange(step, T, step) in NumPy and JAX: a quotient rounded up.
     count = math.ceil((T - step) / step)
     return _indices([min(round(step + i * step), T - 1) for i in range(count)], like)
 
 
-@mistake("tubelet-embedding", "places-column-by-column")
-def places_column_by_column(video, E, *, bias=None):
+@mistake("tubelet-embedding", "positions-column-by-column")
+def positions_column_by_column(video, E, *, bias=None):
     z = right.tubelet_embedding(video, E, bias=bias)
     h = video.shape[-3] // E.shape[1]
     xp, (*batch, t, s, d) = namespace(z), z.shape
@@ -63,23 +64,23 @@ def places_column_by_column(video, E, *, bias=None):
 @mistake("tubelet-embedding", "kernel-in-height-width-time")
 def kernel_in_height_width_time(video, E, *, bias=None):
     xp = namespace(E)
-    turned = xp.reshape(xp.moveaxis(E, 0, 2), E.shape)
-    return right.tubelet_embedding(video, turned, bias=bias)
+    scrambled = xp.reshape(xp.moveaxis(E, 0, 2), E.shape)
+    return right.tubelet_embedding(video, scrambled, bias=bias)
 
 
-@mistake("tubelet-embedding", "bias-forgotten")
-def tubelet_bias_forgotten(video, E, *, bias=None):
+@mistake("tubelet-embedding", "no-bias")
+def tubelets_without_bias(video, E, *, bias=None):
     return right.tubelet_embedding(video, E)
 
 
-@mistake("tubelet-embedding", "leftovers-first")
-def leftovers_first(video, E, *, bias=None):
+@mistake("tubelet-embedding", "remainder-first")
+def remainder_first(video, E, *, bias=None):
     t = video.shape[-4] % E.shape[0]
     return right.tubelet_embedding(video[..., t:, :, :, :], E, bias=bias)
 
 
-@mistake("tubelet-embedding", "leftovers-padded")
-def leftovers_padded(video, E, *, bias=None):
+@mistake("tubelet-embedding", "remainder-padded")
+def remainder_padded(video, E, *, bias=None):
     xp = namespace(video)
     for axis, size in zip((-4, -3, -2), E.shape[:3], strict=True):
         shape = list(video.shape)
@@ -133,7 +134,7 @@ def mean_before_the_norm(x, params, *, eps=1e-6, activation="gelu_tanh"):
 
 @mistake("sequence-encoder", "mean-with-the-class-token")
 def mean_with_the_class_token(x, params, *, eps=1e-6, activation="gelu_tanh"):
-    averaged = {key: value for key, value in params.items() if key != "cls"}
+    averaged: Any = {key: value for key, value in params.items() if key != "cls"}
     z = _with_class_token(x, params)
     return right.sequence_encoder(z, averaged, eps=eps, activation=activation)
 
@@ -142,7 +143,7 @@ def mean_with_the_class_token(x, params, *, eps=1e-6, activation="gelu_tanh"):
 def class_token_without_position(x, params, *, eps=1e-6, activation="gelu_tanh"):
     if "cls" not in params:
         return right.sequence_encoder(x, params, eps=eps, activation=activation)
-    bare = {**params, "cls": params["cls"] - params["positions"][0, :]}
+    bare: Any = {**params, "cls": params["cls"] - params["positions"][0, :]}
     return right.sequence_encoder(x, bare, eps=eps, activation=activation)
 
 
@@ -151,8 +152,8 @@ def class_token_takes_the_last_position(x, params, *, eps=1e-6, activation="gelu
     if "cls" not in params:
         return right.sequence_encoder(x, params, eps=eps, activation=activation)
     rows = params["positions"]
-    shifted = namespace(rows).concat([rows[-1:, :], rows[:-1, :]], axis=0)
-    shifted = {**params, "positions": shifted}
+    rows = namespace(rows).concat([rows[-1:, :], rows[:-1, :]], axis=0)
+    shifted: Any = {**params, "positions": rows}
     return right.sequence_encoder(x, shifted, eps=eps, activation=activation)
 
 
@@ -161,10 +162,10 @@ def erf_for_tanh(x, params, *, eps=1e-6, activation="gelu_tanh"):
     return right.sequence_encoder(x, params, eps=eps, activation="gelu")
 
 
-@mistake("spatio-temporal-encoder", "place-by-place")
-def place_by_place(z, params, *, eps=1e-6, activation="gelu_tanh"):
-    turned = namespace(z).moveaxis(z, -3, -2)
-    return right.spatio_temporal_encoder(turned, params, eps=eps, activation=activation)
+@mistake("spatio-temporal-encoder", "position-by-position")
+def position_by_position(z, params, *, eps=1e-6, activation="gelu_tanh"):
+    swapped = namespace(z).moveaxis(z, -3, -2)
+    return right.spatio_temporal_encoder(swapped, params, eps=eps, activation=activation)
 
 
 @mistake("factorised-encoder", "no-positions-in-time")
@@ -183,8 +184,8 @@ def norm_missing_after_space(z, params, *, eps=1e-6, activation="gelu_tanh"):
     return right.sequence_encoder(h, params["time"], eps=eps, activation=activation)
 
 
-@mistake("factorised-encoder", "mean-over-places")
-def mean_over_places(z, params, *, eps=1e-6, activation="gelu_tanh"):
+@mistake("factorised-encoder", "mean-over-positions")
+def mean_over_positions(z, params, *, eps=1e-6, activation="gelu_tanh"):
     h = mean_with_the_class_token(z, params["space"], eps=eps, activation=activation)
     if "time" not in params:
         return namespace(h).mean(h, axis=-2)
@@ -196,9 +197,9 @@ def mean_over_places(z, params, *, eps=1e-6, activation="gelu_tanh"):
 
 @mistake("factorised-self-attention-layer", "other-order")
 def other_order(z, params, *, order="time-space", eps=1e-6, activation="gelu_tanh"):
-    turned = "space-time" if order == "time-space" else "time-space"
+    other: right.AxisOrder = "space-time" if order == "time-space" else "time-space"
     return right.factorised_self_attention_layer(
-        z, params, order=turned, eps=eps, activation=activation
+        z, params, order=other, eps=eps, activation=activation
     )
 
 
@@ -216,34 +217,40 @@ def side_by_side(z, params, *, order="time-space", eps=1e-6, activation="gelu_ta
 
 @mistake("factorised-self-attention-layer", "norm-shared")
 def norm_shared(z, params, *, order="time-space", eps=1e-6, activation="gelu_tanh"):
-    shared = {**params["time"], "norm_1": params["space"]["norm_1"]}
+    time = {**params["time"], "norm_1": params["space"]["norm_1"]}
+    shared: Any = {**params, "time": time}
     return right.factorised_self_attention_layer(
-        z, {**params, "time": shared}, order=order, eps=eps, activation=activation
+        z, shared, order=order, eps=eps, activation=activation
     )
 
 
 @mistake("factorised-self-attention-layer", "time-without-transpose")
 def time_without_transpose(z, params, *, order="time-space", eps=1e-6, activation="gelu_tanh"):
     xp, (*batch, t, s, d) = namespace(z), z.shape
-    for axis in order.split("-"):
-        shape = (*batch, s, t, d) if axis == "time" else z.shape
-        y = self_attention_sublayer(xp.reshape(z, shape), params[axis], eps=eps)
-        z = xp.reshape(y, (*batch, t, s, d))
-    return feed_forward_sublayer(z, params, eps=eps, activation=activation)
+
+    def in_time(z):
+        reshaped = xp.reshape(z, (*batch, s, t, d))
+        return xp.reshape(self_attention_sublayer(reshaped, params["time"], eps=eps), z.shape)
+
+    def in_space(z):
+        return self_attention_sublayer(z, params["space"], eps=eps)
+
+    y = in_space(in_time(z)) if order == "time-space" else in_time(in_space(z))
+    return feed_forward_sublayer(y, params, eps=eps, activation=activation)
 
 
 def _halves(Q, K, V, first, scale=None):
-    """Attend along time and over space with all heads; return what the first half wants, first."""
+    """Attend along time and over space in all heads; return first what the first half needs."""
     xp = namespace(Q, K, V)
-    turned = [xp.moveaxis(x, -3, -2) for x in (Q, K, V)]
-    in_time = xp.moveaxis(attention(*turned, scale=scale), -3, -2)
+    swapped = [xp.moveaxis(x, -3, -2) for x in (Q, K, V)]
+    in_time = xp.moveaxis(attention(*swapped, scale=scale), -3, -2)
     in_space = attention(Q, K, V, scale=scale)
     return (in_time, in_space) if first == "time" else (in_space, in_time)
 
 
 @mistake("factorised-dot-product-attention", "other-half-first")
 def other_half_first(Q, K, V, *, first="time"):
-    other = "space" if first == "time" else "time"
+    other: right.Axis = "space" if first == "time" else "time"
     return right.factorised_dot_product_attention(Q, K, V, first=other)
 
 
@@ -277,7 +284,7 @@ def joint_attention_instead(z, params, *, first="time", eps=1e-6, activation="ge
 
 @mistake("factorised-dot-product-layer", "other-half-first")
 def layer_other_half_first(z, params, *, first="time", eps=1e-6, activation="gelu_tanh"):
-    other = "space" if first == "time" else "time"
+    other: right.Axis = "space" if first == "time" else "time"
     return right.factorised_dot_product_layer(
         z, params, first=other, eps=eps, activation=activation
     )

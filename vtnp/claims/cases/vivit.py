@@ -8,24 +8,24 @@ from vtnp.claims.cases.encoder import layer, network, norm, projections
 
 
 def tokens(draw: Draw, text: str) -> Any:
-    """Draw tokens of a width whose norm is smooth: of width 2 it is nearly a sign."""
+    """Draw tokens wide enough for their norm to be smooth: at width 2 it is nearly a sign."""
     draw.sizes["d"] = 5
     return draw.array(text)
 
 
-def gentle(draw: Draw) -> dict[str, Any]:
-    """Draw attention that is not near a maximum: stacks of steep layers have no digits left."""
+def smooth_attention(draw: Draw) -> dict[str, Any]:
+    """Draw attention of moderate scores: stacks of steep layers are badly conditioned."""
     return tree_map(lambda x: 0.3 * x, projections(draw))
 
 
-def gentle_layer(draw: Draw) -> dict[str, Any]:
-    return {**layer(draw), "attention": gentle(draw)}
+def smooth_layer(draw: Draw) -> dict[str, Any]:
+    return {**layer(draw), "attention": smooth_attention(draw)}
 
 
-def reader(draw: Draw, n: int) -> dict[str, Any]:
-    """Draw the params of a sequence-encoder for n tokens, with a class token or without."""
+def encoder(draw: Draw, n: int) -> dict[str, Any]:
+    """Draw the params of a sequence-encoder for n tokens, with or without a class token."""
     d = draw.size("d")
-    params = {"layers": [gentle_layer(draw) for _ in range(2)], "norm": norm(draw)}
+    params = {"layers": [smooth_layer(draw) for _ in range(2)], "norm": norm(draw)}
     if draw.chance():
         params["cls"] = draw.array("d")
     rows = n + ("cls" in params)
@@ -46,8 +46,8 @@ def uniform_frame_sampling(draw: Draw) -> dict[str, Any]:
 def tubelet_embedding(draw: Draw) -> dict[str, Any]:
     # The tubelet is smaller than the video, and need not divide it.
     size = draw.rng.permutation([1, 2, 3])
-    left = draw.rng.integers(0, size)
-    video = [2 * k + over for k, over in zip(size, left, strict=True)]
+    remainder = draw.rng.integers(0, size)
+    video = [2 * p + rest for p, rest in zip(size, remainder, strict=True)]
     C, d = draw.size("C"), draw.size("d")
     args = {
         "video": draw.rng.standard_normal((*draw.batch, *video, C)),
@@ -71,14 +71,14 @@ def central_frame_kernel(draw: Draw) -> dict[str, Any]:
 @builds("sequence-encoder")
 def sequence_encoder(draw: Draw) -> dict[str, Any]:
     x = tokens(draw, "*b n d")
-    return {"x": x, "params": reader(draw, x.shape[-2]), "activation": activation(draw)}
+    return {"x": x, "params": encoder(draw, x.shape[-2]), "activation": activation(draw)}
 
 
 @builds("spatio-temporal-encoder")
 def spatio_temporal_encoder(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"t": 2, "s": 3} if draw.chance() else {"t": 3, "s": 2}
     z = tokens(draw, "*b t s d")
-    params = reader(draw, z.shape[-3] * z.shape[-2])
+    params = encoder(draw, z.shape[-3] * z.shape[-2])
     return {"z": z, "params": params, "activation": activation(draw)}
 
 
@@ -86,9 +86,11 @@ def spatio_temporal_encoder(draw: Draw) -> dict[str, Any]:
 def factorised_encoder(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"t": 2, "s": 3} if draw.chance() else {"t": 3, "s": 2}
     z = tokens(draw, "*b t s d")
-    params = {"space": reader(draw, z.shape[-2])}
+    params = {"space": encoder(draw, z.shape[-2])}
     if draw.rng.random() < 0.8:
-        params["time"] = reader(draw, z.shape[-3])
+        # The temporal encoder has heads and widths of its own.
+        temporal = Draw(draw.rng, draw.batch, {"d": z.shape[-1]}, draw.sizing)
+        params["time"] = encoder(temporal, z.shape[-3])
     return {"z": z, "params": params}
 
 
@@ -96,7 +98,10 @@ def factorised_encoder(draw: Draw) -> dict[str, Any]:
 def factorised_self_attention_layer(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"t": 2, "s": 3, "heads": 2}
     z = tokens(draw, "*b t s d")
-    params = {axis: {"norm_1": norm(draw), "attention": gentle(draw)} for axis in ("time", "space")}
+    params = {
+        axis: {"norm_1": norm(draw), "attention": smooth_attention(draw)}
+        for axis in ("time", "space")
+    }
     params |= {"norm_2": norm(draw), "feed_forward": network(draw)}
     order = "time-space" if draw.chance() else "space-time"
     return {"z": z, "params": params, "order": order}
@@ -119,4 +124,4 @@ def factorised_dot_product_layer(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"t": 3, "s": 5, "heads": 2}
     first = "time" if draw.chance() else "space"
     z = tokens(draw, "*b t s d")
-    return {"z": z, "params": gentle_layer(draw), "first": first}
+    return {"z": z, "params": smooth_layer(draw), "first": first}

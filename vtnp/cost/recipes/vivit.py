@@ -19,6 +19,10 @@ def _positions(*tokens: str) -> Rule:
     return shape
 
 
+def _same(name: str) -> Rule:
+    return lambda z: z[name]
+
+
 SIZES = {
     "T": 32, "t": 16, "p_t": 2, "p_h": 16, "p_w": 16, "cls": True, "layers": 12, "time_layers": 4,
 }  # fmt: skip
@@ -27,6 +31,8 @@ RECIPES = {
     "sequence-encoder": Recipe({"n": 196}, params={"positions": _positions("n")}),
     "spatio-temporal-encoder": Recipe(params={"positions": _positions("t", "s")}),
     "factorised-encoder": Recipe(
+        # The temporal encoder has heads and widths like the spatial one.
+        {f"{name}_time": _same(name) for name in ("heads", "d_h", "d_v", "d_f")},
         names={"time_layers": int | None},
         params={
             "space.positions": _positions("s"),
