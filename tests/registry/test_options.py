@@ -195,13 +195,13 @@ def test_options_reach_the_formula_as_plain_values(options):
         ),
         (
             lambda: vtnp.longnet.dilated_attention(
-                *[np.ones((1, 4, 2))] * 3, segments=4, dilations=(1,), causal=True
+                *[np.ones((1, 4, 2))] * 3, branches=[(4, 1), (4,)], causal=True
             ),
-            "segments: expected integers, got 4",
+            r"branches: expected a sequence, each Branch\(segment, dilation\), got \[\(4, 1\), \(4,\)\]",
         ),
         (
             lambda: vtnp.longnet.dilated_attention(
-                *[np.ones((1, 4, 2))] * 3, segments=(4,), dilations=(1,), causal=1
+                *[np.ones((1, 4, 2))] * 3, branches=[(4, 1)], causal=1
             ),
             "causal: expected True or False, got 1",
         ),
