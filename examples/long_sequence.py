@@ -1,21 +1,22 @@
-"""Run dilated attention over a sequence that memory does not hold, chunk by chunk, from disk.
+"""Compute dilated attention over a sequence that does not fit in memory, chunk by chunk, from disk.
 
     python examples/long_sequence.py --tokens 2**24                16 million tokens
-    python examples/long_sequence.py --tokens 2**24 --cluster      the same on two processes
-    python examples/long_sequence.py --cluster tcp://there:8786    the same on a cluster of yours
-    python examples/long_sequence.py --folder here                 queries, keys, values of your own
+    python examples/long_sequence.py --tokens 2**24 --cluster      the same in two processes
+    python examples/long_sequence.py --cluster tcp://host:8786     the same on your own cluster
+    python examples/long_sequence.py --folder data                 your own queries, keys and values
 
-In --folder lie Q.npy, K.npy and V.npy, float32 of (heads, tokens, width); where there is none of
-them, all are made of random numbers. O.npy, the output, comes beside them. Without --folder all is
-temporary.
+The folder has Q.npy, K.npy and V.npy, float32 of shape (heads, tokens, width). If it has none of
+them, all three are written with random numbers. The output is O.npy in the same folder. Without
+--folder all files are temporary.
 
-Each chunk stands for a device of LongNet's distributed algorithm: segments that fit in a chunk move
-nothing, longer ones gather their dilated keys and values alone. The bytes that this moves are
-counted in the task graph and held against the paper's formula, and a random sample of the output
-against the formula in memory.
+Each chunk corresponds to a device of LongNet's distributed algorithm: segments within a chunk move
+no data, and longer ones gather only their dilated keys and values. The bytes that this moves are
+counted in the task graph and compared with the paper's formula, and a random sample of the output
+is compared with the formula in memory.
 
-Segments and dilations grow four-fold unless given. The paper's own, 2048 to 32768 tokens with
-1, 2, 4, 6 and 12, run six times as long, and need --chunk 32768: 6 and 12 divide no smaller one.
+By default the segments and dilations of the branches grow by factors of four. Those of the paper,
+--branches 2048x1 4096x2 8192x4 16384x6 32768x12, take six times as long, and need --chunk 32768: a
+smaller chunk does not fit both their segments and the dilations 6 and 12.
 """
 
 import argparse
@@ -25,104 +26,94 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+from command_line import BadInputError, Parser, integer, report, require_installed
 from long import arrays
-from long.errors import BadInputError, WrongError
 from numpy.lib.format import open_memmap
 
 from vtnp.checkpoints import FileError, replacing
+from vtnp.cost.option_text import integer_of
+from vtnp.longnet import Branch
 
 _NAMES = ("Q", "K", "V")
-_NEEDED = ("dask", "distributed", "threadpoolctl")
-_SCORES_AT_MOST = 2**29  # bytes, of one segment and all heads, in double precision
-_FACTOR = 2.0  # how much larger the error may be than that of the formula in memory
+_REQUIRED = ("dask", "distributed", "threadpoolctl")
+_BRANCHES = [Branch(512 * 4**i, 4**i) for i in range(5)]
+_MAX_TOKENS = 2**48
+_MAX_SCORE_BYTES = 2**29  # of one segment and all heads, in double precision
+_ERROR_FACTOR = 2.0  # by which the error may exceed that of the formula in memory
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(message)
+class WrongResultError(Exception):
+    """A result is not what it must be; the message is one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
         options = parsed(arguments)
-        look_for_what_is_needed()
+        require_installed(_REQUIRED, "scale")
         from threadpoolctl import threadpool_limits
 
-        # Dask keeps the cores busy; threads of BLAS would fight for them, and split sums otherwise
-        # than a cluster's workers do.
-        with workplace(options) as folder, threadpool_limits(1):
+        # Dask uses all cores. Threads of BLAS would compete for them, and would add up in another
+        # order than the workers of a cluster do.
+        with folder_of(options) as folder, threadpool_limits(1):
             run(options, Path(folder))
-    except (BadInputError, FileError, WrongError) as error:
-        print(f"long_sequence.py: {error}", file=sys.stderr)
-        return 1 if isinstance(error, WrongError) else 2
+    except (BadInputError, FileError) as error:
+        return report("long_sequence.py", error)
+    except WrongResultError as error:
+        report("long_sequence.py", error)
+        return 1
     except KeyboardInterrupt:
-        print("\nstopped; no output is left", file=sys.stderr)
+        print("\nstopped; no output was written", file=sys.stderr)
         return 130
     return 0
 
 
-def look_for_what_is_needed() -> None:
-    """Complain of what is not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise BadInputError(f"{', '.join(missing)} not found: pip install 'vtnp[scale]'")
-
-
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = _Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--tokens", type=_count, help="length of the sequence (default: 2**20, or the files')")
-    add("--heads", type=_count, help="default: 2, or the files'")
-    add("--width", type=_count, help="of a head (default: 16, or the files')")
-    branches = {"type": _count, "nargs": "+", "metavar": "N"}
-    add("--segments", **branches, default=[512, 2048, 8192, 32768, 131072],
-        help="of each branch (default: 512 2048 8192 32768 131072)")  # fmt: skip
-    add("--dilations", **branches, default=[1, 4, 16, 64, 256],
-        help="of each branch (default: 1 4 16 64 256)")  # fmt: skip
-    add("--chunk", type=_count, default=2**14, help="tokens of a chunk (default: 2**14)")
+    parser = Parser(__doc__ or "")
+    add, positive = parser.add_argument, integer(1, below=_MAX_TOKENS)
+    add("--tokens", type=positive, help="length of the sequence (default: 2**20, or the files')")
+    add("--heads", type=positive, help="number of heads (default: 2, or the files')")
+    add("--width", type=positive, help="width of a head (default: 16, or the files')")
     add(
-        "--folder", type=Path, metavar="DIR", help="where the arrays lie (default: a temporary one)"
-    )
-    add("--workers", type=_count, default=2, help="threads, or processes (default: 2)")
+        "--branches", type=branch, nargs="+", metavar="WxR", default=_BRANCHES,
+        help="segment length and dilation of each branch "
+        f"(default: {' '.join(f'{w}x{r}' for w, r in _BRANCHES)})",
+    )  # fmt: skip
+    add("--chunk", type=positive, default=2**14, help="tokens of a chunk (default: 2**14)")
+    add("--folder", type=Path, metavar="DIR", help="folder of the arrays (default: temporary)")
+    add("--workers", type=positive, default=2, help="number of threads or processes (default: 2)")
     add("--cluster", nargs="?", const="", metavar="ADDRESS",
-        help="run on dask.distributed: on processes here, or on this scheduler's")  # fmt: skip
+        help="run on dask.distributed: in local processes, or with this scheduler")  # fmt: skip
     add("--kill-worker", action="store_true",
         help="kill a worker of the cluster midway, which must not change the result")  # fmt: skip
-    add("--sample", type=_count, default=16, help="outputs to check (default: 16)")
-    add("--seed", type=int, default=0, help="of random arrays, and of the sample (default: 0)")
+    add("--sample", type=positive, default=16, help="number of outputs to check (default: 16)")
+    add("--seed", type=int, default=0, help="of random arrays and of the sample (default: 0)")
     options = parser.parse_args(arguments)
     if options.kill_worker and options.cluster is None:
-        raise BadInputError("--kill-worker goes with --cluster")
-    if len(options.segments) != len(options.dilations):
-        counts = f"{len(options.segments)} and {len(options.dilations)}"
-        raise BadInputError(f"--segments and --dilations: {counts} numbers, expected as many")
+        raise BadInputError("--kill-worker requires --cluster")
     return options
 
 
-def _count(text: str) -> int:
-    base, power, exponent = text.partition("**")
-    number = int(base) ** (min(int(exponent), 64) if power else 1)
-    if not 1 <= number < 2**48:
-        raise ValueError
-    return number
+def branch(text: str) -> Branch:
+    """Read a branch that is written as 2048x4."""
+    segment, _, dilation = text.partition("x")
+    try:
+        found = Branch(integer_of(segment), integer_of(dilation))
+    except ValueError:
+        found = Branch(0, 0)
+    if not 1 <= found.dilation <= found.segment < _MAX_TOKENS:
+        expected = "expected SEGMENTxDILATION, such as 2048x4, with 1 <= dilation <= segment"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return found
 
 
-_count.__name__ = "whole number >= 1"  # argparse names a type by this when a text is not one
-
-
-def workplace(options: argparse.Namespace) -> AbstractContextManager[Any]:
-    """Choose the folder of the arrays; a temporary one is removed at the end."""
+def folder_of(options: argparse.Namespace) -> AbstractContextManager[Any]:
+    """Return the folder of the arrays; a temporary one is removed at the end."""
     if options.folder is None:
         return tempfile.TemporaryDirectory(prefix="long_sequence-")
     if not options.folder.is_dir():
@@ -131,37 +122,35 @@ def workplace(options: argparse.Namespace) -> AbstractContextManager[Any]:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    """Compute the output, check it, and tell what it took."""
+    """Compute the output, check it, and print time and memory."""
     from long import chunked
 
-    begun = time.perf_counter()
-    pairs = list(zip(options.segments, options.dilations, strict=True))
-    fitting(options, folder, pairs)
+    begin = time.perf_counter()
+    complete(options, folder)
+    check_memory(options)
     with connected(options, folder) as client:
-        prepare(options, folder)
+        write_inputs(options, folder)
         Q, K, V = (chunked.on_disk(folder / f"{name}.npy", options.chunk) for name in _NAMES)
-        plan = chunked.dilated_attention(Q, K, V, pairs)
-        told(plan, pairs)
+        plan = chunked.dilated_attention(Q, K, V, options.branches)
+        print_plan(plan, options.branches)
         target = folder / "O.npy"
         start = time.perf_counter()
         with replacing(target) as temporary:
-            # The file is as long as it will be, so that chunks are written in any order.
+            # The file has its full size at once, so that chunks can be written in any order.
             open_memmap(temporary, "w+", np.float32, plan.output.shape)
             peaks = computed(options, chunked.written(plan.output, temporary), client)
             seconds = time.perf_counter() - start
-            verdict = checked(options, folder, temporary, pairs)
+            verdict = checked(options, folder, temporary)
     print(verdict)
     print(f"{target.name}: SHA-256 {arrays.digest(target)}")
-    whole = time.perf_counter() - begun
+    total = time.perf_counter() - begin
     peaks.insert(0, arrays.peak_memory())
     each = f" ({' + '.join(f'{peak / 1e9:.2f}' for peak in peaks)})" if len(peaks) > 1 else ""
-    print(
-        f"{seconds:.0f} s, {whole:.0f} s in all; at most {sum(peaks) / 1e9:.2f} GB{each} of memory"
-    )
+    print(f"{seconds:.0f} s, {total:.0f} s in total; peak memory {sum(peaks) / 1e9:.2f} GB{each}")
 
 
 def connected(options: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:
-    """Connect to the cluster, where one is asked for."""
+    """Connect to the cluster, if one is requested."""
     if options.cluster is None:
         return nullcontext()
     from long import cluster
@@ -169,51 +158,57 @@ def connected(options: argparse.Namespace, folder: Path) -> AbstractContextManag
     return cluster.connected(options.cluster, options.workers, folder)
 
 
-def fitting(options: argparse.Namespace, folder: Path, pairs: list[tuple[int, int]]) -> None:
-    """Hold files, options and the disk against each other; settle what was not given."""
+def complete(options: argparse.Namespace, folder: Path) -> None:
+    """Take sizes that were left out from the files, or from the defaults; check all of them."""
     from long import chunked
 
     paths = [folder / f"{name}.npy" for name in _NAMES]
-    there = [path for path in paths if path.exists()]
-    shapes = [arrays.opened(path).shape for path in there]
-    if there and len(there) < len(paths):
-        (absent, *_) = [path for path in paths if path not in there]
-        raise BadInputError(f"{absent}: No such file, but {there[0].name} is there")
-    if there and (shapes[0] != shapes[1] or shapes[0][:2] != shapes[2][:2]):
+    existing = [path for path in paths if path.exists()]
+    shapes = [arrays.opened(path).shape for path in existing]
+    if existing and len(existing) < len(paths):
+        (missing, *_) = [path for path in paths if path not in existing]
+        raise BadInputError(f"{missing}: no such file, although {existing[0].name} exists")
+    if existing and (shapes[0] != shapes[1] or shapes[0][:2] != shapes[2][:2]):
         raise BadInputError(f"{folder}: Q, K and V do not fit: their shapes are {shapes}")
-    defaults = shapes[0] if there else (2, 2**20, 16)
-    for name, known in zip(("heads", "tokens", "width"), defaults, strict=True):
-        given = getattr(options, name)
-        if there and given not in {None, known}:
-            raise BadInputError(f"--{name} {given}: the arrays in {folder} have {known}")
-        setattr(options, name, given or known)
-    out = options.heads * options.tokens * (shapes[2][2] if there else options.width) * 4
-    needed, free = out * (1 if there else 4), shutil.disk_usage(folder).free
-    if needed > free:
-        raise BadInputError(f"{folder}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB are free")
-    for w, r in pairs:
-        if r > w:
-            raise BadInputError(f"--dilations: {r} is more than its segment of {w} tokens")
-        length = min(w, options.tokens)
-        scores = 8 * options.heads * (-(-length // r)) ** 2
-        if scores > _SCORES_AT_MOST:
-            what = f"a segment of {length} tokens with dilation {r} has {scores / 1e9:.1f} GB"
-            raise BadInputError(f"--segments: {what} of scores, more than memory is meant to hold")
-    wrong = chunked.misfit(pairs, options.tokens, options.chunk)
-    if wrong:
-        raise BadInputError(f"--chunk: {wrong}")
+    defaults = shapes[0] if existing else (2, 2**20, 16)
+    for name, default in zip(("heads", "tokens", "width"), defaults, strict=True):
+        value = getattr(options, name)
+        if existing and value not in {None, default}:
+            raise BadInputError(f"--{name} {value}: the arrays in {folder} have {default}")
+        setattr(options, name, value or default)
+    output = options.heads * options.tokens * (shapes[2][2] if existing else options.width) * 4
+    required, free = output * (1 if existing else 4), shutil.disk_usage(folder).free
+    if required > free:
+        raise BadInputError(
+            f"{folder}: {required / 1e9:.1f} GB required, {free / 1e9:.1f} GB are free"
+        )
+    misfit = chunked.misfit(options.branches, options.tokens, options.chunk)
+    if misfit:
+        raise BadInputError(f"--chunk: {misfit}")
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Make the arrays where there are none."""
+def check_memory(options: argparse.Namespace) -> None:
+    """Raise BadInputError for a branch whose scores are too large for memory."""
+    for segment, dilation in options.branches:
+        length = min(segment, options.tokens)
+        scores = 8 * options.heads * (-(-length // dilation)) ** 2
+        if scores > _MAX_SCORE_BYTES:
+            raise BadInputError(
+                f"--branches: a segment of {length} tokens with dilation {dilation} has "
+                f"{scores / 1e9:.1f} GB of scores, of at most {_MAX_SCORE_BYTES / 1e9:.1f} GB"
+            )
+
+
+def write_inputs(options: argparse.Namespace, folder: Path) -> None:
+    """Write random queries, keys and values, unless the folder has some."""
     shape = options.heads, options.tokens, options.width
     if not (folder / f"{_NAMES[0]}.npy").exists():
         for i, name in enumerate(_NAMES):
-            arrays.make(folder / f"{name}.npy", shape, [options.seed, i])
+            arrays.write_random(folder / f"{name}.npy", shape, [options.seed, i])
 
 
-def told(plan: Any, pairs: list[tuple[int, int]]) -> None:
-    """Tell what is going to be computed, and what it moves."""
+def print_plan(plan: Any, branches: Sequence[Branch]) -> None:
+    """Print what will be computed, and the bytes that it moves."""
     from long import chunked
 
     Q, K, V = plan.arrays[:3]
@@ -221,60 +216,60 @@ def told(plan: Any, pairs: list[tuple[int, int]]) -> None:
     chunk, chunks = Q.chunks[1][0], Q.numblocks[1]
     print(f"{tokens} tokens, {heads} heads of width {width}; {chunks} chunks of {chunk} tokens")
     sizes = {"heads": heads, "width": K.shape[2] + V.shape[2], "itemsize": Q.itemsize}
-    for w, r in pairs:
-        moved = chunked.bytes_of_paper([(w, r)], tokens, chunk, **sizes)
-        print(
-            f"  segments of {w}, dilation {r}: " + (f"{moved} bytes" if moved else "move nothing")
-        )
+    for each in branches:
+        moved = chunked.bytes_of_paper([each], tokens, chunk, **sizes)
+        what = f"segments of {each.segment}, dilation {each.dilation}"
+        print(f"  {what}: {f'{moved} bytes' if moved else 'no data'} moved")
     counted = chunked.bytes_moved(plan)
-    paper = chunked.bytes_of_paper(pairs, tokens, chunk, **sizes)
+    paper = chunked.bytes_of_paper(branches, tokens, chunk, **sizes)
     print(
         f"moved between chunks: {counted} bytes in the task graph, {paper} by the paper's formula"
     )
     if counted != paper:
-        raise WrongError("the task graph moves other bytes than the paper's formula says")
+        raise WrongResultError("the bytes moved in the task graph differ from the paper's formula")
     sys.stdout.flush()
 
 
 def computed(options: argparse.Namespace, counts: Any, client: Any) -> list[int]:
-    """Compute the output into its file; return the most memory that each worker had."""
+    """Compute the output into its file; return the peak memory of each worker."""
     peaks: list[int] = []
     if client is None:
         from dask.diagnostics import ProgressBar
 
         with ProgressBar(dt=0.5):
-            done = counts.compute(scheduler="threads", num_workers=options.workers)
-        written = int(np.sum(done))
+            found = counts.compute(scheduler="threads", num_workers=options.workers)
+        written = int(np.sum(found))
     else:
         from long import cluster
 
         written = cluster.computed(client, counts, kill=options.kill_worker)
         peaks = cluster.peaks(client)
     if written != options.tokens:
-        raise WrongError(f"{written} of {options.tokens} tokens were written")
+        raise WrongResultError(f"{written} of {options.tokens} tokens were written")
     return peaks
 
 
-def checked(
-    options: argparse.Namespace, folder: Path, output: Path, pairs: list[tuple[int, int]]
-) -> str:
-    """Hold a random sample of outputs against the formula in memory, in double precision."""
+def checked(options: argparse.Namespace, folder: Path, output: Path) -> str:
+    """Compare a random sample of outputs with the formula in memory, in double precision."""
     inputs = [arrays.opened(folder / f"{name}.npy") for name in _NAMES]
     O = arrays.opened(output)
     rng = np.random.default_rng([options.seed, len(_NAMES)])
     errors = []
-    for place in rng.integers(options.tokens, size=options.sample):
-        exact, single = (arrays.in_memory(inputs, int(place), pairs, t) for t in ("f8", "f4"))
-        here = O[:, place : place + 1]
-        errors.append([np.abs(x - exact).max() for x in (here, single)] + [np.abs(exact).max()])
-    off, same, size = np.max(errors, axis=0)
-    if not off <= max(_FACTOR * same, 4 * np.finfo(np.float32).eps * size):
-        raise WrongError(
-            f"sampled outputs are off by {off:.1e}, the formula in memory by {same:.1e}"
+    for token in rng.integers(options.tokens, size=options.sample):
+        exact, single = (
+            arrays.in_memory(inputs, int(token), options.branches, dtype) for dtype in ("f8", "f4")
+        )
+        ours = O[:, token : token + 1]
+        errors.append([np.abs(x - exact).max() for x in (ours, single)] + [np.abs(exact).max()])
+    error, expected, size = np.max(errors, axis=0)
+    if not error <= max(_ERROR_FACTOR * expected, 4 * np.finfo(np.float32).eps * size):
+        raise WrongResultError(
+            f"the error of sampled outputs is {error:.1e}, that of the formula in memory "
+            f"{expected:.1e}"
         )
     return (
-        f"{options.sample} sampled outputs: largest error {off:.1e}, "
-        f"{off / same if same else 1.0:.2f} times that of the formula in memory"
+        f"{options.sample} sampled outputs: largest error {error:.1e}, "
+        f"{error / expected if expected else 1.0:.2f} times that of the formula in memory"
     )
 
 

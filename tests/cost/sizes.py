@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 
 from vtnp.cost.sizes import size_names
+from vtnp.longnet import Branch
 from vtnp.mvit import Pooling
 from vtnp.tokens import Grid
 
@@ -276,16 +277,18 @@ def iterative_pinv(draw, given):
     given["start"] = draw(st.sampled_from(["paper", "exact", "original"]))
 
 
-@rule("head-offsets", "dense-to-sparse", "sparse-to-dense", "valid-mask", "dilated-branch")
+def a_branch(draw):
+    dilation = draw(SMALL | HUGE)
+    return Branch(dilation + draw(SMALL | HUGE), dilation)
+
+
+@rule("dense-to-sparse", "sparse-to-dense", "valid-mask", "dilated-branch")
 def branch(draw, given):
-    if "segment" in given:
-        given["segment"] += given["dilation"]
+    given["branch"] = a_branch(draw)
     given.pop("segments", None)
-    given.pop("kept", None)
+    given.pop("rows", None)
 
 
 @rule("dilated-attention")
 def branches(draw, given):
-    pairs = draw(st.lists(st.tuples(SMALL | HUGE, SMALL | HUGE), min_size=1, max_size=3))
-    given["segments"] = tuple(r + more for r, more in pairs)
-    given["dilations"] = tuple(r for r, _ in pairs)
+    given["branches"] = tuple(a_branch(draw) for _ in range(draw(st.integers(1, 3))))

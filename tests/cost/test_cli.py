@@ -109,7 +109,8 @@ def test_a_billion_tokens_take_no_time_and_no_memory(capsys):
     found = json.loads(answer(capsys, "dilated-attention", "n=1000000000", "--json"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found["sizes"]["segments"] == [2048, 4096, 8192, 16384, 32768]
+    branches = [[2048, 1], [4096, 2], [8192, 4], [16384, 6], [32768, 12]]
+    assert found["sizes"]["branches"] == branches
     assert found["cost"]["multiply_adds"] == found["closed_form"] > 10**15
     assert peak < 200e6
 
@@ -212,7 +213,8 @@ def test_labels_are_kept_apart_and_near_their_lines():
         (("attention", "n=many"), "n: expected an integer, such as 4096, 1e6 or 2**20, got 'many'"),
         (("attention", "n=-1"), "attention: n: expected an integer >= 0, got -1"),
         (("gelu", "approximate=fast"), "expected one of 'none', 'tanh', got 'fast'"),
-        (("dilated-attention", "segments=2048", "dilations=1,2"), "one for each of the 1 segments"),
+        (("dilated-attention", "branches=2x3"), "expected 1 <= branch.dilation <= branch.segment"),
+        (("dilated-attention", "branches=2048,4096"), "such as 2048x1,4096x2,8192x4"),
         (("timesformer", "colour=red"), "no field 'colour'; it has scheme, frames,"),
         (("timesformer", "image=224"), "image: expected 2 integers, such as 224x224, got '224'"),
         (("timesformer", "--measure"), "are for formulas, not for models"),

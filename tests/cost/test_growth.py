@@ -16,6 +16,7 @@ import vtnp
 from vtnp import cost
 from vtnp._registry.spec import registry
 from vtnp.cost.sizes import default_sizes, sized_call
+from vtnp.longnet import Branch
 from vtnp.mvit import Pooling
 
 LONG, MANY, FEW = st.integers(1, 10**6), st.integers(1, 999), st.integers(1, 9)
@@ -136,34 +137,33 @@ def test_deformable_attention_is_linear_in_places(t, h, points):
 # --- LongNet: what its law `linear-cost` says of pairs, of products -------------------------------
 
 
-def pairs_for_each_token(n, segments, dilations):
-    """Return how many rows of a head's keys the rows of queries meet, over the tokens."""
-    branches = {"segments": segments, "dilations": dilations}
-    return Fraction(taken("dilated-attention", n=n, **branches), n * 12 * 128)
+def pairs_for_each_token(n, branches):
+    """Return the number of pairs of a query and a key in one head, divided by that of tokens."""
+    return Fraction(taken("dilated-attention", n=n, branches=branches), n * 12 * 128)
 
 
 @pytest.mark.parametrize("a", [2, 3, 4])
 @pytest.mark.parametrize("w", [1, 5, 2048])
 def test_dilated_attention_is_linear_and_under_the_bound_of_the_geometric_sequence(a, w):
-    dilations = tuple(a**i for i in range(5))
-    segments = tuple(w * r for r in dilations)
-    each = pairs_for_each_token(segments[-1], segments, dilations)
-    assert each == sum(Fraction(w, r) for r in dilations)
+    branches = tuple(Branch(w * a**i, a**i) for i in range(5))
+    longest = branches[-1].segment
+    each = pairs_for_each_token(longest, branches)
+    assert each == sum(Fraction(w, r) for _, r in branches)
     assert each < Fraction(a, a - 1) * w
     for times in (2, 3, 10**6):
-        assert pairs_for_each_token(times * segments[-1], segments, dilations) == each
+        assert pairs_for_each_token(times * longest, branches) == each
 
 
-def test_the_published_schedule_is_linear_and_over_the_bound():
-    """Its dilations are not geometric; those of 2 would keep the bound."""
-    published = default_sizes("dilated-attention")
-    segments, dilations = published["segments"], published["dilations"]
-    each = pairs_for_each_token(32768, segments, dilations)
-    assert each == pairs_for_each_token(32768 * 10**9, segments, dilations)
-    # Rows are kept in whole numbers, so that there are a few more than w / r^2.
-    assert 0 < each - sum(Fraction(w, r**2) for w, r in zip(segments, dilations, strict=True)) < 1
+def test_the_published_branches_are_linear_and_over_the_bound():
+    """Their dilations are not geometric; powers of 2 would meet the bound."""
+    published = default_sizes("dilated-attention")["branches"]
+    each = pairs_for_each_token(32768, published)
+    assert each == pairs_for_each_token(32768 * 10**9, published)
+    # The number of rows is rounded up, so that there are slightly more than w / r^2 pairs.
+    assert 0 < each - sum(Fraction(w, r**2) for w, r in published) < 1
     assert f"{float(each):.0f}" == "4267"
-    assert each > 2 * 2048 > pairs_for_each_token(32768, segments, (1, 2, 4, 8, 16))
+    geometric = tuple(Branch(w, 2**i) for i, (w, _) in enumerate(published))
+    assert each > 2 * 2048 > pairs_for_each_token(32768, geometric)
 
 
 # --- On the pages ---------------------------------------------------------------------------------

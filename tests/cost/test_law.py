@@ -23,6 +23,7 @@ from vtnp.cost import closed_forms, recipes
 from vtnp.cost.closed_forms import ClosedFormError, closed_form, integer
 from vtnp.cost.option_text import text_of, value_of
 from vtnp.cost.sizes import default_sizes, parsed_size, size_names, sized_call
+from vtnp.longnet import Branch
 from vtnp.mvit import Pooling
 from vtnp.tokens import Grid
 
@@ -82,8 +83,8 @@ def test_sizes_at_which_nothing_could_be_computed():
     assert found.multiply_adds == stated == 128 * 10**18
     n, heads = 2**40, 16
     stated, found = counted("dilated-attention", n=n, heads=heads)
-    segments, dilations = default_sizes("dilated-attention")["segments"], (1, 2, 4, 6, 12)
-    each = sum(n // w * math.ceil(w / r) ** 2 for w, r in zip(segments, dilations, strict=True))
+    branches = default_sizes("dilated-attention")["branches"]
+    each = sum(n // w * math.ceil(w / r) ** 2 for w, r in branches)
     assert found.multiply_adds == stated == heads * each * 128
 
 
@@ -177,8 +178,8 @@ def test_widths_that_heads_do_not_share_out_are_refused():
         ("segment-means", {"n": 5, "l": 6}),
         ("local-attention", {"grid": (8, 3, 4)}),
         ("sparse-to-dense", {"n": 0}),
-        ("sparse-to-dense", {"dilation": 0}),
-        ("dilated-attention", {"segments": (8, 16)}),
+        ("sparse-to-dense", {"branch": (1, 0)}),
+        ("dilated-attention", {"branches": ((8, 16),)}),
         ("axial-layer", {"s": 195}),
     ],
 )
@@ -211,8 +212,10 @@ def test_what_a_formula_has_no_meaning_for_it_refuses_itself(id, given):
         ("pool", "pooling", "1x8x8", Pooling((1, 8, 8))),
         ("pool", "pooling", "1x2x2,3x3x3,none,max", Pooling((1, 2, 2), (3, 3, 3), mode="max")),
         ("multiscale-block", "kernel_q", "none", None),
-        ("dilated-attention", "segments", "2048,4096", (2048, 4096)),
-        ("dilated-attention", "segments", "2**11,1e4", (2048, 10_000)),
+        ("dilated-branch", "branch", "2048x1", Branch(2048, 1)),
+        ("dilated-attention", "branches", "2048x1", (Branch(2048, 1),)),
+        ("dilated-attention", "branches", "2048x1,4096x2", (Branch(2048, 1), Branch(4096, 2))),
+        ("dilated-attention", "branches", "2**11x1,1e4x3", (Branch(2048, 1), Branch(10_000, 3))),
         ("dilated-attention", "causal", "False", False),
         ("dilated-attention", "offsets", "torchscale", "torchscale"),
         ("adaptive-strides", "strides_q", "1x2x2,1x1x1", ((1, 2, 2), (1, 1, 1))),
@@ -244,7 +247,12 @@ def test_texts_are_read_as_what_a_name_takes(id, name, text, value):
         ("attention", "mask", "maybe", "True or False"),
         ("axial-layer", "grid", "14x14", r"Grid\(t, h, w\), such as 8x14x14"),
         ("pooled-residual", "stride", "1x2", "3 integers, such as 1x2x2"),
-        ("dilated-attention", "segments", "a,b", "integers, such as 2048,4096,8192,16384,32768"),
+        (
+            "dilated-attention",
+            "branches",
+            "2048,4096",
+            r"a sequence, each Branch\(segment, dilation\), such as 2048x1,4096x2,8192x4,.*",
+        ),
         (
             "adaptive-strides",
             "strides_q",
@@ -266,9 +274,9 @@ def test_every_default_can_be_written(id):
         assert parsed_size(id, name, text_of(value, hints[name])) == value, name
 
 
-class Branch(NamedTuple):
-    segment: int
-    dilation: int = 1
+class Interval(NamedTuple):
+    length: int
+    step: int = 1
 
 
 class Window(NamedTuple):
@@ -286,7 +294,7 @@ class Window(NamedTuple):
         (Grid, "8x14x14", Grid(8, 14, 14)),
         (Grid, "8,14,14", Grid(8, 14, 14)),
         (Grid | None, "none", None),
-        (Branch, "2048", Branch(2048)),
+        (Interval, "2048", Interval(2048)),
         (Sequence[Branch], "2048x1,4096x2", (Branch(2048, 1), Branch(4096, 2))),
         (Sequence[Branch], "2**11x1", (Branch(2048, 1),)),
         (Window, "1x2,3x3", Window((1, 2), (3, 3))),

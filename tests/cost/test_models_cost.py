@@ -135,9 +135,9 @@ def timesformers(config):
 
 
 def vivits(config):
-    (t, s), d, (p_t, p_h, p_w) = config.grid, config.d, config.patch
+    (t, h, w), d, (p_t, p_h, p_w) = config.grid, config.d, config.patch
     d_h = d // config.heads
-    sizes = {"t": t, "s": s, "d": d, "heads": config.heads, "d_h": d_h, "d_v": d_h}
+    sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_h": d_h, "d_v": d_h}
     sizes |= {"d_f": config.d_f} | {f"{name}_time": d_h for name in ("d_h", "d_v")}
     sizes |= {"heads_time": config.heads, "d_f_time": config.d_f}
     sizes |= {"p_t": p_t, "p_h": p_h, "p_w": p_w, "C": config.channels}
@@ -160,7 +160,7 @@ def vivits(config):
 
 
 def motionformers(config):
-    (h, w), t, d = config.grid, config.frames // config.tubelet, config.d
+    (t, h, w), d = config.grid, config.d
     sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f, "g": 1}
     sizes |= dict.fromkeys(("d_h", "d_k", "d_v"), d // config.heads)
     sizes["value_projection"] = config.value_projection

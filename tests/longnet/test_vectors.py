@@ -1,8 +1,8 @@
-"""Official numbers: torchscale's DilatedAttention in float64, values and every gradient.
+"""Official numbers: values and all gradients of torchscale's DilatedAttention, in float64.
 
-Its flash-attention call was replaced by an exact one. The module takes its mixing weights out of
-the graph; `gin_full` and `gpar_full` hold the gradient with them in it, which is that of its
-forward pass.
+Its flash attention was replaced by exact attention. The module detaches its mixing weights from the
+computation graph; `gin_full` and `gpar_full` are the gradients without that, those of its forward
+pass.
 """
 
 from functools import partial
@@ -23,11 +23,10 @@ CONFIG = LongNetConfig(
 )
 OPTIONS = {
     "longnet_noncausal_multiple": {
-        "segments": [4, 8, 16],
-        "dilations": [1, 2, 4],
+        "branches": [(4, 1), (8, 2), (16, 4)],
         "causal": False,
     },
-    "longnet_causal_ragged": {"segments": [4, 8, 12], "dilations": [1, 2, 4], "causal": True},
+    "longnet_causal_ragged": {"branches": [(4, 1), (8, 2), (12, 4)], "causal": True},
 }
 each_vector = pytest.mark.parametrize("name", OPTIONS)
 
@@ -46,12 +45,12 @@ def projected(vectors):
     ]
 
 
-def module(read):
-    """The whole module, from x to the output projection; `read` is its attention."""
+def module(attend):
+    """Return the whole module, from x to the output projection, with this attention."""
 
     def f(vectors):
         params = attention_params(vectors)
-        y = read(*projected(vectors))
+        y = attend(*projected(vectors))
         return {"out.y": output_projection(y, params["W_c"], bias=params["b_c"])}
 
     return f
@@ -62,12 +61,9 @@ def ours(name):
 
 
 def branches(name, Q, K, V):
-    options = dict(OPTIONS[name])
-    pairs = zip(options.pop("segments"), options.pop("dilations"), strict=True)
-    return [
-        dilated_branch(Q, K, V, segment=w, dilation=r, offsets="torchscale", **options)
-        for w, r in pairs
-    ]
+    branches, causal = OPTIONS[name].values()
+    attend = partial(dilated_branch, offsets="torchscale", causal=causal)
+    return [attend(Q, K, V, branch=branch) for branch in branches]
 
 
 @each_vector
@@ -91,7 +87,7 @@ def test_branches_and_their_mixture(name):
 
 @each_vector
 def test_gradients(name):
-    """Of the forward pass: with the mixing weights differentiated too."""
+    """Those of the forward pass, with the mixing weights differentiated too."""
     vectors = load(name)
     for kind in ("gin", "gpar"):
         full = named(vectors, f"{kind}_full")
@@ -102,7 +98,7 @@ def test_gradients(name):
 
 @each_vector
 def test_gradients_with_detached_weights(name):
-    """The module's own autograd gives what the mistake of that name does, far from the gradient."""
+    """The module computes what the mistake of that name does, which is far from the gradient."""
     mixed = mistakes["mix-branches", "detached-weights"]
     detached = module(lambda Q, K, V: mixed(*zip(*branches(name, Q, K, V), strict=True)))
     vectors = load(name)

@@ -11,14 +11,15 @@ from tests.support.whole_models import (
     logits_of_pre_norm_layers,
     videos,
 )
+from vtnp.longnet import Branch
 from vtnp.models import longnet as model
 
 TINY = model.CONFIGS["longnet-tiny"]
 
 
 def test_one_dense_branch_is_a_stack_of_pre_norm_layers():
-    t, s = TINY.grid
-    config = replace(TINY, segments=(t * s,), dilations=(1,))
+    n = math.prod(TINY.grid)
+    config = replace(TINY, branches=(Branch(t * s, 1),))
     params, video = drawn(model, config), videos(config, (2,))
     expected = logits_of_pre_norm_layers(params, video, config)
     assert_close(model.apply(params, video, config), expected)
@@ -30,9 +31,9 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
 
 def test_configs():
     for config in model.CONFIGS.values():
-        assert len(config.segments) == len(config.dilations)
-        assert 1 in config.dilations, "some token might be read by nobody"
-        assert max(config.dilations) <= config.heads, "some branch might leave tokens out"
+        dilations = [branch.dilation for branch in config.branches]
+        assert 1 in dilations, "no branch might select some token"
+        assert max(dilations) <= config.heads, "some branch might leave tokens out"
     assert model.CONFIGS["longnet"].d == 768
     with pytest.raises(ValueError, match="no multiple of the patch"):
         model.LongNetConfig(image=(20, 20))

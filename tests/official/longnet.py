@@ -1,21 +1,21 @@
 """LongNet's layers under torchscale's names, on tokens.
 
-Its attention is the dense one, with as many copies of each key as branches have it: that is what
-mixing branches by their denominators comes to.
+Its attention is dense, with as many copies of each key as there are branches with it, which equals
+mixing the branches by their denominators.
 """
 
 from tests.official.parts import Module, Network, merged, of_heads, torch
 
 
-def copies(n, heads, segments, dilations):
-    """How many branches have the key of a column for the query of a row, in each head."""
-    places, found = torch.arange(n), torch.zeros(heads, n, n)
-    for w, r in zip(segments, dilations, strict=True):
+def copies(n, heads, branches):
+    """Count, in each head, the branches with the key of a column for the query of a row."""
+    position, found = torch.arange(n), torch.zeros(heads, n, n)
+    for w, r in branches:
         group = -(-heads // r)  # neighbouring heads have one offset
         for head in range(heads):
-            kept = (places % w) % r == head // group
-            same = places[:, None] // w == places // w
-            found[head] += same & kept & kept[:, None]
+            selected = (position % w) % r == head // group
+            same = position[:, None] // w == position // w
+            found[head] += same & selected & selected[:, None]
     return found
 
 
@@ -29,7 +29,7 @@ class Dilated(Module):
     def forward(self, x):
         config = self.config
         q, k, v = (of_heads(W(x), config.heads) for W in (self.q_proj, self.k_proj, self.v_proj))
-        many = copies(x.shape[1], config.heads, config.segments, config.dilations).to(x.dtype)
+        many = copies(x.shape[1], config.heads, config.branches).to(x.dtype)
         e = many * torch.exp(q @ k.mT * q.shape[-1] ** -0.5)
         return self.out_proj(merged(e / e.sum(dim=-1, keepdim=True) @ v))
 

@@ -9,55 +9,53 @@ def offset(h, heads, dilation, offsets):
     return h % dilation if offsets == "paper" else h // math.ceil(heads / dilation)
 
 
-def kept_of(h, heads, n, segment, dilation, offsets):
-    """Return the places of each segment that head h keeps, padding included, and the token there.
-
-    A list for each segment, with the token's number, or None for padding, at each kept place.
-    """
+def selected(h, heads, n, branch, offsets):
+    """Return what head h selects: a list for each segment, of token indices, None for padding."""
+    segment, dilation = branch
     length = min(segment, n)
-    rows = []
+    segments = []
     for start in range(0, n, length):
-        row = []
+        rows = []
         for j in range(math.ceil(length / dilation)):
-            place = j * dilation + offset(h, heads, dilation, offsets)
-            inside = place < length and start + place < n
-            row.append(start + place if inside else None)
-        rows.append(row)
-    return rows
+            position = j * dilation + offset(h, heads, dilation, offsets)
+            inside = position < length and start + position < n
+            rows.append(start + position if inside else None)
+        segments.append(rows)
+    return segments
 
 
 def head_offsets(heads, dilation, *, offsets="paper", like):
     return np.array([offset(h, heads, dilation, offsets) for h in range(heads)])
 
 
-def dense_to_sparse(x, *, segment, dilation, offsets="paper"):
+def dense_to_sparse(x, *, branch, offsets="paper"):
     *batch, heads, n, d = x.shape
-    each = [kept_of(h, heads, n, segment, dilation, offsets) for h in range(heads)]
+    each = [selected(h, heads, n, branch, offsets) for h in range(heads)]
     y = np.zeros((*batch, heads, len(each[0]), len(each[0][0]), d), x.dtype)
     for b in np.ndindex(*batch):
         for h in range(heads):
-            for i, row in enumerate(each[h]):
-                for j, token in enumerate(row):
+            for i, rows in enumerate(each[h]):
+                for j, token in enumerate(rows):
                     if token is not None:
                         y[(*b, h, i, j)] = x[(*b, h, token)]
     return y
 
 
-def sparse_to_dense(y, n, *, segment, dilation, offsets="paper", fill=0.0):
+def sparse_to_dense(y, n, *, branch, offsets="paper", fill=0.0):
     *batch, heads, _, _, d = y.shape
     x = np.full((*batch, heads, n, d), fill, y.dtype)
     for b in np.ndindex(*batch):
         for h in range(heads):
-            for i, row in enumerate(kept_of(h, heads, n, segment, dilation, offsets)):
-                for j, token in enumerate(row):
+            for i, rows in enumerate(selected(h, heads, n, branch, offsets)):
+                for j, token in enumerate(rows):
                     if token is not None:
                         x[(*b, h, token)] = y[(*b, h, i, j)]
     return x
 
 
-def valid_mask(n, heads, *, segment, dilation, offsets="paper", like):
-    each = [kept_of(h, heads, n, segment, dilation, offsets) for h in range(heads)]
-    return np.array([[[token is not None for token in row] for row in rows] for rows in each])
+def valid_mask(n, heads, *, branch, offsets="paper", like):
+    each = [selected(h, heads, n, branch, offsets) for h in range(heads)]
+    return np.array([[[t is not None for t in rows] for rows in segments] for segments in each])
 
 
 def logsumexp(x):
@@ -71,21 +69,21 @@ def logsumexp(x):
     return l
 
 
-def _keys_of(p, h, heads, n, segment, dilation, offsets, causal, zero_keys):
-    """Return the tokens that token p reads in one branch: None for a zero row, [] if not kept."""
-    for row in kept_of(h, heads, n, segment, dilation, offsets):
-        if p in row:
-            before = row[: row.index(p) + 1] if causal else row
-            return [q for q in before if q is not None or zero_keys]
+def keys_of(p, h, heads, n, branch, offsets, causal, zero_keys):
+    """Return the keys of token p in one branch: token indices, and None for a key of 0."""
+    for rows in selected(h, heads, n, branch, offsets):
+        if p in rows:
+            allowed = rows[: rows.index(p) + 1] if causal else rows
+            return [q for q in allowed if q is not None or zero_keys]
     return []
 
 
-def _read(Q, K, V, b, h, p, keys):
-    """Return what token p reads from a multiset of tokens, and the log of the denominator."""
+def attend(Q, K, V, b, h, p, keys):
+    """Return the output for token p over a multiset of keys, and the log of the denominator."""
     y = np.zeros(V.shape[-1], V.dtype)
     scores = []
     for q in keys:
-        product = Q.dtype.type(0)  # what a zero row gives
+        product = Q.dtype.type(0)  # of a key of 0
         if q is not None:
             product = sum(Q[(*b, h, p, k)] * K[(*b, h, q, k)] for k in range(K.shape[-1]))
         scores.append(product / math.sqrt(K.shape[-1]))
@@ -101,14 +99,14 @@ def _read(Q, K, V, b, h, p, keys):
     return y, largest + np.log(total)
 
 
-def dilated_branch(Q, K, V, *, segment, dilation, offsets="paper", causal=False, zero_keys=False):
+def dilated_branch(Q, K, V, *, branch, offsets="paper", causal=False, zero_keys=False):
     *batch, heads, n, _ = Q.shape
     y, l = np.zeros(V.shape, V.dtype), np.zeros(V.shape[:-1], V.dtype)
     for b in np.ndindex(*batch):
         for h in range(heads):
             for p in range(n):
-                keys = _keys_of(p, h, heads, n, segment, dilation, offsets, causal, zero_keys)
-                y[(*b, h, p)], l[(*b, h, p)] = _read(Q, K, V, b, h, p, keys)
+                keys = keys_of(p, h, heads, n, branch, offsets, causal, zero_keys)
+                y[(*b, h, p)], l[(*b, h, p)] = attend(Q, K, V, b, h, p, keys)
     return y, l
 
 
@@ -125,9 +123,7 @@ def mix_branches(outputs, log_denominators):
     return o
 
 
-def dilated_attention(
-    Q, K, V, *, segments, dilations, offsets="paper", causal=False, zero_keys=False
-):
+def dilated_attention(Q, K, V, *, branches, offsets="paper", causal=False, zero_keys=False):
     """One softmax over the keys of all branches, each key as often as it occurs."""
     *batch, heads, n, _ = Q.shape
     o = np.zeros(V.shape, V.dtype)
@@ -135,7 +131,7 @@ def dilated_attention(
         for h in range(heads):
             for p in range(n):
                 keys = []
-                for segment, dilation in zip(segments, dilations, strict=True):
-                    keys += _keys_of(p, h, heads, n, segment, dilation, offsets, causal, zero_keys)
-                o[(*b, h, p)], _ = _read(Q, K, V, b, h, p, keys)
+                for branch in branches:
+                    keys += keys_of(p, h, heads, n, branch, offsets, causal, zero_keys)
+                o[(*b, h, p)], _ = attend(Q, K, V, b, h, p, keys)
     return o

@@ -9,6 +9,7 @@ from autograd import value_and_grad
 
 import vtnp
 from vtnp._array import trees
+from vtnp.longnet import Branch
 from vtnp.models import longnet, motionformer, mvit, nystromformer, parts, timesformer, vivit
 
 
@@ -68,8 +69,7 @@ SMALL = {
         odd={
             "image": (20, 12),
             "patch": (2, 4, 4),
-            "segments": (7, 50, 99),
-            "dilations": (1, 3, 5),
+            "branches": (Branch(7, 1), Branch(50, 3), Branch(99, 5)),
         },
     ),
 }

@@ -27,6 +27,7 @@ from tests.support.peers import installed, needs
 from tests.support.torch_sides import randomised
 from vtnp._registry.errors import UsageError
 from vtnp.checkpoints import save, to_theirs
+from vtnp.longnet import Branch
 from vtnp.models import longnet, motionformer, mvit, nystromformer, vivit
 from vtnp.verify.models.activations import record
 from vtnp.verify.models.compare import compare
@@ -44,8 +45,8 @@ _NYSTROMFORMER = replace(
     nystromformer.CONFIGS["nystromformer-tiny"], frames=3, landmarks=6, kernel=5, start="original"
 )
 _LONGNET = replace(
-    longnet.CONFIGS["longnet-tiny"], frames=3, segments=(6, 24, 48), dilations=(1, 2, 3),
-    offsets="torchscale",
+    longnet.CONFIGS["longnet-tiny"], frames=3,
+    branches=(Branch(6, 1), Branch(24, 2), Branch(48, 3)), offsets="torchscale",
 )  # fmt: skip
 
 
@@ -133,7 +134,8 @@ RELEASED = {
     "longnet": Released(
         "longnet", "torchscale", _LONGNET, partial(LongNet, _LONGNET), "",
         lambda m: setattr(
-            m.layers[1].self_attn, "config", replace(_LONGNET, dilations=(1, 2, 2))
+            m.layers[1].self_attn, "config",
+            replace(_LONGNET, branches=(*_LONGNET.branches[:2], Branch(48, 2))),
         ),
         "layers.1: read", "look at how values are averaged",
     ),

@@ -9,24 +9,25 @@ from autograd import elementwise_grad, make_vjp
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
 from vtnp.encoder import attention, causal_mask, softmax
-from vtnp.longnet import dense_to_sparse, head_offsets, sparse_to_dense, valid_mask
+from vtnp.longnet import Branch, dense_to_sparse, head_offsets, sparse_to_dense, valid_mask
 
 LIKE = np.zeros(1)
 
 
-def only(case, *names):
-    return {name: case[name] for name in names if name in case.args}
+def branch_of(case):
+    """Return the branch and the rule of offsets of a case."""
+    return {name: case[name] for name in ("branch", "offsets")}
 
 
-def slots(case):
+def mask_arguments(case):
     """Return the arguments of valid-mask for a case of another formula."""
     x = case.args.get("x", case.args.get("K"))
-    branch = only(case, "segment", "dilation", "offsets")
-    return {"n": x.shape[-2], "heads": x.shape[-3], **branch, "like": LIKE}
+    return {"n": x.shape[-2], "heads": x.shape[-3], **branch_of(case), "like": LIKE}
 
 
-def kept_of(h, heads, n, segment, dilation, offsets):
-    """Return the tokens that head h keeps, a list for each segment, from the page's words."""
+def selected(h, heads, n, branch, offsets):
+    """Return the tokens that head h selects, a list for each segment, as the pages define them."""
+    segment, dilation = branch
     s = h % dilation if offsets == "paper" else h // math.ceil(heads / dilation)
     return [
         [i for i in range(start, min(start + segment, n)) if (i - start) % dilation == s]
@@ -34,20 +35,19 @@ def kept_of(h, heads, n, segment, dilation, offsets):
     ]
 
 
-def kept_tokens(case):
-    """Return, for each head and token, whether the head keeps the token."""
-    args = slots(case)
-    kept = np.zeros((args["heads"], args["n"]), bool)
-    for h in range(args["heads"]):
-        for row in kept_of(
-            h, args["heads"], args["n"], args["segment"], args["dilation"], args["offsets"]
-        ):
-            kept[h, row] = True
-    return kept
+def is_selected(case):
+    """Return, for each head and token, whether the head selects the token."""
+    x = case.args.get("x", case.args.get("K"))
+    heads, n = x.shape[-3:-1]
+    found = np.zeros((heads, n), bool)
+    for h in range(heads):
+        for tokens in selected(h, heads, n, case["branch"], case["offsets"]):
+            found[h, tokens] = True
+    return found
 
 
 def of_length(case, n):
-    """Return new queries and keys of another length, and values that show who reads whom."""
+    """Return queries and keys of another length, and values that make the output the weights."""
     shape = (*case["Q"].shape[:-2], n)
     Q, K = (case.rng.standard_normal((*shape, case["Q"].shape[-1])) for _ in range(2))
     return {"Q": Q, "K": K, "V": np.broadcast_to(np.eye(n), (*shape, n)).copy()}
@@ -94,88 +94,87 @@ def offsets_few_heads(case):
     assert np.array_equal(case(dilation=heads + 2), np.arange(heads))
 
 
-# --- valid-mask ----------------------------------------------------------------------------------
+# --- valid-mask -----------------------------------------------------------------------------------
 
 
 @law("valid-mask", "heads-share-tokens")
-def places_heads_share_tokens(case):
-    assert case(heads=case["dilation"]).sum() == case["n"]
+def mask_heads_share_tokens(case):
+    assert case(heads=case["branch"].dilation).sum() == case["n"]
 
 
 @law("valid-mask", "long-segment")
-def places_long_segment(case):
-    n = max(case["n"], case["dilation"])
-    assert np.array_equal(case(n=n, segment=n + 4), case(n=n, segment=n))
+def mask_long_segment(case):
+    r = case["branch"].dilation
+    n = max(case["n"], r)
+    assert np.array_equal(case(n=n, branch=Branch(n + 4, r)), case(n=n, branch=Branch(n, r)))
 
 
 @special("valid-mask", "whole-segments")
-def places_whole_segments(case):
-    whole = 2 * case["dilation"]
-    assert np.all(case(n=3 * whole, segment=whole))
+def mask_whole_segments(case):
+    r = case["branch"].dilation
+    assert np.all(case(n=6 * r, branch=Branch(2 * r, r)))
 
 
-# --- dense-to-sparse and sparse-to-dense ------------------------------------------------------------
+# --- dense-to-sparse and sparse-to-dense ----------------------------------------------------------
 
 
-@law("dense-to-sparse", "there-and-back")
-def segments_there_and_back(case):
-    branch = only(case, "segment", "dilation", "offsets")
-    back = sparse_to_dense(case(), case["x"].shape[-2], **branch)
-    assert np.array_equal(back, np.where(kept_tokens(case)[..., None], case["x"], 0.0))
+@law("dense-to-sparse", "round-trip")
+def sparse_round_trip(case):
+    x = sparse_to_dense(case(), case["x"].shape[-2], **branch_of(case))
+    assert np.array_equal(x, np.where(is_selected(case)[..., None], case["x"], 0.0))
 
 
 @law("dense-to-sparse", "padding-is-zero")
-def segments_padding_is_zero(case):
-    kept = valid_mask(**slots(case))[..., None]
-    assert not np.any(np.where(kept, 0.0, case(x=np.ones_like(case["x"]))))
+def sparse_padding_is_zero(case):
+    valid = valid_mask(**mask_arguments(case))[..., None]
+    assert not np.any(np.where(valid, 0.0, case(x=np.ones_like(case["x"]))))
 
 
 @law("dense-to-sparse", "long-segment")
-def segments_long_segment(case):
-    n = max(case["x"].shape[-2], case["dilation"])
+def sparse_long_segment(case):
+    r = case["branch"].dilation
+    n = max(case["x"].shape[-2], r)
     x = case.rng.standard_normal((*case["x"].shape[:-2], n, case["x"].shape[-1]))
-    assert np.array_equal(case(x=x, segment=n + 5), case(x=x, segment=n))
+    assert np.array_equal(case(x=x, branch=Branch(n + 5, r)), case(x=x, branch=Branch(n, r)))
 
 
 @special("dense-to-sparse", "no-dilation")
-def segments_no_dilation(case):
-    whole = case(segment=case["x"].shape[-2], dilation=1)
+def sparse_no_dilation(case):
+    whole = case(branch=Branch(case["x"].shape[-2], 1))
     assert np.array_equal(whole, np.expand_dims(case["x"], axis=-3))
 
 
 @special("dense-to-sparse", "nan-elsewhere")
-def segments_nan_elsewhere(case):
-    """A NaN in a token that a head has not kept does not reach the head."""
-    hidden = np.where(kept_tokens(case)[..., None], case["x"], np.nan)
-    assert np.array_equal(case(x=hidden), case())
+def sparse_nan_elsewhere(case):
+    x = np.where(is_selected(case)[..., None], case["x"], np.nan)
+    assert np.array_equal(case(x=x), case())
 
 
 @law("sparse-to-dense", "adjoint")
-def back_is_adjoint(case):
+def dense_is_adjoint(case):
     x = case.rng.standard_normal(case(fill=0.0).shape)
-    branch = only(case, "segment", "dilation", "offsets")
-    there = np.sum(dense_to_sparse(x, **branch) * case["y"], axis=(-4, -3, -2, -1))
-    assert_close(np.sum(x * case(fill=0.0), axis=(-3, -2, -1)), there)
+    sparse = dense_to_sparse(x, **branch_of(case))
+    expected = np.sum(sparse * case["y"], axis=(-4, -3, -2, -1))
+    assert_close(np.sum(x * case(fill=0.0), axis=(-3, -2, -1)), expected)
 
 
-@law("sparse-to-dense", "back-and-there")
-def back_and_there(case):
-    branch = only(case, "segment", "dilation", "offsets")
-    kept = valid_mask(case["n"], case["y"].shape[-4], **branch, like=LIKE)[..., None]
-    again = dense_to_sparse(case(fill=0.0), **branch)
-    assert np.array_equal(again, np.where(kept, case["y"], 0.0))
+@law("sparse-to-dense", "round-trip")
+def dense_round_trip(case):
+    valid = valid_mask(case["n"], case["y"].shape[-4], **branch_of(case), like=LIKE)
+    y = dense_to_sparse(case(fill=0.0), **branch_of(case))
+    assert np.array_equal(y, np.where(valid[..., None], case["y"], 0.0))
 
 
-@special("sparse-to-dense", "nothing-kept")
-def back_nothing_kept(case):
-    """A sequence of one token is kept by the heads of offset 0 alone."""
+@special("sparse-to-dense", "nothing-selected")
+def dense_nothing_selected(case):
+    """Of a sequence of one token, only heads of offset 0 select it."""
     y = case["y"][..., :1, :1, :]
-    s = head_offsets(y.shape[-4], case["dilation"], offsets=case["offsets"], like=LIKE)
+    s = head_offsets(y.shape[-4], case["branch"].dilation, offsets=case["offsets"], like=LIKE)
     x = case(y=y, n=1, fill=-np.inf)
     assert np.array_equal(x, np.where(s[:, None, None] == 0, y[..., 0, :, :], -np.inf))
 
 
-# --- logsumexp ----------------------------------------------------------------------------------
+# --- logsumexp ------------------------------------------------------------------------------------
 
 
 @law("logsumexp", "shift")
@@ -232,36 +231,33 @@ def log_sum_exp_huge_scores(case):
 @law("dilated-branch", "rows-sum-to-one")
 def branch_rows_sum_to_one(case):
     y, _ = case(V=np.ones_like(case["V"]), zero_keys=False)
-    kept = np.broadcast_to(kept_tokens(case)[..., None], y.shape)
-    assert_close(y, kept.astype(y.dtype))
+    expected = np.broadcast_to(is_selected(case)[..., None], y.shape)
+    assert_close(y, expected.astype(y.dtype))
 
 
-@law("dilated-branch", "reads-its-own")
-def branch_reads_its_own(case):
-    """Only tokens of the same segment and the same place modulo the dilation are read."""
-    n, heads = case["K"].shape[-2], case["K"].shape[-3]
+@law("dilated-branch", "attends-to-its-own")
+def branch_attends_to_its_own(case):
+    """A key changes only tokens of its segment at the same position modulo the dilation."""
+    heads, n = case["K"].shape[-3:-1]
     q = int(case.rng.integers(n))
     changed = {name: case[name].copy() for name in "KV"}
     for x in changed.values():
         x[..., q, :] += 1.0
     before, after = case(), case(**changed)
-    rows = [
-        kept_of(h, heads, n, case["segment"], case["dilation"], case["offsets"])
-        for h in range(heads)
-    ]
-    reads = [
-        [any(p in row and q in row for row in rows[h]) for p in range(n)] for h in range(heads)
-    ]
+    attends = np.zeros((heads, n, 1), bool)
+    for h in range(heads):
+        for tokens in selected(h, heads, n, case["branch"], case["offsets"]):
+            attends[h, tokens] |= q in tokens
     for old, new in ((before[0], after[0]), (before[1][..., None], after[1][..., None])):
-        assert np.array_equal(np.where(np.array(reads)[..., None], new, old), new)
+        assert np.array_equal(np.where(attends, new, old), new)
 
 
 @law("dilated-branch", "heads-per-token")
 def branch_heads_per_token(case):
-    heads, r = case["K"].shape[-3], case["dilation"]
+    heads, r = case["K"].shape[-3], case["branch"].dilation
     _, l = case(offsets="paper")
-    keep = np.isfinite(l).sum(axis=-2)
-    assert np.all((keep == heads // r) | (keep == -(-heads // r)))
+    counts = np.isfinite(l).sum(axis=-2)
+    assert np.all((counts == heads // r) | (counts == -(-heads // r)))
 
 
 @law("dilated-branch", "shift-keys")
@@ -275,7 +271,7 @@ def branch_shift_keys(case):
 
 @law("dilated-branch", "counts-keys")
 def branch_counts_keys(case):
-    """With all scores 0 the denominator is the number of keys that are read."""
+    """With all scores 0 the denominator is the number of keys."""
     n = case["K"].shape[-2]
     V = np.broadcast_to(np.eye(n), (*case["K"].shape[:-1], n)).copy()
     y, l = case(Q=np.zeros_like(case["Q"]), V=V, zero_keys=False)
@@ -285,9 +281,9 @@ def branch_counts_keys(case):
 @law("dilated-branch", "pairs")
 def branch_pairs(case):
     """n w / r**2 pairs in each head, where r divides w and w divides n."""
-    r = case["dilation"]
+    r = case["branch"].dilation
     w, n = 2 * r, 6 * r
-    y, _ = case(**of_length(case, n), segment=w, causal=False, zero_keys=False)
+    y, _ = case(**of_length(case, n), branch=Branch(w, r), causal=False, zero_keys=False)
     assert np.all(np.sum(y > 0, axis=(-2, -1)) == n * w // r**2)
 
 
@@ -304,48 +300,49 @@ def branch_causal_past(case):
     assert np.array_equal(later_l[..., :t], l[..., :t])
 
 
-@law("dilated-branch", "segments-apart")
-def branch_segments_apart(case):
-    """Cut at a segment's end, the two parts of a sequence can be computed on two machines."""
-    w = min(case["segment"], case["K"].shape[-2])
+@law("dilated-branch", "independent-segments")
+def branch_independent_segments(case):
+    """The parts before and after the end of a segment, computed separately."""
+    w = min(case["branch"].segment, case["K"].shape[-2])
     x = of_length(case, 3 * w)
-    branch = {"segment": w, "dilation": min(case["dilation"], w)}
+    branch = Branch(w, min(case["branch"].dilation, w))
     parts = [
-        case(**{name: x[name][..., part, :] for name in x}, **branch)
+        case(**{name: x[name][..., part, :] for name in x}, branch=branch)
         for part in (slice(w), slice(w, None))
     ]
-    y, l = case(**x, **branch)
+    y, l = case(**x, branch=branch)
     assert_close(np.concatenate([y for y, _ in parts], axis=-2), y)
     assert_close(np.concatenate([l for _, l in parts], axis=-1), l)
 
 
 @law("dilated-branch", "long-segment")
 def branch_long_segment(case):
-    x = of_length(case, case["segment"])
-    for a, b in zip(case(**x), case(**x, segment=case["segment"] + 6), strict=True):
+    w, r = case["branch"]
+    x = of_length(case, w)
+    for a, b in zip(case(**x), case(**x, branch=Branch(w + 6, r)), strict=True):
         assert np.array_equal(a, b)
 
 
 @special("dilated-branch", "dense")
 def branch_dense(case):
     n = case["K"].shape[-2]
-    y, l = case(segment=n + 2, dilation=1)
+    y, l = case(branch=Branch(n + 2, 1))
     mask = causal_mask(n, like=LIKE) if case["causal"] else None
     assert_close(y, attention(*(case[name] for name in "QKV"), mask=mask))
     assert np.all(np.isfinite(l))
 
 
-@special("dilated-branch", "not-kept")
-def branch_not_kept(case):
+@special("dilated-branch", "not-selected")
+def branch_not_selected(case):
     y, l = case()
-    absent = np.broadcast_to(~kept_tokens(case), l.shape)
+    absent = np.broadcast_to(~is_selected(case), l.shape)
     assert np.all(l[absent] == -np.inf)
     assert not np.any(y[absent])
 
 
 @special("dilated-branch", "causal-zero-keys")
 def branch_causal_zero_keys(case):
-    """Padding stands behind every token of its segment: the triangle hides it."""
+    """Padding comes after all tokens of its segment, and the causal mask excludes it."""
     for a, b in zip(
         case(causal=True, zero_keys=True), case(causal=True, zero_keys=False), strict=True
     ):
@@ -389,7 +386,7 @@ def mix_absent_is_deleted(case):
 
 @law("mix-branches", "gradient-through-weights", differentiates=True)
 def mix_gradient_through_weights(case):
-    """The slope along the first denominators is that of the value itself."""
+    """The derivative along the first denominators agrees with central differences."""
     first, *others = case["log_denominators"]
     direction, cotangent = case.rng.standard_normal(first.shape), case.rng.standard_normal()
 
@@ -397,7 +394,7 @@ def mix_gradient_through_weights(case):
         return case.function(outputs=case["outputs"], log_denominators=[l, *others]) * cotangent
 
     with warnings.catch_warnings():
-        # A wrong mixture may not depend on the denominators at all: its slope is 0.
+        # A wrong mixture may not depend on the denominators at all. Its derivative is 0.
         warnings.simplefilter("ignore", UserWarning)
         vjp, o = make_vjp(f)(first)
     reverse = np.sum(vjp(np.ones_like(o)) * direction)
@@ -434,12 +431,12 @@ def mix_huge_denominators(case):
 
 
 def multiplicity(case, n):
-    """Return m: in how many branches a head keeps both tokens in the same segment."""
+    """Return m: the number of branches in which a head selects both tokens of one segment."""
     heads = case["K"].shape[-3]
     m = np.zeros((heads, n, n))
-    for w, r in zip(case["segments"], case["dilations"], strict=True):
+    for branch in case["branches"]:
         for h in range(heads):
-            for tokens in kept_of(h, heads, n, w, r, case["offsets"]):
+            for tokens in selected(h, heads, n, branch, case["offsets"]):
                 m[h][np.ix_(tokens, tokens)] += 1
     return np.tril(m) if case["causal"] else m
 
@@ -456,8 +453,8 @@ def attention_multiset(case):
 @law("dilated-attention", "rows-sum-to-one")
 def attention_rows_sum_to_one(case):
     o = case(V=np.ones_like(case["V"]), zero_keys=False)
-    kept = np.any(multiplicity(case, o.shape[-2]), axis=-1, keepdims=True)
-    assert_close(o, np.broadcast_to(kept, o.shape).astype(o.dtype))
+    expected = np.any(multiplicity(case, o.shape[-2]), axis=-1, keepdims=True)
+    assert_close(o, np.broadcast_to(expected, o.shape).astype(o.dtype))
 
 
 @law("dilated-attention", "shift-keys")
@@ -468,14 +465,13 @@ def attention_shift_keys(case):
 
 @law("dilated-attention", "permute-branches")
 def attention_permute_branches(case):
-    names = ("segments", "dilations")
-    order = case.rng.permutation(len(case["segments"]))
-    assert_close(case(**{name: [case[name][i] for i in order] for name in names}), case())
+    order = case.rng.permutation(len(case["branches"]))
+    assert_close(case(branches=[case["branches"][i] for i in order]), case())
 
 
 @law("dilated-attention", "branches-twice")
 def attention_branches_twice(case):
-    assert_close(case(segments=case["segments"] * 2, dilations=case["dilations"] * 2), case())
+    assert_close(case(branches=case["branches"] * 2), case())
 
 
 @law("dilated-attention", "causal-past")
@@ -490,10 +486,12 @@ def attention_causal_past(case):
 
 @law("dilated-attention", "covers-all")
 def attention_covers_all(case):
-    """With a dilation of 1 among them every token asks, and every token is read."""
+    """With a dilation of 1 every token is a query and a key."""
     n = case["K"].shape[-2]
     V = np.broadcast_to(np.eye(n), (*case["K"].shape[:-1], n)).copy()
-    A = case(V=V, dilations=[1, *case["dilations"][1:]], causal=False, zero_keys=False)
+    (first, *others) = case["branches"]
+    branches = [Branch(first.segment, 1), *others]
+    A = case(V=V, branches=branches, causal=False, zero_keys=False)
     assert_close(A.sum(axis=-1), np.ones(A.shape[:-1]))
     assert np.all(A.max(axis=-2) > 0)
 
@@ -503,23 +501,18 @@ def attention_three_layers(case):
     w = int(case.rng.integers(2, 6))
     r = int(case.rng.integers(2, w + 1))
     n = 3 * w
-    A = case(**of_length(case, n), segments=[w, n], dilations=[1, r], causal=False, zero_keys=False)
-    reads = (A > 0).astype(int)
-    assert np.all(reads @ reads @ reads > 0)
+    branches = [Branch(w, 1), Branch(n, r)]
+    A = case(**of_length(case, n), branches=branches, causal=False, zero_keys=False)
+    attends = (A > 0).astype(int)
+    assert np.all(attends @ attends @ attends > 0)
 
 
 @law("dilated-attention", "linear-cost")
 def attention_linear_cost(case):
     a, w = int(case.rng.integers(2, 4)), int(case.rng.integers(1, 4))
-    dilations = [1, a, a * a]
+    branches = [Branch(w * r, r) for r in (1, a, a * a)]
     n = 2 * w * a * a
-    A = case(
-        **of_length(case, n),
-        segments=[w * r for r in dilations],
-        dilations=dilations,
-        causal=False,
-        zero_keys=False,
-    )
+    A = case(**of_length(case, n), branches=branches, causal=False, zero_keys=False)
     pairs = np.sum(A > 0, axis=(-2, -1))
     assert np.all(pairs <= a / (a - 1) * w * n)
 
@@ -528,33 +521,31 @@ def attention_linear_cost(case):
 def attention_dense(case):
     n = case["K"].shape[-2]
     mask = causal_mask(n, like=LIKE) if case["causal"] else None
-    for branches in (1, 3):
-        o = case(segments=[n + 1] * branches, dilations=[1] * branches)
+    for count in (1, 3):
+        o = case(branches=[Branch(n + 1, 1)] * count)
         assert_close(o, attention(*(case[name] for name in "QKV"), mask=mask))
 
 
 @special("dilated-attention", "long-segments")
 def attention_long_segments(case):
-    longest = max(case["segments"])
-    x = of_length(case, longest)
-    segments = [*case["segments"], longest]
-    longer = [*case["segments"], longest + 9]
-    dilations = [*case["dilations"], 1]
-    a, b = (case(**x, segments=each, dilations=dilations) for each in (segments, longer))
+    n = max(branch.segment for branch in case["branches"])
+    x = of_length(case, n)
+    a, b = (case(**x, branches=[*case["branches"], Branch(w, 1)]) for w in (n, n + 9))
     assert np.array_equal(a, b)
 
 
 @special("dilated-attention", "equal-scores")
 def attention_equal_scores(case):
-    """With Q = 0 a branch weighs as many as it has keys."""
+    """With Q = 0 the weight of a branch is proportional to its number of keys."""
     x = of_length(case, 12)
-    options = {"segments": [6, 12, 12], "dilations": [1, 2, 1], "causal": False}
-    A = case(**x | {"Q": np.zeros_like(x["Q"])}, **options, zero_keys=False)
+    x["Q"] = np.zeros_like(x["Q"])
+    branches = [Branch(6, 1), Branch(12, 2), Branch(12, 1)]
+    A = case(**x, branches=branches, causal=False, zero_keys=False)
     s = head_offsets(A.shape[-3], 2, offsets=case["offsets"], like=LIKE)
     for h in range(A.shape[-3]):
         row = A[..., h, s[h], :]
-        together = [1 + (q < 6) + (q % 2 == s[h]) for q in range(12)]
-        assert_close(row, np.broadcast_to(np.array(together) / 24, row.shape))
+        m = [1 + (q < 6) + (q % 2 == s[h]) for q in range(12)]
+        assert_close(row, np.broadcast_to(np.array(m) / 24, row.shape))
 
 
 @special("dilated-attention", "huge-logits")

@@ -1,10 +1,13 @@
 """The usual mistakes of the pages in spec/longnet/."""
 
 import math
+from functools import partial
 
 from vtnp._array.xp import constant, device, namespace, transposed
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import (
+    Branch,
+    Offsets,
     dense_to_sparse,
     dilated_attention,
     dilated_branch,
@@ -16,7 +19,7 @@ from vtnp.longnet import (
 )
 from vtnp.mistakes._registry import mistake
 
-_OTHER = {"paper": "torchscale", "torchscale": "paper"}
+_OTHER: dict[str, Offsets] = {"paper": "torchscale", "torchscale": "paper"}
 
 
 def _padded_to(x, n):
@@ -49,52 +52,47 @@ def groups_not_padded(heads, dilation, *, offsets="paper", like):
 
 
 @mistake("valid-mask", "whole-sequences-only")
-def whole_sequences_only(n, heads, *, segment, dilation, **options):
-    length = min(segment, n)
-    whole = -(-n // length) * length
-    return valid_mask(whole, heads, segment=segment, dilation=dilation, **options)
+def whole_sequences_only(n, heads, *, branch, **options):
+    length = min(branch.segment, n)
+    return valid_mask(-(-n // length) * length, heads, branch=branch, **options)
 
 
 @mistake("valid-mask", "whole-segments-only")
-def whole_segments_only(n, heads, *, segment, dilation, offsets="paper", like):
-    xp, there, length = namespace(like), device(like), min(segment, n)
-    first = head_offsets(heads, dilation, offsets=offsets, like=like)
-    start = xp.arange(-(-n // length), device=there) * length
-    place = xp.arange(-(-length // dilation), device=there) * dilation
-    return xp.reshape(first, (-1, 1, 1)) + xp.reshape(start, (-1, 1)) + place < n
+def whole_segments_only(n, heads, *, branch, offsets="paper", like):
+    xp, length = namespace(like), min(branch.segment, n)
+    first = head_offsets(heads, branch.dilation, offsets=offsets, like=like)
+    start = xp.arange(-(-n // length), device=device(like)) * length
+    step = xp.arange(-(-length // branch.dilation), device=device(like)) * branch.dilation
+    return xp.reshape(first, (-1, 1, 1)) + xp.reshape(start, (-1, 1)) + step < n
 
 
 @mistake("dense-to-sparse", "first-rows")
-def first_rows(x, *, segment, dilation, offsets="paper"):
-    length = min(segment, x.shape[-2])
-    rows = dense_to_sparse(x, segment=segment, dilation=1)
-    return rows[..., : -(-length // dilation), :]
+def first_rows(x, *, branch, offsets="paper"):
+    length = min(branch.segment, x.shape[-2])
+    rows = dense_to_sparse(x, branch=Branch(branch.segment, 1))
+    return rows[..., : -(-length // branch.dilation), :]
 
 
 @mistake("dense-to-sparse", "no-offset")
-def segments_without_offset(x, *, segment, dilation, offsets="paper"):
+def segments_without_offset(x, *, branch, offsets="paper"):
     xp = namespace(x)
-    alone = dense_to_sparse(xp.expand_dims(x, axis=-3), segment=segment, dilation=dilation)
-    return xp.squeeze(alone, axis=-4)
+    one_head = dense_to_sparse(xp.expand_dims(x, axis=-3), branch=branch)
+    return xp.squeeze(one_head, axis=-4)
 
 
 @mistake("sparse-to-dense", "not-trimmed")
-def not_trimmed(y, n, *, segment, dilation, offsets="paper", fill=0.0):
-    segments, kept = y.shape[-3:-1]
-    long = kept * dilation
-    x = sparse_to_dense(
-        y, segments * long, segment=long, dilation=dilation, offsets=offsets, fill=fill
-    )
+def not_trimmed(y, n, *, branch, **options):
+    segments, rows = y.shape[-3:-1]
+    longer = Branch(rows * branch.dilation, branch.dilation)
+    x = sparse_to_dense(y, segments * longer.segment, branch=longer, **options)
     return x[..., :n, :]
 
 
 @mistake("sparse-to-dense", "no-offset")
-def back_without_offset(y, n, *, segment, dilation, offsets="paper", fill=0.0):
+def scattered_without_offset(y, n, *, branch, offsets="paper", fill=0.0):
     xp = namespace(y)
-    alone = sparse_to_dense(
-        xp.expand_dims(y, axis=-4), n, segment=segment, dilation=dilation, fill=fill
-    )
-    return xp.squeeze(alone, axis=-3)
+    one_head = sparse_to_dense(xp.expand_dims(y, axis=-4), n, branch=branch, fill=fill)
+    return xp.squeeze(one_head, axis=-3)
 
 
 @mistake("logsumexp", "shifted")
@@ -109,23 +107,22 @@ def no_logarithm(x):
 
 
 @mistake("dilated-branch", "offset-on-keys-only")
-def offset_on_keys_only(Q, K, V, *, segment, dilation, offsets="paper", **options):
-    branch = {"segment": segment, "dilation": dilation, "offsets": offsets}
-    wrong = sparse_to_dense(segments_without_offset(Q, **branch), Q.shape[-2], **branch)
-    return dilated_branch(wrong, K, V, **branch, **options)
+def offset_on_keys_only(Q, K, V, *, branch, offsets="paper", **options):
+    rows = segments_without_offset(Q, branch=branch)
+    wrong = sparse_to_dense(rows, Q.shape[-2], branch=branch, offsets=offsets)
+    return dilated_branch(wrong, K, V, branch=branch, offsets=offsets, **options)
 
 
 @mistake("dilated-branch", "mask-multiplies")
-def mask_multiplies(Q, K, V, *, segment, dilation, offsets="paper", causal=False, zero_keys=False):
-    branch = {"segment": segment, "dilation": dilation, "offsets": offsets}
-    q, k, v = (dense_to_sparse(x, **branch) for x in (Q, K, V))
+def mask_multiplies(Q, K, V, *, branch, offsets="paper", causal=False, zero_keys=False):
+    q, k, v = (dense_to_sparse(x, branch=branch, offsets=offsets) for x in (Q, K, V))
     scores = q @ transposed(k) / math.sqrt(K.shape[-1])
     if causal:
-        # A masked score becomes 0, and exp(0) is no 0.
+        # A masked score becomes 0, and exp(0) is not 0.
         scores = namespace(Q, K).where(causal_mask(k.shape[-2], like=K), scores, 0.0)
     l = namespace(scores).expand_dims(logsumexp(scores), axis=-1)
-    y = sparse_to_dense(softmax(scores) @ v, K.shape[-2], **branch)
-    return y, sparse_to_dense(l, K.shape[-2], **branch, fill=-math.inf)[..., 0]
+    scatter = partial(sparse_to_dense, n=K.shape[-2], branch=branch, offsets=offsets)
+    return scatter(softmax(scores) @ v), scatter(l, fill=-math.inf)[..., 0]
 
 
 @mistake("dilated-branch", "zero-padding")
@@ -134,9 +131,9 @@ def branch_zero_padding(Q, K, V, **options):
 
 
 @mistake("dilated-branch", "segment-not-cut")
-def segment_not_cut(Q, K, V, *, segment, **options):
-    n = Q.shape[-2]
-    y, l = dilated_branch(*(_padded_to(x, segment) for x in (Q, K, V)), segment=segment, **options)
+def segment_not_cut(Q, K, V, *, branch, **options):
+    n, padded = Q.shape[-2], [_padded_to(x, branch.segment) for x in (Q, K, V)]
+    y, l = dilated_branch(*padded, branch=branch, **options)
     return y[..., :n, :], l[..., :n]
 
 
@@ -179,49 +176,44 @@ def detached_weights(outputs, log_denominators):
 
 
 @mistake("dilated-attention", "set-union")
-def set_union(Q, K, V, *, segments, dilations, offsets="paper", causal=False, zero_keys=False):
+def set_union(Q, K, V, *, branches, offsets="paper", causal=False, zero_keys=False):
     xp, (heads, n) = namespace(Q, K, V), K.shape[-3:-1]
-    token, seen = xp.arange(n, device=device(K)), False
-    for segment, dilation in zip(segments, dilations, strict=True):
-        length = min(segment, n)
-        first = head_offsets(heads, dilation, offsets=offsets, like=K)
-        place = xp.remainder(xp.remainder(token, length), dilation)
-        kept = xp.expand_dims(first, axis=-1) == place
-        number = xp.floor_divide(token, length)
-        together = xp.expand_dims(number, axis=-1) == number
-        seen = seen | (together & kept[:, :, None] & kept[:, None, :])
-    return attention(Q, K, V, mask=seen & causal_mask(n, like=K) if causal else seen)
+    token, mask = xp.arange(n, device=device(K)), False
+    for branch in branches:
+        length = min(branch.segment, n)
+        first = head_offsets(heads, branch.dilation, offsets=offsets, like=K)
+        position = xp.remainder(token, length)
+        is_selected = xp.expand_dims(first, axis=-1) == xp.remainder(position, branch.dilation)
+        segment = xp.floor_divide(token, length)
+        same = xp.expand_dims(segment, axis=-1) == segment
+        mask = mask | (same & is_selected[:, :, None] & is_selected[:, None, :])
+    return attention(Q, K, V, mask=mask & causal_mask(n, like=K) if causal else mask)
 
 
 @mistake("dilated-attention", "uniform")
-def mean_of_branches(Q, K, V, *, segments, dilations, **options):
-    pairs = zip(segments, dilations, strict=True)
-    found = [dilated_branch(Q, K, V, segment=w, dilation=r, **options)[0] for w, r in pairs]
-    return sum(found) / len(found)
+def mean_of_branches(Q, K, V, *, branches, **options):
+    outputs = [dilated_branch(Q, K, V, branch=branch, **options)[0] for branch in branches]
+    return sum(outputs) / len(outputs)
 
 
 @mistake("dilated-attention", "shifted-denominators")
-def shifted_denominators(Q, K, V, *, segments, dilations, **options):
-    xp, found = namespace(Q, K, V), []
-    for w, r in zip(segments, dilations, strict=True):
-        y, l = dilated_branch(Q, K, V, segment=w, dilation=r, **options)
-        only = {name: options[name] for name in ("offsets",) if name in options}
-        q, k = (dense_to_sparse(x, segment=w, dilation=r, **only) for x in (Q, K))
+def shifted_denominators(Q, K, V, *, branches, offsets="paper", **options):
+    xp, each = namespace(Q, K, V), []
+    for branch in branches:
+        y, l = dilated_branch(Q, K, V, branch=branch, offsets=offsets, **options)
+        q, k = (dense_to_sparse(x, branch=branch, offsets=offsets) for x in (Q, K))
         largest = xp.max(q @ transposed(k) / math.sqrt(K.shape[-1]), axis=-1, keepdims=True)
-        largest = sparse_to_dense(largest, K.shape[-2], segment=w, dilation=r, **only)
-        found.append((y, l - largest[..., 0]))
-    return mix_branches(*zip(*found, strict=True))
+        largest = sparse_to_dense(largest, K.shape[-2], branch=branch, offsets=offsets)
+        each.append((y, l - largest[..., 0]))
+    return mix_branches(*zip(*each, strict=True))
 
 
 @mistake("dilated-attention", "one-branch-per-head")
-def one_branch_per_head(Q, K, V, *, segments, dilations, **options):
+def one_branch_per_head(Q, K, V, *, branches, **options):
     xp, heads = namespace(Q, K, V), K.shape[-3]
-    each = [
-        dilated_attention(Q, K, V, segments=[w], dilations=[r], **options)
-        for w, r in zip(segments, dilations, strict=True)
-    ]
-    mine = [h * len(each) // heads for h in range(heads)]
-    return xp.stack([each[i][..., h, :, :] for h, i in enumerate(mine)], axis=-3)
+    each = [dilated_attention(Q, K, V, branches=[branch], **options) for branch in branches]
+    of_head = [each[h * len(each) // heads][..., h, :, :] for h in range(heads)]
+    return xp.stack(of_head, axis=-3)
 
 
 @mistake("dilated-attention", "other-offsets")

@@ -1,7 +1,7 @@
 """Inputs for the formulas of vtnp.longnet.
 
-Lengths that no segment divides, segments longer than the sequence, dilations that do not divide
-the segment and ones larger than the number of heads are all drawn.
+Among them are lengths that no segment divides, segments longer than the sequence, dilations that do
+not divide the segment, and dilations greater than the number of heads.
 """
 
 import math
@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 
 from vtnp.claims.cases._draw import Draw, builds
+from vtnp.longnet import Branch
 
 
-def branch(draw: Draw) -> dict[str, Any]:
+def branch(draw: Draw) -> Branch:
     dilation = int(draw.rng.integers(1, 6))
-    segment = int(draw.rng.integers(dilation, 12))
-    return {"segment": segment, "dilation": dilation, "offsets": rule(draw)}
+    return Branch(int(draw.rng.integers(dilation, 12)), dilation)
 
 
-def rule(draw: Draw) -> str:
+def offsets(draw: Draw) -> str:
     return "paper" if draw.chance() else "torchscale"
 
 
-def sequence(draw: Draw, axis: str) -> int:
-    """Draw a length under that letter, from short to longer than any segment."""
-    return draw.sizes.setdefault(axis, int(draw.rng.choice([3, 7, 12, 13, 16, 19])))
+def length(draw: Draw) -> int:
+    """Draw the length of the sequence, shorter than most segments to longer than any."""
+    return draw.sizes.setdefault("n", int(draw.rng.choice([3, 7, 12, 13, 16, 19])))
 
 
 def tokens(draw: Draw) -> dict[str, Any]:
-    sequence(draw, "n")
+    length(draw)
     return {
         "Q": draw.array("*b heads n d_k"),
         "K": draw.array("*b heads n d_k"),
@@ -43,31 +43,40 @@ def head_offsets(draw: Draw) -> dict[str, Any]:
     return {
         "heads": int(draw.rng.integers(1, 13)),
         "dilation": int(draw.rng.integers(1, 7)),
-        "offsets": rule(draw),
+        "offsets": offsets(draw),
         "like": draw.array("d"),
     }
 
 
 @builds("valid-mask")
 def valid_mask(draw: Draw) -> dict[str, Any]:
-    n, heads = sequence(draw, "n"), draw.size("heads")
-    return {"n": n, "heads": heads, **branch(draw), "like": draw.array("d")}
+    return {
+        "n": length(draw),
+        "heads": draw.size("heads"),
+        "branch": branch(draw),
+        "offsets": offsets(draw),
+        "like": draw.array("d"),
+    }
 
 
 @builds("dense-to-sparse")
 def dense_to_sparse(draw: Draw) -> dict[str, Any]:
-    sequence(draw, "n")
-    return {"x": draw.array("*b heads n d"), **branch(draw)}
+    length(draw)
+    return {"x": draw.array("*b heads n d"), "branch": branch(draw), "offsets": offsets(draw)}
 
 
 @builds("sparse-to-dense")
 def sparse_to_dense(draw: Draw) -> dict[str, Any]:
-    n, options = sequence(draw, "n"), branch(draw)
-    length = min(options["segment"], n)
-    draw.sizes["segments"] = math.ceil(n / length)
-    draw.sizes["kept"] = math.ceil(length / options["dilation"])
-    fill = -math.inf if draw.chance() else 0.0
-    return {"y": draw.array("*b heads segments kept d"), "n": n, **options, "fill": fill}
+    n, (w, r) = length(draw), branch(draw)
+    draw.sizes["segments"] = math.ceil(n / min(w, n))
+    draw.sizes["rows"] = math.ceil(min(w, n) / r)
+    return {
+        "y": draw.array("*b heads segments rows d"),
+        "n": n,
+        "branch": Branch(w, r),
+        "offsets": offsets(draw),
+        "fill": -math.inf if draw.chance() else 0.0,
+    }
 
 
 @builds("logsumexp")
@@ -77,14 +86,14 @@ def logsumexp(draw: Draw) -> dict[str, Any]:
 
 @builds("dilated-branch")
 def dilated_branch(draw: Draw) -> dict[str, Any]:
-    return {**tokens(draw), **branch(draw)}
+    return {**tokens(draw), "branch": branch(draw), "offsets": offsets(draw)}
 
 
 @builds("mix-branches")
 def mix_branches(draw: Draw) -> dict[str, Any]:
-    shares = int(draw.rng.integers(2, 5))
-    outputs = [draw.array("*b n d_v") for _ in range(shares)]
-    log_denominators = [2.0 * draw.array("*b n") for _ in range(shares)]
+    count = int(draw.rng.integers(2, 5))
+    outputs = [draw.array("*b n d_v") for _ in range(count)]
+    log_denominators = [2.0 * draw.array("*b n") for _ in range(count)]
     for y, l in zip(outputs[1:], log_denominators[1:], strict=True):
         absent = draw.rng.random(l.shape) < 0.3
         y[absent], l[absent] = 0.0, -np.inf
@@ -93,10 +102,5 @@ def mix_branches(draw: Draw) -> dict[str, Any]:
 
 @builds("dilated-attention")
 def dilated_attention(draw: Draw) -> dict[str, Any]:
-    options = [branch(draw) for _ in range(int(draw.rng.integers(1, 4)))]
-    return {
-        **tokens(draw),
-        "segments": [each["segment"] for each in options],
-        "dilations": [each["dilation"] for each in options],
-        "offsets": rule(draw),
-    }
+    branches = [branch(draw) for _ in range(int(draw.rng.integers(1, 4)))]
+    return {**tokens(draw), "branches": branches, "offsets": offsets(draw)}

@@ -7,33 +7,36 @@ Segments of 2048, 4096, 8192, 16384 and 32768 tokens, dilated by 1, 2, 4, 6 and 
 from typing import Any
 
 from vtnp.cost.recipes.recipe import Recipe, Sizes
+from vtnp.longnet import Branch
 
 
-# Sizes that make no sense come out as something, for the formula to refuse.
+# Branches without meaning get some number of rows, so that the formula itself refuses them.
+def _length(z: Sizes) -> int:
+    return max(1, min(int(z["branch"][0]), int(z["n"])))
+
+
 def _segments(z: Sizes) -> int:
     return -(-int(z["n"]) // _length(z))
 
 
-def _kept(z: Sizes) -> int:
-    return -(-_length(z) // max(1, int(z["dilation"])))
+def _rows(z: Sizes) -> int:
+    return -(-_length(z) // max(1, int(z["branch"][1])))
 
 
-def _length(z: Sizes) -> int:
-    return max(1, min(int(z["segment"]), int(z["n"])))
+def _outputs(z: Sizes) -> dict[str, Any]:
+    count = z["branches"]
+    return {"outputs": ["*b n d_v"] * count, "log_denominators": ["*b n"] * count}
 
 
-def _branches(z: Sizes) -> dict[str, Any]:
-    each = z["branches"]
-    return {"outputs": ["*b n d_v"] * each, "log_denominators": ["*b n"] * each}
-
-
-SIZES = {
-    "n": 32768, "segment": 4096, "dilation": 2, "d": 64,
-    "segments": (2048, 4096, 8192, 16384, 32768), "dilations": (1, 2, 4, 6, 12),
-}  # fmt: skip
+PUBLISHED = (
+    Branch(2048, 1), Branch(4096, 2), Branch(8192, 4), Branch(16384, 6), Branch(32768, 12),
+)  # fmt: skip
+SIZES = {"n": 32768, "dilation": 2, "d": 64, "branch": PUBLISHED[1], "branches": PUBLISHED}
 RECIPES = {
-    "sparse-to-dense": Recipe({"segments": _segments, "kept": _kept}),
+    "sparse-to-dense": Recipe({"segments": _segments, "rows": _rows}),
     "mix-branches": Recipe(
-        {"branches": 5}, dict.fromkeys(("n", "d_v", "branches"), int), arguments=_branches
+        {"branches": len(PUBLISHED)},
+        dict.fromkeys(("n", "d_v", "branches"), int),
+        arguments=_outputs,
     ),
 }
