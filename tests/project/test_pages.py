@@ -1,4 +1,4 @@
-"""Pages have one form, letters that are declared, sources that are listed, links that work."""
+"""The form of the pages; their letters, sources and links."""
 
 import inspect
 import re
@@ -66,7 +66,7 @@ def outside_code(text: str) -> str:
 
 
 def is_part_in_order(found: list[str], whole: list[str]) -> bool:
-    """Tell whether `found` is `whole`, less some of what is optional."""
+    """Tell whether `found` is `whole` without some of the optional names."""
     return found == [name for name in whole if name in found or name not in OPTIONAL]
 
 
@@ -79,7 +79,7 @@ def letters(shape: str) -> set[str]:
 
 @cache
 def declared(section: str) -> dict[str, Counter[str]]:
-    """Return how often notation.md declares each letter, by chapter; "" stands for all chapters."""
+    """Return how often notation.md declares each letter, by chapter; "" for all chapters."""
     _, _, rest = text_of(SPEC / "notation.md").partition(f"\n## {section}\n")
     assert rest, f"spec/notation.md has no section {section}"
     found = {chapter: Counter[str]() for chapter in ("", *CHAPTERS)}
@@ -124,7 +124,7 @@ def bibliography() -> dict[str, dict[str, str]]:
 
 
 def test_there_are_pages():
-    assert PAGES, "spec/ holds no page: nothing would be checked"
+    assert PAGES, "spec/ has no page: nothing would be checked"
 
 
 @each_page
@@ -142,7 +142,7 @@ def test_front_matter_is_complete_and_in_order(path):
 
 
 @each_page
-def test_sections_stand_in_order(path):
+def test_sections_are_in_order(path):
     text = outside_code(text_of(path))
     assert re.findall(r"^# (.*)$", text, flags=re.MULTILINE), "no title"
     sections = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
@@ -248,14 +248,14 @@ def test_the_bibliography_is_complete_and_used():
     [SPEC.parent / "README.md", *sorted(SPEC.glob("*.md")), *PAGES],
     ids=lambda path: str(path.relative_to(SPEC.parent)),
 )
-def test_links_lead_somewhere(path):
+def test_links_resolve(path):
     text = outside_code(text_of(path))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"https?://", target):
             assert (path.parent / target.partition("#")[0]).exists(), target
 
 
-def test_the_index_is_fresh():
+def test_the_index_is_up_to_date():
     readme = text_of(README)
     assert START in readme
     assert END in readme
