@@ -1,12 +1,12 @@
-"""Draw the motion that a video's codec has found: a few frames, with arrows along what moves.
+"""Draw the motion vectors of a video over some of its frames.
 
     python examples/motion_field.py holiday.mp4                   four frames, into motion.png
-    python examples/motion_field.py holiday.mp4 --step 1          motion since the frame before
+    python examples/motion_field.py holiday.mp4 --step 1          motion from the frame before
     python examples/motion_field.py holiday.mp4 --frames 6 --out field.png
 
-A file whose vectors cannot be traced (B-frames, several references, HEVC, ...) is encoded to plain
-H.264 first, in a temporary copy. Above each frame stands how well it is predicted from the earlier
-one: as it is, and moved along the arrows.
+A file whose motion cannot be traced (B-frames, several reference frames, HEVC, ...) is transcoded
+to a temporary copy first. The title of each frame has the mean error of its prediction from the
+earlier frame, without and with motion compensation.
 """
 
 import argparse
@@ -14,9 +14,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+from command_line import BadInputError, Parser, integer, report, require_installed
 from numpy.typing import NDArray
 
 from vtnp.checkpoints import FileError, replacing
@@ -31,76 +32,54 @@ from vtnp.video import (
     transcode,
 )
 
-_ACROSS = 32  # arrows in a row
-_SHOWN = 0.004  # of the width; what moves less has no arrow
+_ARROWS = 32  # per row
+_THRESHOLD = 0.004  # share of the width; what moves less has no arrow
+_NEEDED = ("av", "matplotlib")
 _DPI = 120
-
-
-class BadInputError(Exception):
-    """What the user asked for cannot be done; the message is one line."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
         options = parsed(arguments)
-        coded, how = read(options.file, options.stop)
-        draw(options, coded, how)
+        require_installed(_NEEDED, "examples")
+        coded, source = read(options.file, options.stop)
+        draw(options, coded, source)
     except (BadInputError, FileError, VideoError) as error:
-        print(f"motion_field.py: {error}", file=sys.stderr)
-        return 2
+        return report("motion_field.py", error)
     return 0
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = _Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
+    """Parse the command line."""
+    parser = Parser(__doc__ or "")
+    add, positive = parser.add_argument, integer(1)
     add("file", metavar="FILE", help="a video")
     add("--out", type=Path, metavar="PNG", default=Path("motion.png"), help="default: motion.png")
-    add("--frames", type=_count, default=4, help="how many to show (default: 4)")
-    add("--step", type=_count, default=4, help="frames from the earlier one (default: 4)")
-    add("--stop", type=_count, default=120, help="read so many frames (default: 120)")
+    add("--frames", type=positive, default=4, help="how many to draw (default: 4)")
+    add("--step", type=positive, default=4, help="distance to the earlier frame (default: 4)")
+    add("--stop", type=positive, default=120, help="how many frames to read (default: 120)")
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_count.__name__ = "whole number >= 1"  # argparse names a type by this when a text is not one
-
-
 def read(file: str, stop: int) -> tuple[Coded, str]:
-    """Read a video's frames and vectors, and tell whose vectors they are."""
+    """Return a video's frames and motion vectors, and the source of the vectors."""
     try:
-        return read_coded(file, gray=True, stop=stop), "the file's own vectors"
+        return read_coded(file, gray=True, stop=stop), "motion vectors of the file"
     except UntraceableError as error:
-        print(f"{error}: encoding a copy", file=sys.stderr)
+        print(f"{error}\nTranscoding a temporary copy ...", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "copy.mkv")
         transcode(file, copy, stop=stop)
-        return read_coded(copy, gray=True), "vectors of a copy encoded to plain H.264"
+        return read_coded(copy, gray=True), "motion vectors of a copy transcoded to H.264"
 
 
-def draw(options: argparse.Namespace, coded: Coded, how: str) -> None:
-    """Draw the frames and their motion."""
+def draw(options: argparse.Namespace, coded: Coded, source: str) -> None:
+    """Draw frames with their motion; source: of the motion vectors."""
     count = len(coded.frames)
     if count <= options.step:
         raise BadInputError(
-            f"{options.file}: {count} frames read, more than --step {options.step} are needed"
+            f"{options.file}: --step {options.step} needs more than the {count} frames read"
         )
     chosen = np.unique(np.linspace(options.step, count - 1, options.frames + 2).round().astype(int))
     chosen = chosen[1:-1] if len(chosen) > options.frames else chosen[: options.frames]
@@ -113,16 +92,16 @@ def draw(options: argparse.Namespace, coded: Coded, how: str) -> None:
         rows, columns, squeeze=False, layout="constrained",
         figsize=(13.0, rows * (panel * height / width + 0.3) + 0.7),
     )  # fmt: skip
-    grid = max(1, round(_ACROSS * height / width)), min(_ACROSS, width)
+    grid = max(1, round(_ARROWS * height / width)), min(_ARROWS, width)
     fields = [token_motion(coded, [t - options.step, t], grid) for t in chosen]
     for t, field, axes in zip(chosen, fields, panels.flat, strict=False):
         _draw_frame(axes, coded, int(t), options.step, field, grid)
     for axes in list(panels.flat)[len(chosen) :]:
         axes.set_axis_off()
-    since = "the frame before" if options.step == 1 else f"{options.step} frames before"
+    before = "one frame" if options.step == 1 else f"{options.step} frames"
     figure.suptitle(
-        f"{Path(options.file).name}: each arrow leads from where something was {since} "
-        f"to where it is\n{how}; crosses: coded without a vector",
+        f"{Path(options.file).name}: arrows point from where content was {before} before to where "
+        f"it is\n{source}; crosses: no motion vector",
         fontsize=12,
     )
     try:
@@ -141,29 +120,31 @@ def _draw_frame(
     image = coded.frames[t, :, :, 0]
     height, width = image.shape
     cell = np.array([width / w, height / h])
-    # Faint, so that arrows stand out whatever is behind them.
+    # Faint, so that arrows are visible on any background.
     axes.imshow(0.5 * image + 120, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    place = (np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).reshape(-1, 2) + 0.5) * cell
+    centre = (
+        np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).reshape(-1, 2) + 0.5
+    ) * cell
     back, known = field.motion[1, :, 0] * cell, field.known[1, :, 0]
-    axes.plot(*place[known < 0.5].T, "x", color="black", markersize=3, markeredgewidth=0.7)
-    moves = (np.hypot(*back.T) > _SHOWN * width) & (known >= 0.5)
-    start, way = (place + back)[moves], -back[moves]
+    axes.plot(*centre[known < 0.5].T, "x", color="black", markersize=3, markeredgewidth=0.7)
+    moves = (np.hypot(*back.T) > _THRESHOLD * width) & (known >= 0.5)
+    start, arrow = (centre + back)[moves], -back[moves]
     axes.quiver(
-        *start.T, *way.T, color=colours(way), angles="xy", scale_units="xy", scale=1,
+        *start.T, *arrow.T, color=colours(arrow), angles="xy", scale_units="xy", scale=1,
         width=0.0034, headwidth=3.4, headlength=4.0, headaxislength=3.6, minlength=0,
         edgecolor="black", linewidth=0.35,
     )  # fmt: skip
     motion = traced(coded, t, t - step).motion
-    none, moved = (error_of(coded, t, t - step, m) for m in (np.zeros_like(motion), motion))
+    still, moved = (error_of(coded, t, t - step, m) for m in (np.zeros_like(motion), motion))
     axes.set_title(
-        f"frame {t} from frame {t - step}: mean error {none:.1f} as it is, {moved:.1f} moved",
+        f"frame {t} predicted from {t - step}: error {still:.1f} without motion, {moved:.1f} with",
         fontsize=10,
     )
     axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
 
 
 def error_of(coded: Coded, t: int, u: int, motion: NDArray[np.float64]) -> float:
-    """Return the mean absolute error of frame t put together from the pixels of frame u."""
+    """Return the mean absolute error of frame t predicted from the pixels of frame u."""
     target, source = (coded.frames[i, :, :, 0].astype(float) for i in (t, u))
     height, width = target.shape
     y = np.clip(np.rint(np.arange(height)[:, None] + motion[..., 1]), 0, height - 1).astype(int)
@@ -171,11 +152,11 @@ def error_of(coded: Coded, t: int, u: int, motion: NDArray[np.float64]) -> float
     return float(np.abs(target - source[y, x]).mean())
 
 
-def colours(way: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give each direction a colour of its own: x to the right, y down."""
+def colours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a colour for each direction: x to the right, y down."""
     from matplotlib.colors import hsv_to_rgb
 
-    hue = (np.arctan2(way[:, 1], way[:, 0]) / (2 * np.pi)) % 1.0
+    hue = (np.arctan2(vectors[:, 1], vectors[:, 0]) / (2 * np.pi)) % 1.0
     return np.asarray(hsv_to_rgb(np.stack([hue, np.ones_like(hue), 0.95 * np.ones_like(hue)], -1)))
 
 

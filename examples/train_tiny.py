@@ -1,16 +1,16 @@
 """Train a tiny video transformer, made of vtnp's formulas alone, on a real task in a minute.
 
-    python examples/train_tiny.py                       handwritten digits: where do they fly to?
-    python examples/train_tiny.py --scheme axial        the same with axial attention
-    python examples/train_tiny.py --model motionformer  the same with another system
-    python examples/train_tiny.py --compare             all systems, on one budget
-    python examples/train_tiny.py --video holiday.mp4   clips of a video: at which pace do they run?
-    python examples/train_tiny.py --resume runs/...     go on where a run was stopped
+    python examples/train_tiny.py                       in which direction does a digit move?
+    python examples/train_tiny.py --scheme axial        the same, with axial attention
+    python examples/train_tiny.py --model motionformer  the same, with another model
+    python examples/train_tiny.py --compare             all models, with the same budget
+    python examples/train_tiny.py --video holiday.mp4   video pace prediction on clips of a video
+    python examples/train_tiny.py --resume runs/...     continue an interrupted run
 
-Into --out (runs/MODEL-SCHEME unless given) go the learning curve, a picture of what the model looks
-at, run.json with all figures, the weights, and after every evaluation a checkpoint to resume from.
-A comparison (in runs/compare unless --out says otherwise) makes such a folder for each model, and
-compare.png and compare.json of them all; given again, it goes on where it was stopped.
+The folder --out (default: runs/MODEL-SCHEME) receives the learning curve, a picture of what the
+model attends to, run.json with all results, the weights, and a checkpoint after every evaluation. A
+comparison (default: runs/compare) makes such a folder for each model, and compare.png and
+compare.json of all of them; the same command continues a comparison that was interrupted.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
+from command_line import BadInputError, Parser, integer, report, require_installed
 from tiny import comparison, pictures, runs, training
 from tiny.attention import View
 from tiny.clips import paces_of
@@ -36,7 +36,7 @@ from tiny.models import MODELS
 from tiny.runs import Settings, State
 from tiny.task import Task
 
-from vtnp._array import trees
+from vtnp._array.trees import tree_map
 from vtnp.checkpoints import FileError, replacing
 from vtnp.cost import counted
 from vtnp.models import parts
@@ -49,19 +49,15 @@ _NEEDED = ("matplotlib", "safetensors", "sklearn", "tqdm")
 _DEFAULTS = {"model": "timesformer", "batch": 32, "seed": 0, "dtype": "float32"}
 
 
-class BadInputError(Exception):
-    """What the user asked for cannot be done; the message is one line."""
-
-
 class Device(NamedTuple):
-    """Ways to bring an array to where it is computed with, and back."""
+    """Conversions of arrays from NumPy to the library that computes, and back."""
 
-    to: Callable[[Any], Any]
-    back: Callable[[Any], Any]
+    to_library: Callable[[Any], Any]
+    to_numpy: Callable[[Any], Any]
 
 
 class Run(NamedTuple):
-    """What a run works with."""
+    """What stays the same during a run."""
 
     settings: Settings
     task: Task
@@ -72,119 +68,84 @@ class Run(NamedTuple):
     config: Any
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(message)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    again = "the same command again"
+    continuation = "the same command"
     try:
         options = parsed(arguments)
-        look_for_what_is_needed()
+        require_installed(_NEEDED, "examples")
         if options.compare is not None:
             compare(options)
         else:
             run, state = prepared(options)
-            again = f"--resume {run.out}"
+            continuation = f"--resume {run.out}"
             train(run, state)
             finish(run, state)
     except (BadInputError, FileError, VideoError) as error:
-        print(f"train_tiny.py: {error}", file=sys.stderr)
-        return 2
+        return report("train_tiny.py", error)
     except KeyboardInterrupt:
-        print(f"\nstopped; to go on: {again}", file=sys.stderr)
+        print(f"\ninterrupted; to continue: {continuation}", file=sys.stderr)
         return 130
     return 0
 
 
-def look_for_what_is_needed() -> None:
-    """Complain of what is not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise BadInputError(f"{', '.join(missing)} not found: pip install 'vtnp[examples]'")
-
-
 def compare(options: argparse.Namespace) -> None:
-    """Train several models on one budget, one after the other, and draw them together.
+    """Train several models with the same budget, one after the other, and plot them together.
 
-    What is finished already, or begun, in the comparison's folder is not trained again.
+    Models that the comparison's folder has already are continued, or not trained again.
     """
     for name in ("model", "scheme", "resume"):
         if getattr(options, name) is not None:
             raise BadInputError(f"--{name} does not go with --compare, which takes MODEL[:SCHEME]")
     out = options.out or Path("runs", "compare")
-    told = []
-    for settings in budgeted(options):
-        here = out / f"{settings.model}-{settings.scheme}"
-        begun = here if (here / runs.CHECKPOINT).exists() else None
-        known = vars(options) | dataclasses.asdict(settings) | {"out": here, "resume": begun}
-        run, state = prepared(argparse.Namespace(**known))
-        if state.step < settings.steps or not (here / RUN).exists():
+    results = []
+    for settings in compared_settings(options):
+        folder = out / f"{settings.model}-{settings.scheme}"
+        checkpoint = folder if (folder / runs.CHECKPOINT).exists() else None
+        of_run = dataclasses.asdict(settings) | {"out": folder, "resume": checkpoint}
+        run, state = prepared(argparse.Namespace(**vars(options) | of_run))
+        if state.step < settings.steps or not (folder / RUN).exists():
             train(run, state)
             finish(run, state)
-        told.append(json.loads((here / RUN).read_text()))
-    comparison.write(out, told, versions())
-    print(f"see {out / comparison.PICTURE}")
+        results.append(json.loads((folder / RUN).read_text()))
+    comparison.write(out, results, versions())
+    print(f"wrote {out / comparison.PICTURE}")
 
 
-def budgeted(options: argparse.Namespace) -> list[Settings]:
-    """Settle what each model of a comparison is trained with: the same for all."""
-    settings = []
+def compared_settings(options: argparse.Namespace) -> list[Settings]:
+    """Return the settings of each model of a comparison, with the same budget for all."""
+    all_settings = []
     for name in options.compare or MODELS:
         model, colon, scheme = name.partition(":")
-        known = {"steps": _STEPS} | {k: v for k, v in vars(options).items() if v is not None}
-        known |= {"model": model, "scheme": scheme if colon else None}
-        settings.append(settled(argparse.Namespace(**known), None))
-    return list(dict.fromkeys(settings))
+        values = {"steps": _STEPS} | {k: v for k, v in vars(options).items() if v is not None}
+        values |= {"model": model, "scheme": scheme if colon else None}
+        all_settings.append(resolved(argparse.Namespace(**values), None))
+    return list(dict.fromkeys(all_settings))
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line. What is not given is None."""
-    parser = _Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
+    """Parse the command line; options that are left out are None."""
+    parser = Parser(__doc__ or "")
+    add, positive = parser.add_argument, integer(1)
     add("--model", help=f"{', '.join(MODELS)} (default: timesformer)")
-    add("--scheme", help="of the model; a wrong one names those there are (default: the first)")
+    add("--scheme", help="a variant of the model; an unknown one lists them (default: the first)")
     add("--compare", nargs="*", metavar="MODEL[:SCHEME]", help="train these, or one of each model")
-    add("--steps", type=_count, help=f"steps of training in all (default: mostly {_STEPS})")
-    add("--batch", type=_count, help="clips in each step (default: 32)")
-    add("--seed", type=_natural, help="of weights and clips (default: 0)")
-    add("--dtype", choices=("float32", "float64"), help="default: float32")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda needs CuPy")
+    add("--steps", type=positive, help=f"training steps in total (default: mostly {_STEPS})")
+    add("--batch", type=positive, help="clips per step (default: 32)")
+    add("--seed", type=integer(0), help="of weights and clips (default: 0)")
+    add("--dtype", choices=("float32", "float64"), help="(default: float32)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda needs CuPy (default: cpu)")
     add("--video", metavar="FILE", help="train on clips of this video")
-    add("--out", type=Path, metavar="DIR", help="default: runs/MODEL-SCHEME")
-    add("--resume", type=Path, metavar="DIR_OR_FILE", help="a run to go on with")
+    add("--out", type=Path, metavar="DIR", help="(default: runs/MODEL-SCHEME)")
+    add("--resume", type=Path, metavar="DIR_OR_FILE", help="a run to continue")
     return parser.parse_args(arguments)
 
 
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_natural.__name__ = "whole number >= 0"  # argparse names a type by this when a text is not one
-_count.__name__ = "whole number >= 1"
-
-
 def prepared(options: argparse.Namespace) -> tuple[Run, State]:
-    """Make all that a run needs out of its options, and write its first checkpoint."""
+    """Return a run and its first state, and write the first checkpoint."""
     device = chosen_device(options.device)
     checkpoint = runs.read(options.resume) if options.resume else None
-    settings = settled(options, checkpoint)
+    settings = resolved(options, checkpoint)
     video = options.video or (checkpoint.video if checkpoint else None)
     model = MODELS[settings.model]
     try:
@@ -201,8 +162,8 @@ def prepared(options: argparse.Namespace) -> tuple[Run, State]:
         state = runs.resumed(checkpoint, params)
     else:
         state = State(params, training.fresh(params), rng)
-    usual = Path("runs", f"{settings.model}-{settings.scheme}")
-    out = options.out or (checkpoint.path.parent if checkpoint else usual)
+    default_out = Path("runs", f"{settings.model}-{settings.scheme}")
+    out = options.out or (checkpoint.path.parent if checkpoint else default_out)
     run = Run(
         settings, task, video, out, device,
         lambda params, clips: model.apply(params, clips, config), config,
@@ -211,41 +172,41 @@ def prepared(options: argparse.Namespace) -> tuple[Run, State]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"cannot make the folder {out}: {error.strerror}") from None
-    # At once, so that a folder that cannot be written to is found before the training.
+    # Now, so that a folder that cannot be written to is noticed before the training.
     write_checkpoint(run, state)
-    moved(state, device.to)
+    converted(state, device.to_library)
     return run, state
 
 
-def settled(options: argparse.Namespace, checkpoint: runs.Checkpoint | None) -> Settings:
-    """Settle every setting: as given, as in the checkpoint, or the default."""
-    given = {
+def resolved(options: argparse.Namespace, checkpoint: runs.Checkpoint | None) -> Settings:
+    """Return all settings: from the options, the checkpoint, or the defaults."""
+    values = {
         setting.name: value
         for setting in dataclasses.fields(Settings)
         if (value := getattr(options, setting.name, None)) is not None
     }
     if checkpoint:
-        held = dataclasses.asdict(checkpoint.settings)
-        for name, value in given.items():
-            if held[name] != value:
+        stored = dataclasses.asdict(checkpoint.settings)
+        for name, value in values.items():
+            if stored[name] != value:
                 raise BadInputError(
                     f"{checkpoint.path} is of another configuration: "
-                    f"{name} {held[name]}, not {value}"
+                    f"{name} {stored[name]}, not {value}"
                 )
-        given = held
-    known = _DEFAULTS | given
-    if known["model"] not in MODELS:
-        raise BadInputError(f"unknown model {known['model']!r}: one of {', '.join(MODELS)}")
-    model = MODELS[known["model"]]
-    scheme = known.setdefault("scheme", model.schemes[0])
+        values = stored
+    values = _DEFAULTS | values
+    if values["model"] not in MODELS:
+        raise BadInputError(f"unknown model {values['model']!r}: one of {', '.join(MODELS)}")
+    model = MODELS[values["model"]]
+    scheme = values.setdefault("scheme", model.schemes[0])
     if scheme not in model.schemes:
         schemes = ", ".join(model.schemes)
-        raise BadInputError(f"{known['model']} has no scheme {scheme!r}: one of {schemes}")
-    return Settings(**({"steps": model.steps.get(scheme, _STEPS)} | known))
+        raise BadInputError(f"{values['model']} has no scheme {scheme!r}: one of {schemes}")
+    return Settings(**({"steps": model.steps.get(scheme, _STEPS)} | values))
 
 
 def chosen_device(name: str) -> Device:
-    """Return the way to a device and back."""
+    """Return the conversions for a device."""
     if name == "cpu":
         return Device(np.asarray, np.asarray)
     try:
@@ -259,34 +220,34 @@ def chosen_device(name: str) -> Device:
     return Device(cupy.asarray, cupy.asnumpy)
 
 
-def moved(state: State, to: Callable[[Any], Any]) -> State:
-    """Bring a state's arrays somewhere."""
-    state.params = trees.tree_map(to, state.params)
-    state.optimiser = training.Optimiser(*(trees.tree_map(to, table) for table in state.optimiser))
+def converted(state: State, convert: Callable[[Any], Any]) -> State:
+    """Convert all arrays of a state, in place."""
+    state.params = tree_map(convert, state.params)
+    state.optimiser = training.Optimiser(*(tree_map(convert, table) for table in state.optimiser))
     return state
 
 
 def write_checkpoint(run: Run, state: State) -> None:
-    """Put the state where --resume finds it."""
-    here = moved(dataclasses.replace(state), run.device.back)
-    runs.write(run.out / runs.CHECKPOINT, run.settings, run.video, run.task.digest, here)
+    """Write the state for --resume."""
+    on_cpu = converted(dataclasses.replace(state), run.device.to_numpy)
+    runs.write(run.out / runs.CHECKPOINT, run.settings, run.video, run.task.digest, on_cpu)
 
 
 def train(run: Run, state: State) -> None:
-    """Make the steps that are left; evaluate and write a checkpoint from time to time."""
+    """Train for the remaining steps; evaluate and write a checkpoint at intervals."""
     from tqdm import tqdm
 
     settings, task = run.settings, run.task
     print(f"{title(run)}: {parts.size(state.params)} weights, {settings.steps} steps", flush=True)
     step_of = training.loss_and_gradient(run.apply)
     one_hot = np.eye(len(task.classes), dtype=settings.dtype)
-    begun, before = time.perf_counter(), state.wall_seconds
-    # disable=None: no bar where standard error is no terminal.
+    begun, seconds_before = time.perf_counter(), state.wall_seconds
+    # disable=None: no bar where standard error is not a terminal.
     with tqdm(total=settings.steps, initial=state.step, unit="step", disable=None) as bar:
         while state.step < settings.steps:
             start = time.perf_counter()
             clips, labels = task.draw(state.rng, settings.batch)
-            batch = [run.device.to(x) for x in (clips.astype(settings.dtype), one_hot[labels])]
+            batch = map(run.device.to_library, (clips.astype(settings.dtype), one_hot[labels]))
             loss, gradient = step_of(state.params, *batch)
             if not math.isfinite(float(loss)):
                 raise BadInputError(f"the loss is {float(loss)} at step {state.step + 1}")
@@ -298,22 +259,22 @@ def train(run: Run, state: State) -> None:
             bar.update()
             if state.step % math.ceil(settings.steps / _EVALUATIONS) == 0:
                 bar.write(evaluated(run, state))
-                state.wall_seconds = before + time.perf_counter() - begun
+                state.wall_seconds = seconds_before + time.perf_counter() - begun
                 write_checkpoint(run, state)
         if not state.accuracies or state.accuracies[-1][0] < state.step:
             bar.write(evaluated(run, state))
-            state.wall_seconds = before + time.perf_counter() - begun
+            state.wall_seconds = seconds_before + time.perf_counter() - begun
             write_checkpoint(run, state)
 
 
 def evaluated(run: Run, state: State) -> str:
-    """Take the held-out accuracy into the state; return a line that tells how it stands."""
+    """Add the held-out accuracy to the state; return a line about the progress."""
     video, labels = run.task.held_out
-    held_out = run.device.to(video.astype(run.settings.dtype))
-    found = run.device.back(
+    held_out = run.device.to_library(video.astype(run.settings.dtype))
+    predicted = run.device.to_numpy(
         training.predictions(lambda clips: run.apply(state.params, clips), held_out)
     )
-    state.accuracies.append((state.step, float(np.mean(found == labels))))
+    state.accuracies.append((state.step, float(np.mean(predicted == labels))))
     state.clock.append(state.step_seconds)
     recent = state.losses[-math.ceil(run.settings.steps / _EVALUATIONS) :]
     return (
@@ -324,24 +285,24 @@ def evaluated(run: Run, state: State) -> str:
 
 
 def title(run: Run) -> str:
-    """Name a run for a person."""
+    """Return the title of a run."""
     return f"{run.settings.model}, {run.settings.scheme}: {run.task.name}"
 
 
 def finish(run: Run, state: State) -> None:
-    """Write what a finished run leaves behind."""
-    moved(state, run.device.back)
+    """Write the results of a finished run."""
+    converted(state, run.device.to_numpy)
     runs.write_weights(run.out / runs.WEIGHTS, run.settings, state.params)
     chance = run.task.chance
     pictures.learning_curve(
         run.out / "curve.png", title(run), state.losses, state.accuracies, chance
     )
-    view = MODELS[run.settings.model].shown
+    view = MODELS[run.settings.model].view
     pictures.views(
         run.out / f"{view.name}.png",
-        f"{title(run)}\n{view.says}",
+        f"{title(run)}\n{view.caption}",
         view.unit,
-        looked_at(run, state.params, view),
+        examples_of(run, state.params, view),
     )
     accuracy = state.accuracies[-1][1]
     clip = run.task.held_out[0][0].astype(run.settings.dtype)
@@ -359,7 +320,7 @@ def finish(run: Run, state: State) -> None:
         "wall_seconds": state.wall_seconds,
         "clock": state.clock,
     }
-    told = {
+    results = {
         "settings": dataclasses.asdict(run.settings),
         "data": {"task": run.task.name, "video": run.video, "digest": run.task.digest},
         "config": repr(run.config),
@@ -368,28 +329,28 @@ def finish(run: Run, state: State) -> None:
         "versions": versions(),
     }
     with replacing(run.out / RUN) as temporary:
-        temporary.write_text(json.dumps(told, indent=2) + "\n")
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
     print(
         f"held-out accuracy {accuracy:.1%}, chance {chance:.1%}; {times['wall_seconds']:.0f} s, "
-        f"{times['seconds_per_step']:.3f} s/step; see {run.out}"
+        f"{times['seconds_per_step']:.3f} s/step; results in {run.out}"
     )
 
 
-def looked_at(run: Run, params: Any, view: View) -> list[pictures.Example]:
-    """Return two held-out clips of different labels, and what the model looks at in them."""
+def examples_of(run: Run, params: Any, view: View) -> list[pictures.Example]:
+    """Return two held-out clips of different labels, and the view of the model on them."""
     video, labels = run.task.held_out
     examples = []
     for label in (0, len(run.task.classes) - 1):
         clip = video[np.argmax(labels == label)].astype(run.settings.dtype)
         predicted = int(np.argmax(run.apply(params, clip)))
-        words = run.task.classes
-        seen = view.of(params, clip, run.config)
-        examples.append(pictures.Example(clip, words[label], words[predicted], seen))
+        classes = run.task.classes
+        shares = view.of(params, clip, run.config)
+        examples.append(pictures.Example(clip, classes[label], classes[predicted], shares))
     return examples
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a result can depend on."""
+    """Return the versions of the packages that a result can depend on."""
     names = ("numpy", "autograd", "array-api-compat", "scipy", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 

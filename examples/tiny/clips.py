@@ -1,8 +1,8 @@
-"""Clips cut out of a real video: the label is the pace at which they are played.
+"""Clips of a real video, for pace prediction: the label is how many frames each clip skips.
 
-Nobody has to label anything. The frame in the middle of a clip is drawn in the same way whatever
-the pace, and so is the window cut out of it. Training and held-out clips come from disjoint parts
-of the video: its beginning and its end.
+No annotation is needed. The frame in the middle of a clip and the crop are drawn independently of
+the pace. Training and held-out clips come from disjoint parts of the video: its beginning and its
+end.
 """
 
 import math
@@ -22,15 +22,15 @@ _SPAN = (_BEFORE + _AFTER) * max(PACES) + 1
 _SHORT_SIDE = 2 * SIDE  # pixels that the video's shorter side is scaled to
 _HELD_OUT_SHARE = 0.3
 _HELD_OUT_CLIPS = 720
-_AT_MOST = 4096  # frames read, to bound time and memory for a whole film
+_MAX_FRAMES = 4096  # to bound time and memory for a long film
 
 
 def paces_of(path: str | Path) -> Task:
-    """Make the task: tell at which pace a clip of this video is played.
+    """Return the task to classify at which pace a clip of this video is played.
 
     Raises VideoError for a file that cannot be read or is too short.
     """
-    frames = read_frames(path, size=_SHORT_SIDE, gray=True, stop=_AT_MOST) / 255.0
+    frames = read_frames(path, size=_SHORT_SIDE, gray=True, stop=_MAX_FRAMES) / 255.0
     first_held_out = len(frames) - int(len(frames) * _HELD_OUT_SHARE)
     train, rest = frames[:first_held_out], frames[first_held_out:]
     if len(rest) < _SPAN:
@@ -54,7 +54,7 @@ def _draw(frames: NDArray[np.float64], rng: np.random.Generator, n: int) -> Clip
 def cut(
     rng: np.random.Generator, frames: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Cut a clip of each pace out of the frames, half of them mirrored left to right."""
+    """Cut one clip for each label out of the frames; half of them are mirrored left to right."""
     count, height, width, _ = frames.shape
     n = len(labels)
     middle = rng.integers(_BEFORE * max(PACES), count - _AFTER * max(PACES), size=n)

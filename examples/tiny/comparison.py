@@ -1,4 +1,4 @@
-"""Several models, trained on one budget, beside each other."""
+"""A comparison of models that were trained with the same budget."""
 
 import json
 from pathlib import Path
@@ -12,22 +12,22 @@ PICTURE, FIGURES = "compare.png", "compare.json"
 
 
 def write(out: Path, runs: list[dict[str, Any]], versions: dict[str, str]) -> None:
-    """Write the comparison of runs, each as its run.json tells of it, into a folder."""
+    """Write the comparison of runs to a folder; runs: the contents of their run.json."""
     budget = {name: runs[0]["settings"][name] for name in ("steps", "batch", "seed", "dtype")}
-    told = {
+    results = {
         "budget": budget | {"clips": budget["steps"] * budget["batch"]},
         "video": runs[0]["data"]["video"],
         "chance": runs[0]["figures"]["chance"],
         "held_out_clips": runs[0]["figures"]["held_out_clips"],
-        "models": [_row(run) for run in runs],
+        "models": [_result(run) for run in runs],
         "versions": versions,
     }
     with replacing(out / FIGURES) as temporary:
-        temporary.write_text(json.dumps(told, indent=2) + "\n")
-    pictures.comparison(out / PICTURE, told)
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
+    pictures.comparison(out / PICTURE, results)
 
 
-def _row(run: dict[str, Any]) -> dict[str, Any]:
+def _result(run: dict[str, Any]) -> dict[str, Any]:
     settings, figures, times = run["settings"], run["figures"], run["times"]
     evaluations = zip(figures["accuracies"], times["clock"], strict=True)
     return {

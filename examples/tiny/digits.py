@@ -1,8 +1,8 @@
-"""Handwritten digits that fly over a canvas: the label is where they fly to.
+"""Moving handwritten digits: the label of a clip is the direction in which its digit moves.
 
-The canvas has no border: what leaves it on one side enters it on the other. Each clip begins at
-a place drawn uniformly from all of them, so that in every frame all places are equally likely
-whatever the direction: one frame tells nothing, and only the motion does.
+The canvas is a torus: what leaves it on one side enters it on the other. Each clip begins at a
+position drawn uniformly, so that in every frame all positions are equally likely whatever the
+direction: single frames say nothing about the label, only motion does.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Split(NamedTuple):
 
 
 def split_digits() -> Split:
-    """Split scikit-learn's 1797 handwritten digits into those to train on and those held out."""
+    """Split scikit-learn's 1797 handwritten digits into a training and a held-out set."""
     from sklearn.datasets import load_digits
 
     images = load_digits().images / 16.0
@@ -36,10 +36,10 @@ def split_digits() -> Split:
     return Split(images[_HELD_OUT_IMAGES:], images[:_HELD_OUT_IMAGES])
 
 
-def fly(
+def moved(
     images: NDArray[np.float64], starts: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Let each image fly from its start (row, column) in its direction, one pixel per frame."""
+    """Move each image from its start (row, column) in its direction, by one pixel per frame."""
     time = np.arange(FRAMES)[:, None]
     velocity = np.array(list(DIRECTIONS.values()))[labels]
     corner = starts[:, None, :] + time * velocity[:, None, :]
@@ -53,16 +53,16 @@ def fly(
 
 
 def moving_digits() -> Task:
-    """Make the task: tell in which of eight directions a digit flies."""
+    """Return the task to classify in which of eight directions a digit moves."""
     digits = split_digits()
 
     def clips(rng: np.random.Generator, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         images = digits.train[rng.integers(len(digits.train), size=n)]
         labels = rng.integers(len(DIRECTIONS), size=n)
-        return fly(images, rng.integers(SIDE, size=(n, 2)), labels), labels
+        return moved(images, rng.integers(SIDE, size=(n, 2)), labels), labels
 
     rng = np.random.default_rng(_SPLIT_SEED)
     images = np.repeat(digits.held_out, _CLIPS_OF_EACH, axis=0)
     labels = np.arange(len(images)) % len(DIRECTIONS)
-    held_out = fly(images, rng.integers(SIDE, size=(len(images), 2)), labels)
-    return standardised("digits flying on a torus", tuple(DIRECTIONS), clips, (held_out, labels))
+    held_out = moved(images, rng.integers(SIDE, size=(len(images), 2)), labels)
+    return standardised("digits moving on a torus", tuple(DIRECTIONS), clips, (held_out, labels))

@@ -1,4 +1,4 @@
-"""The models that can be trained here, by name."""
+"""The models that can be trained, by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from tiny import attention, coded
 from tiny.attention import View
 from tiny.task import Task
 
+from vtnp.longnet import Branch
 from vtnp.models import deformable, longnet, motionformer, mvit, nystromformer, timesformer, vivit
 
 Params = Any
@@ -21,35 +22,35 @@ Config = Any
 class Model:
     """A model small enough to be trained in a minute or two.
 
-    schemes: its variants, the default first. config: its sizes for a scheme and a task. init:
-    init(rng, config, dtype=...), params drawn for a config. apply: logits of a batch of clips.
-    view: how to see what it looks at; left out, what moves its answer. steps: of schemes that
-    need more than others. data: the task with all that the model must be given, for a scheme.
+    schemes: its variants, the default first. config: returns a config for a scheme and a task.
+    init: init(rng, config, dtype=...) draws params. apply: returns the logits of a batch of clips.
+    attention: how to show what it attends to; left out, the gradient is shown. steps: of schemes
+    that need more than others. data: returns a scheme's task with all inputs that the model needs.
     """
 
     schemes: tuple[str, ...]
     config: Callable[[str, Task], Config]
     init: Callable[..., Params]
     apply: Callable[[Params, Any, Config], Any]
-    view: View | None = None
+    attention: View | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     data: Callable[[str, Task], Task] = lambda _, task: task
 
     @property
-    def shown(self) -> View:
-        """The view, of whatever kind."""
+    def view(self) -> View:
+        """How to show what the model attends to, or what its prediction depends on."""
         by_gradient = View(
             name="gradient",
-            says="how strongly each place moves the logit of what was predicted",
+            caption="gradient of the predicted class's logit with respect to the clip",
             unit="share of the gradient",
             of=partial(attention.of_gradient, self.apply),
         )
-        return self.view or by_gradient
+        return self.attention or by_gradient
 
 
 _LAYERS: dict[str, Any] = {"d": 48, "heads": 4, "d_f": 96, "layers": 2}
-# A token that spans two frames sees motion at once; where every token is of one frame, a model
-# must first find out which frames are neighbours. TimeSformer alone has no such tokens.
+# A token of two frames contains motion. Where every token is of one frame, a model must first
+# learn which frames are neighbours; of these models only TimeSformer has no such tokens.
 _PATCH = (2, 4, 4)
 
 
@@ -60,55 +61,57 @@ def _of(task: Task) -> dict[str, Any]:
 
 
 def _timesformer(scheme: str, task: Task) -> timesformer.TimeSformerConfig:
-    # Attention along time alone finds at once what was here before. Where a query reads other
-    # places of other frames, too, larger patches leave it fewer to choose from.
+    # Attention along time alone compares what is at one position at different times. Where queries
+    # also attend to other positions, larger patches leave them fewer keys.
     patch = 8 if scheme in {"joint", "local-global"} else 4
     layers = _LAYERS | ({"heads": 16} if scheme == "joint" else {})
     return timesformer.TimeSformerConfig(scheme=scheme, patch=patch, **layers, **_of(task))
 
 
-def _awake(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Params:
-    """Draw TimeSformer's params with time awake.
+def _timesformer_params(rng: np.random.Generator, config: Config, *, dtype: DTypeLike) -> Params:
+    """Draw TimeSformer's params, with time embeddings and temporal attention that are not 0.
 
-    TimeSformer starts from a model of images, with e_time and the maps fc at 0. From scratch, and
-    where motion is all there is to see, that start costs several hundred steps: every token must
-    first find out which frame it is from.
+    TimeSformer is initialised from an image model, with e_time and the maps fc at 0. From scratch,
+    and where only motion counts, that costs several hundred steps: every token must first learn
+    which frame it is from.
     """
     params = timesformer.init(rng, config, dtype=dtype)
     if "e_time" in params:
-        _tell_frames_apart(rng, params, dtype)
+        _distinguish_frames(rng, params, dtype)
     for layer in params["layers"]:
-        for step in layer.values():
-            if "fc" in step:
-                step["fc"]["W"] = np.eye(config.d, dtype=dtype)
+        for sublayer in layer.values():
+            if "fc" in sublayer:
+                sublayer["fc"]["W"] = np.eye(config.d, dtype=dtype)
     if config.scheme == "joint":
-        _tell_time_from_place(params, config, dtype)
+        _separate_time_from_space(params, config, dtype)
     return params
 
 
-def _tell_frames_apart(rng: np.random.Generator, params: Params, dtype: DTypeLike) -> None:
+def _distinguish_frames(rng: np.random.Generator, params: Params, dtype: DTypeLike) -> None:
     params["e_time"] = (0.5 * rng.standard_normal(params["e_time"].shape)).astype(dtype)
 
 
-def _tell_time_from_place(
+def _separate_time_from_space(
     params: Params, config: timesformer.TimeSformerConfig, dtype: DTypeLike
 ) -> None:
-    """Let joint attention know neighbours in time, and bend what it has read.
+    """Give joint attention sinusoidal positions, and larger weights before the nonlinearity.
 
-    To this attention alone frames and places are all the same. It finds the axis of a flight in
-    the blur of all frames, and from a usual start stays with that: which end of it is first takes
-    products of what is seen and when. Waves for positions, and larger weights before the
-    nonlinearity, make them large enough to be found.
+    To joint attention all tokens of all frames are alike. From a usual initialisation it learns
+    the axis of the motion, from the blur of all frames, and stays there: its sign needs products of
+    content and time, which are too small to be learned.
     """
     d, (_, h, w) = config.d, config.grid
-    params["e_time"] = (1.5 * _waves(config.frames, d)).astype(dtype)
-    rows, columns = np.repeat(_waves(h, d // 2), w, axis=0), np.tile(_waves(w, d // 2), (h, 1))
+    params["e_time"] = (1.5 * _sinusoids(config.frames, d)).astype(dtype)
+    rows, columns = (
+        np.repeat(_sinusoids(h, d // 2), w, axis=0),
+        np.tile(_sinusoids(w, d // 2), (h, 1)),
+    )
     params["e_space"] = np.concatenate([rows, columns], axis=-1).astype(dtype)
     for layer in params["layers"]:
         layer["feed_forward"]["W_1"] *= 3.0
 
 
-def _waves(n: int, d: int) -> NDArray[np.float64]:
+def _sinusoids(n: int, d: int) -> NDArray[np.float64]:
     """Return sines and cosines of n positions, with periods from 2 pi to nearly 16 pi."""
     angle = np.arange(n)[:, None] * 8.0 ** -np.linspace(0.0, 1.0, d // 2, endpoint=False)
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
@@ -127,7 +130,7 @@ def _motionformer(scheme: str, task: Task) -> motionformer.MotionformerConfig:
 
 def _mvit(scheme: str, task: Task) -> mvit.MViTConfig:
     return mvit.MViTConfig(
-        d=24, stages=(1, 1), stride_kv=(1, 2, 2), widening=2, mode=scheme, **_of(task)
+        d=24, stages=(1, 1), stride_kv=(1, 2, 2), mlp_ratio=2, mode=scheme, **_of(task)
     )
 
 
@@ -139,30 +142,30 @@ def _nystromformer(scheme: str, task: Task) -> nystromformer.NystromformerConfig
 
 def _longnet(scheme: str, task: Task) -> longnet.LongNetConfig:
     return longnet.LongNetConfig(
-        patch=_PATCH, segments=(16, 32, 64), dilations=(1, 2, 4), offsets=scheme,
+        patch=_PATCH, branches=(Branch(16, 1), Branch(32, 2), Branch(64, 4)), offsets=scheme,
         **_LAYERS, **_of(task),
     )  # fmt: skip
 
 
-# Sub-clips of each; "still" is "halves" told that nothing moves.
+# Sub-clips of each scheme; "still" is "halves" with all motion set to 0.
 _CLIPS = {"halves": 2, "whole": 1, "still": 2}
 
 
-def _moving(scheme: str, task: Task) -> Task:
+def _with_motion(scheme: str, task: Task) -> Task:
     return coded.with_motion(task, _CLIPS[scheme], still=scheme == "still")
 
 
-def _aware(
+def _deformable_params(
     rng: np.random.Generator, config: deformable.DeformableConfig, *, dtype: DTypeLike
 ) -> Params:
-    """Draw the Deformable Video Transformer's params, frames told apart.
+    """Draw the Deformable Video Transformer's params, with larger time embeddings.
 
-    Motion chooses which frames a token prefers, for instance those that it leads to the right in.
-    Whether these are the late ones or the early ones is the direction, and only e_time tells. With
-    the usual small e_time four answers in ten are still wrong after 240 steps.
+    By its motion a token prefers some frames, for instance those in which it is further right.
+    Whether these are late or early frames is the direction of motion, and only e_time says so. With
+    the usual small e_time four predictions in ten are still wrong after 240 steps.
     """
     params = deformable.init(rng, config, dtype=dtype)
-    _tell_frames_apart(rng, params, dtype)
+    _distinguish_frames(rng, params, dtype)
     return params
 
 
@@ -176,11 +179,11 @@ MODELS = {
     "timesformer": Model(
         schemes=("divided", "space", "joint", "local-global", "axial"),
         config=_timesformer,
-        init=_awake,
+        init=_timesformer_params,
         apply=timesformer.apply,
-        view=View(
+        attention=View(
             name="attention",
-            says="attention of the class token in the last layer",
+            caption="attention of the class token in the last layer",
             unit="share of the class token's attention",
             of=attention.of_class_token,
         ),
@@ -193,15 +196,15 @@ MODELS = {
     "deformable": Model(
         schemes=tuple(_CLIPS),
         config=_deformable,
-        init=_aware,
+        init=_deformable_params,
         apply=coded.apply,
-        view=View(
+        attention=View(
             name="samples",
-            says="where all tokens sample in the last layer",
+            caption="sampling locations of all tokens in the last layer",
             unit="share of the samples",
             of=coded.of_samples,
         ),
-        data=_moving,
+        data=_with_motion,
     ),
     "mvit": Model(("conv",), _mvit, mvit.init, mvit.apply),
     "nystromformer": Model(("iterative",), _nystromformer, nystromformer.init, nystromformer.apply),

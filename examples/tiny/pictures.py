@@ -1,4 +1,4 @@
-"""The pictures of a run: its learning curve, and what the trained model looks at."""
+"""The pictures of a run: its learning curve, and what the trained model attends to."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ _DPI = 120
 
 
 class Example(NamedTuple):
-    """A clip, `T H W C`, the words for its label and for the model's, and its view, `t h w`."""
+    """A clip, `T H W C`, the names of its label and of the prediction, and its view, `t h w`."""
 
     clip: NDArray[Any]
     label: str
@@ -28,7 +28,7 @@ def learning_curve(
     accuracies: list[tuple[int, float]],
     chance: float,
 ) -> None:
-    """Draw the loss of each step, and the held-out accuracy with chance beside it."""
+    """Draw the loss of each step, and the held-out accuracy beside chance."""
     plt = _pyplot()
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(8, 7), sharex=True, layout="constrained", height_ratios=(1, 1)
@@ -60,9 +60,9 @@ def learning_curve(
 
 
 def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
-    """Draw each clip twice: its frames, and what is looked at with the frames' outlines over it.
+    """Draw each clip twice: its frames, and the view of it under the outlines of the frames.
 
-    Outlines, for a picture shining through would change the colours that the scale explains.
+    Outlines, because a translucent picture would change the colours of the scale.
     """
     plt = _pyplot()
     frames = len(examples[0].clip)
@@ -75,7 +75,7 @@ def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
     )
     figure.suptitle(title)
     # One scale for all clips, so that colours can be compared.
-    most = 100 * max(example.view.max() for example in examples)
+    maximum = 100 * max(example.view.max() for example in examples)
     for example, plain, laid in zip(examples, rows[::2], rows[1::2], strict=True):
         images = example.clip[..., 0]  # further channels may hold motion
         darkest, brightest = images.min(), images.max()
@@ -84,7 +84,7 @@ def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
             above.imshow(image, cmap="gray", vmin=darkest, vmax=brightest)
             height, width = image.shape
             heat = below.imshow(
-                100 * example.view[frame], cmap="inferno", vmin=0, vmax=most,
+                100 * example.view[frame], cmap="inferno", vmin=0, vmax=maximum,
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )  # fmt: skip
             halfway = (darkest + brightest) / 2
@@ -101,10 +101,10 @@ def views(path: Path, title: str, unit: str, examples: list[Example]) -> None:
     _save(figure, path)
 
 
-def comparison(path: Path, told: dict[str, Any]) -> None:
-    """Draw the accuracy of each model against time of training, multiply-adds, and weights."""
+def comparison(path: Path, results: dict[str, Any]) -> None:
+    """Draw the accuracy of each model over training time, multiply-adds, and number of weights."""
     plt = _pyplot()
-    models, budget, chance = told["models"], told["budget"], 100 * told["chance"]
+    models, budget, chance = results["models"], results["budget"], 100 * results["chance"]
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(18, 7), sharey=True, layout="constrained", width_ratios=(1.2, 1, 1)
     )
@@ -123,8 +123,8 @@ def comparison(path: Path, told: dict[str, Any]) -> None:
         left.plot(seconds[-1], percent[-1], **end)
         middle.plot(model["multiply_adds"] / 1e6, percent[-1], **end)
         right.plot(model["weights"] / 1000, percent[-1], **end)
-        places = seconds[-1], model["multiply_adds"] / 1e6, model["weights"] / 1000
-        ends.append((places, percent[-1], color))
+        coordinates = seconds[-1], model["multiply_adds"] / 1e6, model["weights"] / 1000
+        ends.append((coordinates, percent[-1], color))
     for axes in (left, middle, right):
         axes.axhline(chance, color="gray", linestyle="--", zorder=0)
         axes.annotate(
@@ -134,12 +134,12 @@ def comparison(path: Path, told: dict[str, Any]) -> None:
         axes.grid(alpha=0.3)
         axes.set(ylim=(0, 105))
     left.set(xlabel="seconds of training", ylabel="held-out accuracy (%)", xlim=(0, None))
-    middle.set(xlabel="multiply-adds for a clip (millions)")
+    middle.set(xlabel="multiply-adds per clip (millions)")
     right.set(xlabel="weights (thousands)")
     for axes in (middle, right):
         axes.margins(x=0.12)
     for at, axes in enumerate((left, middle, right)):
-        _name_from_above(axes, [(places[at], *end) for places, *end in ends], names)
+        _label_above(axes, [(coordinates[at], *end) for coordinates, *end in ends], names)
     _save(figure, path)
 
 
@@ -156,18 +156,18 @@ def _short_names(models: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _name_from_above(axes: Any, ends: list[tuple[float, float, Any]], names: list[str]) -> None:
-    """Write names over the axes, where nothing is drawn, each led to its point by a thin line.
+def _label_above(axes: Any, ends: list[tuple[float, float, Any]], names: list[str]) -> None:
+    """Write names above the axes, each connected to its point by a thin line.
 
-    Names stand over their points, or as near as keeps them apart from their neighbours.
+    A name is above its point, or as near to that as its neighbours allow.
     """
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
     wanted = [(x - low) / (high - low) for x, _, _ in ends]
-    places = separated(wanted, _LETTER, 0.0, 1.0)
-    for name, (x, y, color), place in zip(names, ends, places, strict=True):
+    positions = separated(wanted, _LETTER, 0.0, 1.0)
+    for name, (x, y, color), position in zip(names, ends, positions, strict=True):
         axes.annotate(
-            name, (x, y), (place, 1.04), xycoords="data", textcoords="axes fraction",
+            name, (x, y), (position, 1.04), xycoords="data", textcoords="axes fraction",
             rotation=_SLANT, rotation_mode="anchor", color=color, fontsize=11,
             arrowprops={
                 "arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.8,

@@ -17,7 +17,7 @@ CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run's result depends on, apart from the data."""
+    """All that a run's result depends on, except for the data."""
 
     model: str
     scheme: str
@@ -29,11 +29,11 @@ class Settings:
 
 @dataclass
 class State:
-    """Where a run stands.
+    """The state of a run.
 
-    losses: of every step made. accuracies: pairs of a step and the held-out accuracy after it.
-    clock: what the steps had taken at each of these. seconds: what the steps, and the whole run,
-    have taken so far.
+    losses: of every step. accuracies: pairs of a step and the held-out accuracy after it. clock:
+    seconds that the steps had taken at each of these. step_seconds, wall_seconds: seconds that the
+    steps, and the whole run, have taken so far.
     """
 
     params: Any
@@ -52,7 +52,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file as read, its arrays not yet held against a model."""
+    """The contents of a checkpoint file, not yet checked against a model."""
 
     path: Path
     settings: Settings
@@ -74,41 +74,41 @@ def write(path: Path, settings: Settings, video: str | None, data: str, state: S
         "step_seconds": state.step_seconds,
         "wall_seconds": state.wall_seconds,
     }
-    told = {
+    metadata = {
         "settings": dataclasses.asdict(settings), "video": video, "data": data, "state": progress,
     }  # fmt: skip
-    save(path, arrays, {key: json.dumps(value) for key, value in told.items()})
+    save(path, arrays, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def write_weights(path: Path, settings: Settings, params: Any) -> None:
-    """Write the weights alone, for use."""
+    """Write the weights alone."""
     save(path, dict(tree_leaves(params)), {"settings": json.dumps(dataclasses.asdict(settings))})
 
 
-def read(place: Path) -> Checkpoint:
+def read(location: Path) -> Checkpoint:
     """Read a checkpoint from its file, or from the folder of its run.
 
     Raises FileError.
     """
-    path = place / CHECKPOINT if place.is_dir() else place
+    path = location / CHECKPOINT if location.is_dir() else location
     arrays, metadata = load(path)
     try:
-        told = {key: json.loads(metadata[key]) for key in ("settings", "video", "data", "state")}
-        settings = Settings(**told["settings"])
+        values = {key: json.loads(metadata[key]) for key in ("settings", "video", "data", "state")}
+        settings = Settings(**values["settings"])
     except (KeyError, TypeError, ValueError):
         raise FileError(f"{path}: not a checkpoint of train_tiny.py") from None
-    return Checkpoint(path, settings, told["video"], told["data"], arrays, told["state"])
+    return Checkpoint(path, settings, values["video"], values["data"], arrays, values["state"])
 
 
 def resumed(checkpoint: Checkpoint, params: Any) -> State:
-    """Return the state that a checkpoint holds, for a model with such params.
+    """Return the state in a checkpoint; params: of its model, for their structure and shapes.
 
     Raises FileError where the arrays are not those of the model.
     """
     optimiser = fresh(params)
     tables = {"params": dict(tree_leaves(params)), **optimiser._asdict()}
     expected = {f"{kind}.{name}": x for kind, table in tables.items() for name, x in table.items()}
-    if _traits(expected) != _traits(checkpoint.arrays):
+    if _shapes(expected) != _shapes(checkpoint.arrays):
         raise FileError(f"{checkpoint.path}: its arrays are not those of the model it names")
     for kind, table in tables.items():
         table.update({name: checkpoint.arrays[f"{kind}.{name}"] for name in table})
@@ -123,5 +123,5 @@ def resumed(checkpoint: Checkpoint, params: Any) -> State:
         raise FileError(f"{checkpoint.path}: its state cannot be read") from None
 
 
-def _traits(arrays: dict[str, Any]) -> dict[str, Any]:
+def _shapes(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: (x.dtype, x.shape) for name, x in arrays.items()}

@@ -1,4 +1,4 @@
-"""What a model is trained on: clips drawn without end, and clips held out."""
+"""A classification task: training clips, drawn at random, and held-out clips."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Clips = tuple[Video, NDArray[np.int64]]  # `b T H W C` and the label of each
 
 @dataclass(frozen=True)
 class Task:
-    """Clips to tell apart."""
+    """Clips to classify."""
 
     name: str
     classes: tuple[str, ...]
@@ -22,13 +22,13 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """The accuracy of one who has not looked: that of the commonest label."""
+        """The accuracy of always predicting the most frequent label."""
         counts = np.bincount(self.held_out[1], minlength=len(self.classes))
         return float(counts.max() / counts.sum())
 
     @property
     def digest(self) -> str:
-        """A short name for exactly these held-out clips, to know them again."""
+        """A hash of the held-out clips, by which a checkpoint recognises its task."""
         return hashlib.sha256(b"".join(x.tobytes() for x in self.held_out)).hexdigest()[:16]
 
     @property
@@ -43,7 +43,7 @@ def standardised(
     draw: Callable[[np.random.Generator, int], Clips],
     held_out: Clips,
 ) -> Task:
-    """Make a task of clips shifted and scaled to mean 0 and deviation 1 on what is trained on."""
+    """Return a task whose clips are standardised by mean and deviation of the training clips."""
     sample = draw(np.random.default_rng(0), 256)[0]
     mean, deviation = sample.mean(), sample.std()
 

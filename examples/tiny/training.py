@@ -1,4 +1,4 @@
-"""Training by gradients of the formulas themselves: loss, optimiser, schedule, evaluation."""
+"""Training with the gradients of the formulas: loss, optimiser, schedule, evaluation."""
 
 import math
 from collections.abc import Callable
@@ -16,14 +16,14 @@ _CLIP_NORM = 1.0
 _DECAY = 0.01
 _MEAN_KEPT, _SQUARE_KEPT = 0.9, 0.99
 _EPS = 1e-8
-_CLIPS_AT_ONCE = 120
+_EVALUATION_BATCH = 120
 
 
 class Optimiser(NamedTuple):
-    """What AdamW remembers of each array: running means of its gradient and of its square.
+    """The state of AdamW for each array: running means of its gradient and of its square.
 
-    autograd.misc.optimizers.adam keeps these inside its loop, out of reach of a checkpoint, and
-    neither decays weights nor clips gradients.
+    autograd.misc.optimizers.adam keeps these inside its loop, where no checkpoint can get at them,
+    and has neither weight decay nor gradient clipping.
     """
 
     mean: Table
@@ -31,29 +31,29 @@ class Optimiser(NamedTuple):
 
 
 def fresh(params: Any) -> Optimiser:
-    """Return the memory of an optimiser that has made no step."""
+    """Return the state of an optimiser before the first step."""
     zeros = {name: array * 0.0 for name, array in tree_leaves(params)}
     return Optimiser(zeros, dict(zeros))
 
 
 def rate(step: int, steps: int) -> float:
-    """Return the learning rate of a step: it rises in a line, then falls along a cosine to 0."""
+    """Return the learning rate of a step: a linear warm-up, then a cosine decay to 0."""
     warm = min(1.0, (step + 1) / max(1.0, _WARM_UP * steps))
     return _PEAK_RATE * min(warm, 0.5 * (1.0 + math.cos(math.pi * step / steps)))
 
 
 def clipped(gradient: Table) -> Table:
-    """Shrink a gradient that is longer than allowed."""
+    """Clip a gradient to the largest norm allowed."""
     xp = namespace(*gradient.values())
-    length = math.sqrt(math.fsum(float(xp.sum(g * g)) for g in gradient.values()))
-    shrink = min(1.0, _CLIP_NORM / (length + _EPS))
-    return {name: g * shrink for name, g in gradient.items()}
+    norm = math.sqrt(math.fsum(float(xp.sum(g * g)) for g in gradient.values()))
+    scale = min(1.0, _CLIP_NORM / (norm + _EPS))
+    return {name: g * scale for name, g in gradient.items()}
 
 
 def adamw(
     params: Any, gradient: Any, optimiser: Optimiser, step: int, steps: int
 ) -> tuple[Any, Optimiser]:
-    """Make one step of AdamW; matrices decay, biases, gains and single tokens do not."""
+    """Take one step of AdamW; weight decay applies to matrices, not to biases, gains and tokens."""
     mean, square, new = {}, {}, {}
     table = dict(tree_leaves(params))
     xp = namespace(*table.values())
@@ -68,13 +68,13 @@ def adamw(
 
 
 def filled(tree: Any, table: Table) -> Any:
-    """Put the arrays of a table in the places of a tree that they are named after."""
+    """Return a tree whose arrays are those of the same path in a table."""
     values = iter([table[name] for name, _ in tree_leaves(tree)])
     return tree_map(lambda _: next(values), tree)
 
 
 def cross_entropy(logits: Any, targets: Any) -> Any:
-    """Return the mean of -log softmax(logits)[label]; targets: one row per clip, 1 at its label."""
+    """Return the mean of -log softmax(logits)[label]; targets: the labels, one-hot."""
     xp = namespace(logits, targets)
     shifted = logits - xp.max(constant(logits), axis=-1, keepdims=True)
     log_total = xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
@@ -87,9 +87,9 @@ def loss_and_gradient(apply: Callable[[Any, Any], Any]) -> Callable[..., tuple[A
 
 
 def predictions(apply: Callable[[Any], Any], video: Any) -> Any:
-    """Return the label that apply(video) finds likeliest for each clip."""
+    """Return the label of the largest logit of apply(video) for each clip."""
     xp = namespace(video)
-    pieces = range(0, len(video), _CLIPS_AT_ONCE)
+    starts = range(0, len(video), _EVALUATION_BATCH)
     return xp.concat(
-        [xp.argmax(apply(video[i : i + _CLIPS_AT_ONCE]), axis=-1) for i in pieces], axis=0
+        [xp.argmax(apply(video[i : i + _EVALUATION_BATCH]), axis=-1) for i in starts], axis=0
     )

@@ -80,9 +80,9 @@ def test_more_frames_than_there_are(right, tmp_path):
     [
         (["none.mp4"], "none.mp4: No such file or directory"),
         (["broken.mp4"], "broken.mp4: Invalid data found when processing input"),
-        (["short.mp4", "--step", "9"], "short.mp4: 9 frames read, more than --step 9 are needed"),
+        (["short.mp4", "--step", "9"], "short.mp4: --step 9 needs more than the 9 frames read"),
         (["short.mp4", "--out", "no/x.png"], "no"),
-        (["short.mp4", "--frames", "0"], "argument --frames: invalid whole number >= 1 value: '0'"),
+        (["short.mp4", "--frames", "0"], "argument --frames: expected an integer >= 1, got '0'"),
         ([], "the following arguments are required: FILE"),
         (["short.mp4", "--colour"], "unrecognized arguments: --colour"),
     ],

@@ -1,4 +1,4 @@
-"""Clips that the tiny trainer sends through H.264: their motion is where the digits fly to."""
+"""Clips that the tiny trainer encodes to H.264: their motion is that of the digits."""
 
 import dataclasses
 import sys

@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
 
+import command_line  # noqa: E402
 import train_tiny  # noqa: E402
 from tiny import attention, clips, digits, models, runs, training  # noqa: E402
 
@@ -93,7 +94,7 @@ def flights(image, label):
     """The clips of one digit in one direction from every start there is."""
     starts = np.argwhere(np.ones((digits.SIDE, digits.SIDE), bool))
     n = len(starts)
-    return digits.fly(np.repeat(image[None], n, axis=0), starts, np.full(n, label))
+    return digits.moved(np.repeat(image[None], n, axis=0), starts, np.full(n, label))
 
 
 def test_no_single_frame_tells_the_direction(image):
@@ -128,7 +129,7 @@ def test_the_digit_keeps_its_pixels(image):
 
 
 def test_a_digit_flies_where_its_label_says(image):
-    clip = digits.fly(image[None], np.array([[4, 4]]), np.array([1]))[0, ..., 0]
+    clip = digits.moved(image[None], np.array([[4, 4]]), np.array([1]))[0, ..., 0]
     for frame in range(digits.FRAMES):
         expected = np.zeros((16, 16))
         for row in range(8):
@@ -348,7 +349,7 @@ def test_float64_stays_float64():
 
 @pytest.mark.parametrize("model", models.MODELS)
 def test_without_a_scheme_a_model_has_its_first(model):
-    settings = train_tiny.settled(train_tiny.parsed(["--model", model]), None)
+    settings = train_tiny.resolved(train_tiny.parsed(["--model", model]), None)
     assert settings.scheme == models.MODELS[model].schemes[0]
 
 
@@ -369,7 +370,7 @@ def test_every_model_and_scheme_trains_stops_and_goes_on_to_the_same_bits(
     assert not Path("stopped/run.json").exists()
     assert train_tiny.main(["--resume", "stopped"]) == 0
     assert same(load("stopped/checkpoint.safetensors")[0], whole)
-    view = models.MODELS[model].shown
+    view = models.MODELS[model].view
     assert {path.name for path in Path("whole").iterdir()} == PLAIN_FILES | {f"{view.name}.png"}
 
 
@@ -499,7 +500,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_before(patch, 1, model=told["models"][1]["weights"])
         assert train_tiny.main([*TWO]) == 130
-    assert "to go on: the same command again" in capsys.readouterr().err
+    assert "to continue: the same command" in capsys.readouterr().err
     first, second = (Path("runs/compare", name) for name in ("longnet-paper", VIVIT))
     before = (first / "run.json").read_bytes()
     assert not (second / "run.json").exists()
@@ -519,7 +520,7 @@ def test_a_comparison_of_another_budget_is_not_mixed_in(capsys):
 
 
 def test_all_models_have_the_same_budget():
-    settings = train_tiny.budgeted(train_tiny.parsed(["--compare"]))
+    settings = train_tiny.compared_settings(train_tiny.parsed(["--compare"]))
     assert [x.model for x in settings] == list(models.MODELS)
     assert len({(x.steps, x.batch, x.seed, x.dtype) for x in settings}) == 1
 
@@ -551,10 +552,10 @@ def refused(capsys, *arguments):
         (["--compare", "vivit", "--scheme", "joint"], "--scheme does not go with --compare"),
         (["--compare", "--resume", "out"], "--resume does not go with --compare"),
         (["--scheme", "sideways"], "timesformer has no scheme 'sideways': one of divided"),
-        (["--steps", "0"], "whole number >= 1 value: '0'"),
-        (["--steps", "many"], "whole number >= 1 value: 'many'"),
-        (["--seed", "-1"], "whole number >= 0 value: '-1'"),
-        (["--batch", "0"], "whole number >= 1"),
+        (["--steps", "0"], "expected an integer >= 1, got '0'"),
+        (["--steps", "many"], "expected an integer >= 1, got 'many'"),
+        (["--seed", "-1"], "expected an integer >= 0, got '-1'"),
+        (["--batch", "0"], "an integer >= 1"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
         (["--sceme", "joint"], "unrecognized arguments"),
@@ -601,9 +602,7 @@ def test_a_folder_that_cannot_be_written_to(capsys):
 
 
 def test_a_missing_gpu(capsys, monkeypatch):
-    monkeypatch.setattr(
-        train_tiny, "find_spec", lambda name: None if name == "cupy" else find_spec(name)
-    )
+    monkeypatch.setitem(sys.modules, "cupy", None)
     assert "needs CuPy: pip install 'vtnp[gpu]'" in refused(capsys, "--device", "cuda")
 
 
@@ -623,7 +622,7 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
 def test_what_is_not_installed(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert "vtnp[video]" in refused(capsys, "--video", str(BIKES))
-    monkeypatch.setattr(train_tiny, "find_spec", lambda name: None if name == "tqdm" else name)
+    monkeypatch.setattr(command_line, "find_spec", lambda name: None if name == "tqdm" else name)
     assert "tqdm not found: pip install 'vtnp[examples]'" in refused(capsys)
 
 
