@@ -128,6 +128,21 @@ def test_paths_are_told_apart_by_every_caller():
     ]
 
 
+def test_a_handler_of_some_formulas_sees_their_calls_alone():
+    """Paths, numbers and the calls around are the same as those that a handler of all sees."""
+    every, some = [], []
+    for calls, ids in ((every, None), (some, {"softmax", "attention-weights"})):
+        with vtnp.intercept(noted(calls), ids):
+            attend()
+            result = attend()
+    wanted = [call for call in every if call.id != "attention"]
+    assert [(call.path, call.within) for call in some] == [
+        (call.path, call.within) for call in wanted
+    ]
+    assert [list(call.arguments) for call in some] == [list(call.arguments) for call in wanted]
+    assert np.array_equal(result, attend())
+
+
 # --- What a handler may change --------------------------------------------------------------------
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.mvit.test_peers_mvit import CONFIG as CONFIG_OF_PYTORCHVIDEO
-from tests.mvit.test_peers_mvit import (
+from tests.mvit.test_peers import CONFIG as CONFIG_OF_PYTORCHVIDEO
+from tests.mvit.test_peers import (
     CONFIG_OF_TORCHVISION,
     logits_of,
     whole,

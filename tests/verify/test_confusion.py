@@ -14,7 +14,7 @@ from vtnp._registry.spec import registry
 from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
 from vtnp.verify import check
-from vtnp.verify.functions.diagnose import wrong
+from vtnp.verify.functions.diagnose import with_mistakes
 from vtnp.verify.judge import agrees, results_of
 
 # Their values are right, and only their gradients are not.
@@ -67,10 +67,8 @@ def test_mistake_is_named(id, name, record_property):
 def assert_same_numbers(id, key, other):
     for seed in FURTHER:
         case = make(id, seed, BATCHES[seed % len(BATCHES)])
-        with wrong(id, (key,)) as one:
-            numbers = results_of(one, case.args)
-        with wrong(id, (other,)) as another:
-            same = agrees(another, case.args, numbers, "float64")
+        numbers = results_of(with_mistakes(id, (key,)), case.args)
+        same = agrees(with_mistakes(id, (other,)), case.args, numbers, "float64")
         assert same, f"{title(key)} is taken for {title(other)}; seed {seed} tells them apart"
 
 

@@ -9,10 +9,11 @@
         vtnp.encoder.attention(Q, K, V)
 
 Handlers live in a context variable, so that each thread and each task has its own. With no handler
-there is no path and no bookkeeping.
+there is no path and no bookkeeping; with handlers of some formulas alone, calls of all others are
+nearly as fast.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
@@ -55,27 +56,62 @@ Proceed = Callable[[Call], Any]
 Handler = Callable[[Call, Proceed], Any]
 
 
-class _Frame(NamedTuple):
-    """A call being made: its path, its id after those around it, and how often it called each."""
+class Computation(NamedTuple):
+    """How a formula is computed.
 
-    path: str
-    ids: tuple[str, ...]
-    counts: dict[str, int]
+    function: as it is written. bound: its arguments by name, of positional and named ones. direct:
+    what it makes of those. innermost: the result of a call that all handlers have passed on.
+    """
+
+    id: str
+    function: Callable[..., Any]
+    bound: Callable[[tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+    direct: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    innermost: Proceed
 
 
-handlers: ContextVar[tuple[Handler, ...]] = ContextVar("vtnp_handlers", default=())
+class _Frame:
+    """A call being made, in another one, and how often it has called each formula."""
+
+    __slots__ = ("around", "counts", "id", "number")
+
+    def __init__(self, around: "_Frame | None", id: str, number: int) -> None:
+        self.around, self.id, self.number = around, id, number
+        self.counts: dict[str, int] = {}
+
+    def path(self) -> str:
+        """Return the calls around it and itself, as `Call.path`."""
+        if self.around is None:
+            return ""
+        name = self.id if self.number == 1 else f"{self.id}:{self.number}"
+        front = self.around.path()
+        return f"{front}/{name}" if front else name
+
+    def ids(self) -> tuple[str, ...]:
+        """Return the formulas around it and its own, outermost first."""
+        return () if self.around is None else (*self.around.ids(), self.id)
+
+
+class _Active(NamedTuple):
+    handler: Handler
+    ids: frozenset[str] | None
+
+
+handlers: ContextVar[tuple[_Active, ...]] = ContextVar("vtnp_handlers", default=())
 _frame: ContextVar[_Frame] = ContextVar("vtnp_frame")
 
 
 @contextmanager
-def intercept(handler: Handler) -> Iterator[None]:
-    """Let a handler see every call of a formula within a `with` block, in this thread or task.
+def intercept(handler: Handler, ids: Collection[str] | None = None) -> Iterator[None]:
+    """Let a handler see calls of formulas within a `with` block, in this thread or task.
 
     Parameters
     ----------
     handler : Callable
         Takes a `Call` and `proceed`, which takes a `Call` and returns its result. The handler may
         observe, pass a changed call on, return something else, or never proceed.
+    ids : collection of str, optional
+        The formulas whose calls it sees; left out, all. Calls that no handler sees are fast.
 
     Notes
     -----
@@ -96,9 +132,9 @@ def intercept(handler: Handler) -> Iterator[None]:
     ['attention', 'attention/attention-weights', 'attention/attention-weights/softmax']
     """
     before = handlers.get()
-    token = handlers.set((*before, handler))
+    token = handlers.set((*before, _Active(handler, None if ids is None else frozenset(ids))))
     # The first handler begins to count calls.
-    start = None if before else _frame.set(_Frame("", (), {}))
+    start = None if before else _frame.set(_Frame(None, "", 1))
     try:
         yield
     finally:
@@ -122,23 +158,24 @@ def _without_checks(call: Call, proceed: Proceed) -> Any:
     return proceed(call.replace(checked=False))
 
 
-def handle(
-    id: str, function: Callable[..., Any], arguments: Mapping[str, Any], compute: Proceed
-) -> Any:
-    """Pass a call through all handlers; compute: what the last of them proceeds to."""
-    around = _frame.get()
-    count = around.counts[id] = around.counts.get(id, 0) + 1
-    name = id if count == 1 else f"{id}:{count}"
-    path = f"{around.path}/{name}" if around.path else name
-    call = Call(id, arguments, path, around.ids, function)
-    token = _frame.set(_Frame(path, (*around.ids, id), {}))
+def handle(formula: Computation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Pass a call through all handlers that want to see it."""
+    id, around = formula.id, _frame.get()
+    number = around.counts[id] = around.counts.get(id, 0) + 1
+    frame = _Frame(around, id, number)
+    token = _frame.set(frame)
     try:
-        return _proceed(handlers.get(), compute)(call)
+        proceed = formula.innermost
+        for handler, ids in handlers.get():
+            if ids is None or id in ids:
+                proceed = _through(handler, proceed)
+        if proceed is formula.innermost:
+            return formula.direct(args, kwargs)
+        arguments = formula.bound(args, kwargs)
+        return proceed(Call(id, arguments, frame.path(), around.ids(), formula.function))
     finally:
         _frame.reset(token)
 
 
-def _proceed(stack: tuple[Handler, ...], compute: Proceed) -> Proceed:
-    if not stack:
-        return compute
-    return lambda call: stack[-1](call, _proceed(stack[:-1], compute))
+def _through(handler: Handler, proceed: Proceed) -> Proceed:
+    return lambda call: handler(call, proceed)

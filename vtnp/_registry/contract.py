@@ -32,12 +32,16 @@ class Contract:
         parameters = self._python.parameters
         self.function, self.what, self.requires = function, what, tuple(requires)
         self.names = tuple(parameters)
+        kinds = {name: each.kind for name, each in parameters.items()}
+        self._positional = [name for name, kind in kinds.items() if kind is not kind.KEYWORD_ONLY]
+        self._known = frozenset(parameters)
         self.signature = read_signature(function)
         self._defaults = {
             name: each.default
             for name, each in parameters.items()
             if each.default is not each.empty
         }
+        self._needed = self._known - self._defaults.keys()
         arrays = {each.name: trait for each in self.signature.arguments}
         tables = {name: _traits_of(table) for name, table in self.signature.tables.items()}
         readers = options_of(function, what, {*arrays, *tables})
@@ -62,7 +66,11 @@ class Contract:
 
         Raises TypeError where an argument is missing, unknown or given twice.
         """
-        try:
+        arguments = dict(zip(self._positional, args, strict=False)) | kwargs
+        is_fitting = self._needed <= arguments.keys() <= self._known
+        if is_fitting and len(arguments) == len(args) + len(kwargs):
+            return arguments
+        try:  # slower, and says what does not fit
             return self._python.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{self.what}: {error}") from None

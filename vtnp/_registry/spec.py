@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from vtnp._registry.calls import Call, handle, handlers
+from vtnp._registry.calls import Call, Computation, handle, handlers
 from vtnp._registry.checks import Signature
 from vtnp._registry.contract import Contract
 from vtnp._registry.errors import FormulaError
@@ -47,6 +47,9 @@ def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]],
         module = function.__module__.rpartition(".")[2]
         contract = Contract(f"{id} (spec/{module}/{id}.md)", function, requires)
 
+        def direct(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return contract.compute(function, contract.read_options(args, kwargs), kwargs)
+
         def innermost(call: Call) -> Any:
             arguments = dict(call.arguments)
             contract.read_options((), arguments)
@@ -54,13 +57,14 @@ def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]],
                 return contract.compute(call.function, (), arguments)
             return call.function(**arguments)
 
+        computation = Computation(id, function, contract.bound, direct, innermost)
+
         @wraps(function)
         def formula(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 if handlers.get():
-                    return handle(id, function, contract.bound(args, kwargs), innermost)  # type: ignore[no-any-return]
-                args = contract.read_options(args, kwargs)  # type: ignore[assignment]
-                return contract.compute(function, args, kwargs)  # type: ignore[no-any-return]
+                    return handle(computation, args, kwargs)  # type: ignore[no-any-return]
+                return direct(args, kwargs)  # type: ignore[no-any-return]
             except FormulaError as error:
                 # The last to write its name is the formula that the user called.
                 error.called = contract.what

@@ -7,20 +7,17 @@ gets wrong by a quarter itself.
 """
 
 import pickle  # makes keys, and is read nowhere
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_map
+from vtnp._registry.calls import Call, Handler
 from vtnp._registry.spec import registry
-from vtnp.nystromformer import pseudo_inverse
-from vtnp.verify.functions.diagnose import in_place_of, made_of
-from vtnp.verify.functions.replaced import Function
-from vtnp.verify.functions.trials import Trial
+from vtnp.verify.functions.trials import INVERSE, Trial, inversions
+from vtnp.verify.handlers import Function, calls_of, under, with_arguments, with_results
 from vtnp.verify.judge import (
     EPS,
     HALVES,
@@ -31,6 +28,7 @@ from vtnp.verify.judge import (
     results_of,
     units_of,
 )
+from vtnp.verify.page_text import inner_formulas
 
 Results = list[NDArray[Any]]
 _REMEMBERED = 1024  # trials
@@ -90,14 +88,12 @@ def _is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> b
     if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
         return False
     most = _NUDGED_HALF if dtype in HALVES else _NUDGED
-    # Formulas of different modules do not know each other.
-    may_invert = function.__module__ == pseudo_inverse.__module__
-    inverted = _inverted(function, arguments) if may_invert else []
+    inverted = _matrices(inversions(id, function, arguments))
     for k in range(_NUDGES):
-        with _noisy(id, dtype, trial.seed + k) as noisy:
-            matrices = _inverted(noisy, arguments) if inverted else []
-            with in_place_of(pseudo_inverse, _blurring(trial.seed + k)):
-                results = results_of(noisy, nudge(arguments, dtype, trial.seed + k))
+        noisy = _noisy(id, dtype, trial.seed + k)
+        matrices = _matrices(inversions(id, noisy, arguments)) if inverted else []
+        blurred = under(_blurring(trial.seed + k), {INVERSE}, noisy) if inverted else noisy
+        results = results_of(blurred, nudge(arguments, dtype, trial.seed + k))
         judged = figures(results, exact, units, dtype)
         rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
         if any(each.ratio > most for each in judged) or any(rough):
@@ -115,14 +111,8 @@ def chooses(id: str, arguments: Mapping[str, Any]) -> bool:
     """
     if _returns_a_choice(id):
         return True
-    within = [registry[used].function for used in made_of(id) if _returns_a_choice(used)]
-    calls: list[tuple[Any, ...]] = []
-    with ExitStack() as stack:
-        for right in within:
-            stack.enter_context(in_place_of(right, _noting(right, calls)))
-        if within:
-            results_of(registry[id].function, arguments)
-    return bool(calls)
+    within = {used for used in inner_formulas(id) if _returns_a_choice(used)}
+    return bool(within and calls_of(within, registry[id].function, arguments))
 
 
 def _returns_a_choice(id: str) -> bool:
@@ -138,60 +128,36 @@ def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
     return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
 
 
-def _noting(right: Function, calls: list[tuple[Any, ...]]) -> Function:
-    """Return the function, which notes what it is called with."""
-
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
-        return right(*args, **kwargs)
-
-    return noting
-
-
 # --- Noise ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _noisy(id: str, dtype: str, seed: int) -> Iterator[Function]:
-    """Give the formula with an error in the last place in the results of all it is made of."""
-    with ExitStack() as stack:
-        for k, used in enumerate(made_of(id)):
-            right = registry[used].function
-            stack.enter_context(in_place_of(right, _nudging(right, dtype, seed + k)))
-        yield registry[id].function
-
-
-def _nudging(right: Function, dtype: str, seed: int) -> Function:
-    def nudging(*args: Any, **kwargs: Any) -> Any:
-        found = right(*args, **kwargs)
-        arrays = isinstance(found, tuple) and all(hasattr(y, "dtype") for y in found)
-        if arrays or hasattr(found, "dtype"):
-            return tree_map(lambda y: nudged(y, dtype, seed), found)
-        return found
-
-    return nudging
+def _noisy(id: str, dtype: str, seed: int) -> Function:
+    """Return the formula with an error in the last place in the results of all it is made of."""
+    changes: dict[str, Callable[[Any], Any]] = {
+        used: partial(nudged, dtype=dtype, seed=seed + k)
+        for k, used in enumerate(inner_formulas(id))
+    }
+    return under(with_results(changes), changes, registry[id].function)
 
 
 # --- Pseudo-inverses ------------------------------------------------------------------------------
 
 
-def _inverted(function: Function, arguments: Mapping[str, Any]) -> Results:
-    """Return the matrices that a formula takes the pseudo-inverse of."""
-    calls: list[tuple[Any, ...]] = []
-    with in_place_of(pseudo_inverse, _noting(pseudo_inverse, calls)):
-        results_of(function, arguments)
-    return [A for A, *_ in calls]
+def _matrices(inversions: Sequence[Call]) -> Results:
+    """Return what pseudo-inverses are taken of."""
+    return [np.asarray(call.arguments["A"]) for call in inversions]
 
 
-def _blurring(seed: int) -> Function:
-    """Return a pseudo-inverse that errs as one by singular values may: by the largest of them."""
+def _blurring(seed: int) -> Handler:
+    """Let pseudo-inverses err as those by singular values may: by the largest of them."""
 
-    def blurring(A: NDArray[Any]) -> Any:
+    def blurred(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        A = arguments["A"]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], A.shape)
         step = EPS["float64"] * np.max(np.abs(A), axis=(-2, -1), keepdims=True, initial=0.0)
-        return pseudo_inverse((A + step * signs).astype(A.dtype))
+        return {**arguments, "A": (A + step * signs).astype(A.dtype)}
 
-    return blurring
+    return with_arguments(INVERSE, blurred)
 
 
 def _rank_is_chance(A: NDArray[Any], moved: NDArray[Any]) -> bool:

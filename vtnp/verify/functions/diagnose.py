@@ -6,8 +6,7 @@ candidate is right, is named.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -17,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._array.xp import constant
-from vtnp._registry.pages import formula, front_matter
 from vtnp._registry.spec import registry
 from vtnp.mistakes import mistakes
 from vtnp.verify.functions.gradients import gradients_of
-from vtnp.verify.functions.replaced import Function, held, once, places
 from vtnp.verify.functions.trials import Trial
+from vtnp.verify.handlers import Function, calls_of, in_place_of, under, with_results
 from vtnp.verify.judge import EPS, agrees, results_of
+from vtnp.verify.page_text import inner_formulas, what_goes_wrong, where_to_look
 from vtnp.verify.report import Finding
 
 Key = tuple[str, str]  # a formula's id and the name of a mistake
@@ -44,43 +43,47 @@ class Tried(NamedTuple):
 
 def named(id: str, tried: Sequence[Tried]) -> list[Finding]:
     """Return the mistakes, or else the pairs of them, that make the candidate's numbers."""
-    keys = suspects(id)
-    singles = [(key,) for key in keys if _matches(id, (key,), tried)]
-    found: list[tuple[Key, ...]] = [*singles] or _pairs(id, keys, tried)
+    called = _called(id, tried)
+    singles = [(key,) for key in suspects(id) if key[0] in called]
+    found: list[tuple[Key, ...]] = [each for each in singles if _matches(id, each, tried)]
+    found = found or _matching_pairs(id, called, tried)
     return [_finding(found)] if found else []
+
+
+def _called(id: str, tried: Sequence[Tried]) -> set[str]:
+    """Return the formulas that are called where the candidate is wrong, in the first such trial.
+
+    A mistake in any other formula leaves the right numbers there, which are not the candidate's.
+    """
+    first = next(each.trial for each in tried if not each.right)
+    calls = calls_of({*inner_formulas(id)}, registry[id].function, first.arguments)
+    return {id} | {call.id for call in calls}
 
 
 @cache
 def suspects(id: str) -> tuple[Key, ...]:
     """Return the mistakes of a formula and of those it is made of, its own first."""
-    return tuple(key for each in (id, *made_of(id)) for key in mistakes if key[0] == each)
+    return tuple(key for each in (id, *inner_formulas(id)) for key in mistakes if key[0] == each)
 
 
-@cache
-def made_of(id: str) -> tuple[str, ...]:
-    """Return the formulas that it is made of, and those that they are made of."""
-    ids = [id]
-    for each in ids:
-        ids += [used for used in front_matter(formula(each).page)["uses"] if used not in ids]
-    return tuple(ids[1:])
-
-
-def _pairs(id: str, keys: Sequence[Key], tried: Sequence[Tried]) -> list[tuple[Key, ...]]:
+def _matching_pairs(id: str, called: set[str], tried: Sequence[Tried]) -> list[tuple[Key, ...]]:
     """Try two mistakes at once, as long as there is time."""
-    end = time.monotonic() + _SECONDS
+    end = time.thread_time() + _SECONDS
     found: list[tuple[Key, ...]] = []
-    for pair in combinations(keys, 2):
-        own = pair[0][0] == pair[1][0] == id
-        orders: list[tuple[Key, ...]] = [pair, pair[::-1]] if own else [pair]
+    for pair in combinations(suspects(id), 2):
+        one, other = (of for of, _ in pair)
+        if called.isdisjoint((one, other)) or one == other != id:  # of which the second takes all
+            continue
+        orders: list[tuple[Key, ...]] = [pair, pair[::-1]] if one == other else [pair]
         found += [order for order in orders if _matches(id, order, tried)][:1]
-        if time.monotonic() > end:
+        if time.thread_time() > end:
             break
     return found
 
 
 def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
-    with wrong(id, keys) as alternative:
-        return all(_agrees(alternative, each) for each in tried)
+    alternative = with_mistakes(id, keys)
+    return all(_agrees(alternative, each) for each in tried)
 
 
 def _agrees(alternative: Callable[..., Any], tried: Tried, dtype: str = "") -> bool:
@@ -91,55 +94,28 @@ def _agrees(alternative: Callable[..., Any], tried: Tried, dtype: str = "") -> b
         return False
 
 
-@contextmanager
-def wrong(id: str, keys: tuple[Key, ...]) -> Iterator[Callable[..., Any]]:
-    """Give the formula with these mistakes in it: its own, or of the formulas within.
+def with_mistakes(id: str, keys: tuple[Key, ...]) -> Function:
+    """Return the formula with these mistakes in it: its own, or of the formulas within.
 
     Of two mistakes of its own, the second takes the formula's place within the first.
     """
     own = [key for key in keys if key[0] == id]
-    within = [key for key in keys if key[0] != id] + own[1:]
-    with ExitStack() as stack:
-        for key in within:
-            stack.enter_context(in_place_of(registry[key[0]].function, mistakes[key]))
-        yield mistakes[own[0]] if own else registry[id].function
-
-
-_places = cache(places)
-
-
-def in_place_of(right: Function, other: Function) -> AbstractContextManager[None]:
-    """Put another function wherever vtnp's modules, and tables in them, hold this one."""
-    return held(_places(right), right, once(right, other))
+    inner = [key for key in keys if key[0] != id] + own[1:]
+    function = mistakes[own[0]] if own else registry[id].function
+    substitutes = {key[0]: mistakes[key] for key in inner}
+    return under(in_place_of(substitutes), substitutes, function) if substitutes else function
 
 
 def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
     """Name the first match, and those that make the same numbers."""
     keys, *others = matches
-    says = " ".join(told(*key) for key in keys)
-    meant = "; ".join(dict.fromkeys(mend(id) for id, _ in keys))
+    says = " ".join(what_goes_wrong(*key) for key in keys)
+    meant = "; ".join(dict.fromkeys(where_to_look(id) for id, _ in keys))
     return Finding(_title(keys), says, meant, tuple(keys), tuple(map(_title, others)))
-
-
-def mend(id: str) -> str:
-    """Return what a formula is, and where more is said of it."""
-    plain, page = formula(id).plain, f"spec/{registry[id].module}/{id}.md"
-    return f"{plain} ({page}, Formula and Usual mistakes)"
 
 
 def _title(keys: Sequence[Key]) -> str:
     return " and ".join(f"{name} ({id})" for id, name in keys)
-
-
-def told(id: str, name: str) -> str:
-    """Return what the page says of a mistake."""
-    _, _, section = formula(id).page.partition("\n## Usual mistakes\n")
-    section = section.partition("\n## ")[0]
-    for entry in section.split("\n- ")[1:]:
-        head, _, text = entry.partition(":")
-        if f"`{name}`" in head:
-            return " ".join(text.split())
-    return ""
 
 
 def mixed(
@@ -155,14 +131,14 @@ def mixed(
     """
     found = []
     for key in suspects(id):
-        with wrong(id, (key,)) as alternative:
-            too = [(each.title, each.says) for each in swapped(alternative, wrong_ones)]
-            too += [
-                (f"computed in {dtype}", f"so computed in {dtype}, it makes the numbers.")
-                for dtype in lower
-                if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
-                and rounds(alternative, dtype)
-            ][:1]
+        alternative = with_mistakes(id, (key,))
+        too = [(each.title, each.says) for each in swapped(alternative, wrong_ones)]
+        too += [
+            (f"computed in {dtype}", f"so computed in {dtype}, it makes the numbers.")
+            for dtype in lower
+            if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
+            and rounds(alternative, dtype)
+        ][:1]
         found += [(key, f"{_title([key])}, {title}", says) for title, says in too]
     if not found:
         return []
@@ -234,9 +210,8 @@ def stopped(id: str, trial: Trial, weights: Results, got: Mapping[str, Any]) -> 
     """Look for a formula within whose result the candidate's gradients treat as a constant."""
     found = []
     for used in dict.fromkeys(key[0] for key in suspects(id) if key[0] != id):
-        right = registry[used].function
-        with in_place_of(right, _cut(right)):
-            cut = gradients_of(registry[id].function, trial.arguments, weights, "float64")
+        function = under(with_results({used: constant}), {used}, registry[id].function)
+        cut = gradients_of(function, trial.arguments, weights, "float64")
         if _same_gradients(got, cut):
             says = f"the gradients are those with {used} taken for a constant."
             found.append(Finding(f"gradient stopped at {used}", says, "look for detach or no_grad"))
@@ -249,11 +224,10 @@ def named_by_gradients(
     """Return the mistakes that make the candidate's gradients, where its values are right."""
     found: list[tuple[Key, ...]] = []
     for key in suspects(id):
-        with wrong(id, (key,)) as alternative:
-            try:
-                other = gradients_of(alternative, trial.arguments, weights, "float64")
-            except _CANNOT_HAPPEN:
-                continue
+        try:
+            other = gradients_of(with_mistakes(id, (key,)), trial.arguments, weights, "float64")
+        except _CANNOT_HAPPEN:
+            continue
         if _same_gradients(got, other):
             found.append((key,))
     return [_finding(found)] if found else []
@@ -262,11 +236,3 @@ def named_by_gradients(
 def _same_gradients(got: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     both = [(g, other[path]) for path, g in got.items()]
     return all(_same([np.zeros_like(c) if g is None else g], [c]) for g, c in both)
-
-
-def _cut(right: Callable[..., Any]) -> Callable[..., Any]:
-    def cut(*args: Any, **kwargs: Any) -> Any:
-        found = right(*args, **kwargs)
-        return tuple(map(constant, found)) if isinstance(found, tuple) else constant(found)
-
-    return cut

@@ -11,9 +11,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vtnp._registry.checks import Signature
 from vtnp._registry.errors import UsageError
 from vtnp._registry.shapes import Argument
-from vtnp._registry.spec import Signature
 from vtnp.verify.errors import CandidateError
 
 Sizes = Mapping[str, int]

@@ -12,8 +12,8 @@ from vtnp.verify.errors import CandidateError
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.derivatives import moved_by
 from vtnp.verify.functions.diagnose import Tried
-from vtnp.verify.functions.replaced import Function
 from vtnp.verify.functions.trials import DRAWN, Trial
+from vtnp.verify.handlers import Function
 from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
 from vtnp.verify.report import Finding, Line
 

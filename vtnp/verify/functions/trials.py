@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._array.trees import tree_leaves
+from vtnp._registry.calls import Call
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
 from vtnp.claims.cases import Sizing, make
-from vtnp.cost import counted
 from vtnp.verify.errors import NotTakenError
+from vtnp.verify.handlers import Function, calls_of
 from vtnp.verify.judge import rounded
+from vtnp.verify.page_text import inner_formulas
 
 Array = NDArray[Any]
 Taken = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -88,6 +90,7 @@ _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
     ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
     ("distinct", "uneven"), ("distinct", "far"),
 )  # fmt: skip
+INVERSE = "pseudo-inverse"
 DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SCOUTED = 60  # seeds that are looked through for options that the schedule left out
 
@@ -145,7 +148,14 @@ def values_for(entry: Entry, dtype: str) -> tuple[str, ...]:
 
 def cuts_off(entry: Entry, arguments: Mapping[str, Any]) -> bool:
     """Tell whether a pseudo-inverse is taken: what it cuts off depends on the precision."""
-    return "pinv" in counted(entry.function, **arguments).operations
+    return bool(inversions(entry.id, entry.function, arguments))
+
+
+def inversions(id: str, function: Function, arguments: Mapping[str, Any]) -> list[Call]:
+    """Return the pseudo-inverses that a formula takes on its way. function: the formula."""
+    if INVERSE not in (id, *inner_formulas(id)):
+        return []
+    return calls_of({INVERSE}, function, arguments)
 
 
 def _scouted(

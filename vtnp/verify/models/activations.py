@@ -1,23 +1,23 @@
 """What our models compute on the way: each quantity by name, in the order of computation.
 
-A call of a formula is known by the very params that it is given: the layer norm whose gain is
-params["layers"][3]["time"]["norm_1"]["gamma"] computes "layers.3.time.norm_1". So the formulas'
-texts, and those of the models, know nothing of it.
+A handler sees every call of a formula. Which layer it belongs to is known by the params that it is
+given, each of which knows its path: the layer norm whose gain is at "layers.3.time.norm_1.gamma"
+computes "layers.3.time.norm_1". Where a call has no params of its own, the nearest call around it
+that has made a projection, or is a feed-forward network, tells. So the formulas' texts, and those
+of the models, know nothing of it.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp import encoder, positions, tokens, vivit
-from vtnp._array import xp
-from vtnp._array.trees import tree_leaves
-from vtnp.verify.functions.replaced import Function, Instead, held, once, places
+from vtnp._array.trees import tree_leaves, tree_map
+from vtnp._registry.calls import Call, Handler, Proceed, intercept
 
 Run = Callable[[Any, NDArray[Any]], Any]
 Note = Callable[[str, NDArray[Any]], None]
@@ -29,6 +29,29 @@ class Enough(Exception):  # noqa: N818  (nothing is wrong)
     """What was asked for has been computed."""
 
 
+class _Param(np.ndarray[Any, Any]):
+    """An array that knows where it is in a tree of params; what is computed of it does not."""
+
+    path = ""
+
+
+def _with_paths(params: Any) -> Any:
+    """Return params whose arrays, also those that are at two places, know their paths."""
+    paths = iter([path for path, _ in tree_leaves(params)])
+
+    def with_path(x: NDArray[Any]) -> _Param:
+        param = np.asarray(x).view(_Param)
+        param.path = next(paths)
+        return param
+
+    return tree_map(with_path, params)
+
+
+def _path(x: Any) -> str:
+    """Return where a param is; "" for any other array."""
+    return x.path if isinstance(x, _Param) else ""
+
+
 def record(
     run: Run,
     params: Any,
@@ -36,54 +59,52 @@ def record(
     note: Note,
     *,
     theirs: Mapping[str, NDArray[Any]] | None = None,
-    instead: Instead | None = None,
+    handler: Handler | None = None,
 ) -> None:
     """Note the quantities of one run by name, in the order of computation.
 
     note: may raise Enough, which ends the run. theirs: what takes a quantity's place, as soon as it
-    is noted, in all that follows, so that each is made of another implementation's. instead: a
-    function of vtnp, and what is called in its place.
+    is noted, in all that follows, so that each is made of another implementation's. handler: of
+    formula calls, which changes our model.
     Notes: of a class token that has calls of its own, names end in ".cls". What is computed once
     more in a block has a number at its end.
     """
+    recorder = _Recorder(note, theirs or {})
     with ExitStack() as stack:
-        if instead:
-            right, other = instead
-            stack.enter_context(held(places(right), right, once(right, other)))
-        stack.enter_context(_Recorder(params, note, theirs or {}).watching())
+        if handler:
+            stack.enter_context(intercept(handler))
+        stack.enter_context(intercept(recorder, recorder.watched))
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(suppress(Enough))
-        run(params, x)
+        run(_with_paths(params), x)
 
 
 class _Recorder:
-    def __init__(self, params: Any, note: Note, theirs: Mapping[str, NDArray[Any]]) -> None:
-        self.paths = {id(x): path for path, x in tree_leaves(params)}
+    """A handler that notes quantities. blocks, networks: by the path of the call they are in."""
+
+    def __init__(self, note: Note, theirs: Mapping[str, NDArray[Any]]) -> None:
         self.note, self.theirs = note, theirs
         self.times: Counter[str] = Counter()
-        self.block = self.network = ""
+        self.blocks: dict[str, str] = {}
+        self.networks: dict[str, str] = {}
+        self.watched: Mapping[str, Handler] = {
+            "layer-norm": self.layer_norm,
+            "qkv-projection": self.qkv_projection,
+            "output-projection": self.output_projection,
+            "attention-weights": self.attention_weights,
+            "feed-forward": self.feed_forward,
+            "gelu": self.activation,
+            "relu": self.activation,
+            "linear-embedding": self.linear_embedding,
+            "tubelet-embedding": self.convolution,
+            "spatio-temporal-embedding": self.convolution,
+            "learned-positions": self.positions,
+        }
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch the functions, as the modules hold them now."""
-        with ExitStack() as stack:
-            for module, name, watched in (
-                (encoder, "layer_norm", self.layer_norm),
-                (encoder, "qkv_projection", self.qkv_projection),
-                (encoder, "output_projection", self.output_projection),
-                (encoder, "attention_weights", self.attention_weights),
-                (encoder, "feed_forward", self.feed_forward),
-                (encoder, "gelu", self.activation),
-                (encoder, "relu", self.activation),
-                (tokens, "linear_embedding", self.embedding),
-                (tokens, "spatio_temporal_embedding", self.convolution),
-                (vivit, "tubelet_embedding", self.embedding),
-                (positions, "learned_positions", self.positions),
-                (_xp, "plus_bias", self.plus_bias),
-            ):
-                right = getattr(module, name)
-                stack.enter_context(held(places(right), right, watched(right)))
-            yield
+    def __call__(self, call: Call, proceed: Proceed) -> Any:
+        if call.id in call.within:  # part of what a handler has put in the formula's place
+            return proceed(call)
+        return self.watched[call.id](call, proceed)
 
     def seen(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
         """Record a quantity; return what goes on in its place."""
@@ -97,90 +118,78 @@ class _Recorder:
         self.note(name, np.asarray(x))
         return self.theirs[name].astype(x.dtype) if name in self.theirs else x
 
-    def path(self, x: Any, ending: str) -> str:
-        """Return where a param is, less the ending; "" for what is no such param."""
-        path = self.paths.get(id(x), "")
-        return path.removesuffix(ending) if path.endswith(ending) else ""
-
     # --- Watched ----------------------------------------------------------------------------------
 
-    def layer_norm(self, right: Function) -> Function:
-        def watched(x: Any, gamma: Any, beta: Any, **options: Any) -> Any:
-            name = self.path(gamma, ".gamma")
-            x = self.seen(name and f"{name}.input", x)
-            return self.seen(name, right(x, gamma, beta, **options))
+    def layer_norm(self, call: Call, proceed: Proceed) -> Any:
+        name = _within(call, "gamma", ".gamma")
+        call = self._with(call, "x", name and f"{name}.input")
+        return self.seen(name, proceed(call))
 
-        return watched
+    def qkv_projection(self, call: Call, proceed: Proceed) -> Any:
+        front, _, letter = _path(call.arguments["W"]).rpartition(".W_")
+        block = self.blocks[_around(call)] = front.removesuffix(".attention")
+        return self.seen(front and f"{block}.{letter}", proceed(call))
 
-    def qkv_projection(self, right: Function) -> Function:
-        def watched(x: Any, W: Any, **options: Any) -> Any:
-            front, _, letter = self.paths.get(id(W), "").rpartition(".W_")
-            self.block = front.removesuffix(".attention")
-            return self.seen(front and f"{self.block}.{letter}", right(x, W, **options))
+    def output_projection(self, call: Call, proceed: Proceed) -> Any:
+        block = _within(call, "W_c", ".W_c").removesuffix(".attention")
+        call = self._with(call, "y", block and f"{block}.read")
+        return self.seen(block and f"{block}.merged", proceed(call))
 
-        return watched
+    def attention_weights(self, call: Call, proceed: Proceed) -> Any:
+        block = _nearest(self.blocks, call)
+        return self.seen(block and f"{block}.weights", proceed(call))
 
-    def output_projection(self, right: Function) -> Function:
-        def watched(y: Any, W_c: Any, **options: Any) -> Any:
-            block = self.path(W_c, ".W_c").removesuffix(".attention")
-            y = self.seen(block and f"{block}.read", y)
-            return self.seen(block and f"{block}.merged", right(y, W_c, **options))
+    def feed_forward(self, call: Call, proceed: Proceed) -> Any:
+        name = self.networks[call.path] = _within(call, "W_1", ".W_1")
+        return self.seen(name, proceed(call))
 
-        return watched
+    def activation(self, call: Call, proceed: Proceed) -> Any:
+        block = _nearest(self.networks, call).removesuffix(".feed_forward")
+        call = self._with(call, "x", block and f"{block}.widened")
+        return self.seen(block and f"{block}.hidden", proceed(call))
 
-    def attention_weights(self, right: Function) -> Function:
-        def watched(*args: Any, **options: Any) -> Any:
-            return self.seen(self.block and f"{self.block}.weights", right(*args, **options))
+    def linear_embedding(self, call: Call, proceed: Proceed) -> Any:
+        module, _, letter = _path(call.arguments["E"]).rpartition(".")
+        if letter == "W_1":  # a layer whose network widens makes it of these
+            self.networks[_around(call)] = module
+            return proceed(call)
+        if letter == "W_2":
+            self.networks.pop(_around(call), None)
+        name = module if letter in ("E", "W", "W_2") else ""
+        return self.seen("logits" if name == "head" else name, proceed(call))
 
-        return watched
+    def convolution(self, call: Call, proceed: Proceed) -> Any:
+        name = _within(call, "kernel", ".kernel") or _within(call, "E", ".E")
+        return self.seen(name, proceed(call))
 
-    def feed_forward(self, right: Function) -> Function:
-        def watched(u: Any, W_1: Any, *args: Any, **options: Any) -> Any:
-            name = self.network = self.path(W_1, ".W_1")
-            y = right(u, W_1, *args, **options)
-            self.network = ""
-            return self.seen(name, y)
+    def positions(self, call: Call, proceed: Proceed) -> Any:
+        return self.seen("tokens", proceed(call))
 
-        return watched
+    def _with(self, call: Call, argument: str, name: str) -> Call:
+        """Record an argument, and replace it."""
+        x = self.seen(name, call.arguments[argument])
+        return call.replace(arguments={**call.arguments, argument: x})
 
-    def activation(self, right: Function) -> Function:
-        def watched(x: Any, **options: Any) -> Any:
-            block = self.network.removesuffix(".feed_forward")
-            x = self.seen(block and f"{block}.widened", x)
-            return self.seen(block and f"{block}.hidden", right(x, **options))
 
-        return watched
+def _within(call: Call, argument: str, ending: str) -> str:
+    """Return where a param is, less the ending; "" for what is no such param."""
+    path = _path(call.arguments.get(argument))
+    return path.removesuffix(ending) if path.endswith(ending) else ""
 
-    def embedding(self, right: Function) -> Function:
-        def watched(x: Any, E: Any, *args: Any, **options: Any) -> Any:
-            # A step that widens makes its network of these.
-            if network := self.path(E, ".W_1"):
-                self.network = network
-            y = right(x, E, *args, **options)
-            if network := self.path(E, ".W_2"):
-                self.network = ""
-            return self.seen(network or self.path(E, ".E"), y)
 
-        return watched
+def _around(call: Call) -> str:
+    """Return the path of the call that a call is made in."""
+    return call.path.rpartition("/")[0]
 
-    def convolution(self, right: Function) -> Function:
-        def watched(video: Any, kernel: Any, *args: Any, **options: Any) -> Any:
-            return self.seen(self.path(kernel, ".kernel"), right(video, kernel, *args, **options))
 
-        return watched
-
-    def positions(self, right: Function) -> Function:
-        def watched(z: Any, e: Any) -> Any:
-            return self.seen("tokens", right(z, e))
-
-        return watched
-
-    def plus_bias(self, right: Function) -> Function:
-        def watched(y: Any, bias: Any) -> Any:
-            path = self.path(bias, ".b")
-            return self.seen("logits" if path == "head" else path, right(y, bias))
-
-        return watched
+def _nearest(names: Mapping[str, str], call: Call) -> str:
+    """Return the name of the innermost call around this one that has one."""
+    path = call.path
+    while path:
+        path = path.rpartition("/")[0]
+        if path in names:
+            return names[path]
+    return ""
 
 
 def _lone(name: str, x: NDArray[Any]) -> bool:

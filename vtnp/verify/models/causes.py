@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._registry.spec import registry
+from vtnp._registry.calls import Handler
 from vtnp.mistakes import mistakes
-from vtnp.verify.functions.diagnose import mend, told
-from vtnp.verify.functions.replaced import Function, Instead
+from vtnp.verify.handlers import in_place_of, with_arguments
 from vtnp.verify.judge import EPS, Figure, largest
+from vtnp.verify.page_text import what_goes_wrong, where_to_look
 
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 _SECONDS = 30.0  # for all changes of one quantity
@@ -88,79 +89,70 @@ def likely(name: str, found: Figure, theirs: NDArray[Any], dtype: str) -> str:
     return f"{_LIKELY.get(kind_of(name), 'look at how it is computed')}{small}."
 
 
-def explained(name: str, explains: Callable[[str, Instead], bool], heads: int) -> Explained:
+def explained(name: str, explains: Callable[[str, Handler], bool], heads: int) -> Explained:
     """Try the mistakes of the formula's page, and other values of what it is given.
 
     explains: tells whether a change makes the candidate's numbers. What takes longer than _SECONDS
     is not tried.
     """
     end, found = time.monotonic() + _SECONDS, []
-    for says, key, instead in _changes(kind_of(name), heads):
+    for says, key, handler in _changes(kind_of(name), heads):
         if time.monotonic() > end:
             break
-        if explains(name, instead):
+        if explains(name, handler):
             found.append((says, key))
     if not found:
         return Explained()
     (first, key), *others = found
-    of_page = f": {told(*key)}" if key else "."
+    of_page = f": {what_goes_wrong(*key)}" if key else "."
     return Explained(
         f"With {first} our model makes exactly its numbers{of_page}",
-        mend(key[0]) if key else "",
+        where_to_look(key[0]) if key else "",
         (key,) if key else (),
         tuple(says for says, _ in others),
     )
 
 
-def _changes(kind: str, heads: int) -> Iterator[tuple[str, Key | None, Instead]]:
-    """Yield changes in words, as mistakes of pages, and as functions."""
+def _changes(kind: str, heads: int) -> Iterator[tuple[str, Key | None, Handler]]:
+    """Yield changes in words, as mistakes of pages, and as handlers that make them."""
     for id in _FORMULAS.get(kind, ()):
         for key in mistakes:
             if key[0] == id:
-                yield f"{key[1]} ({id})", key, (registry[id].function, mistakes[key])
-    for says, instead in _others(kind, heads):
-        yield says, None, instead
+                yield f"{key[1]} ({id})", key, in_place_of({id: mistakes[key]})
+    for says, handler in _others(kind, heads):
+        yield says, None, handler
 
 
-def _others(kind: str, heads: int) -> Iterator[tuple[str, Instead]]:
-    """Yield what a formula may have been given instead, and the formula that is given it."""
+def _others(kind: str, heads: int) -> Iterator[tuple[str, Handler]]:
+    """Yield what a formula may have been given instead, and the handler that gives it."""
     if kind == "norm":
-        right = registry["layer-norm"].function
         for eps in (0.0, *(10.0**-n for n in range(12, 1, -1))):
-            yield f"eps = {eps:g}", (right, _given(right, eps=eps))
+            yield f"eps = {eps:g}", with_arguments("layer-norm", partial(dict, eps=eps))
     if kind in ("weights", "read"):
-        right = registry["attention-weights"].function
         for says, power, many in (
             ("scale = 1 / d_h", -1.0, 1), ("scale = 1 / sqrt(heads d_h)", -0.5, heads),
             ("scale = d_h^(-1/4)", -0.25, 1), ("scale = sqrt(d_h)", 0.5, 1),
         ):  # fmt: skip
-            yield says, (right, _scaled(right, power, many))
-    if kind in ("projection", "merged"):
-        right = registry["qkv-projection" if kind == "projection" else "output-projection"].function
-        yield "its weight transposed", (right, _turned(right, by_column=kind == "projection"))
+            yield says, with_arguments("attention-weights", partial(_scaled, power, many))
+    if kind == "projection":
+        yield "its weight transposed", with_arguments("qkv-projection", _transposed_by_column)
+    if kind == "merged":
+        yield "its weight transposed", with_arguments("output-projection", _transposed_by_row)
 
 
-def _given(right: Function, **options: Any) -> Function:
-    def other(*args: Any, **kwargs: Any) -> Any:
-        return right(*args, **{**kwargs, **options})
-
-    return other
+def _scaled(power: float, many: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**arguments, "scale": float(many * arguments["K"].shape[-1]) ** power}
 
 
-def _scaled(right: Function, power: float, many: int) -> Function:
-    def other(Q: Any, K: Any, **kwargs: Any) -> Any:
-        return right(Q, K, **{**kwargs, "scale": float(many * K.shape[-1]) ** power})
+def _transposed_by_column(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Transpose the matrix of all heads, whose columns are those of each head."""
+    whole = np.moveaxis(np.asarray(arguments["W"]), 0, 1)
+    turned = whole.reshape(whole.shape[0], -1).T.reshape(whole.shape)
+    return {**arguments, "W": np.moveaxis(turned, 1, 0)}
 
-    return other
 
-
-def _turned(right: Function, *, by_column: bool) -> Function:
-    """Transpose the matrix of all heads, whose columns, or rows, are those of each head."""
-
-    def other(x: Any, W: Any, **kwargs: Any) -> Any:
-        whole = np.moveaxis(W, 0, 1) if by_column else W
-        rows = whole.shape[0] if by_column else whole.shape[0] * whole.shape[1]
-        turned = whole.reshape(rows, -1).T.reshape(whole.shape)
-        return right(x, np.moveaxis(turned, 1, 0) if by_column else turned, **kwargs)
-
-    return other
+def _transposed_by_row(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Transpose the matrix of all heads, whose rows are those of each head."""
+    W = np.asarray(arguments["W_c"])
+    turned = W.reshape(-1, W.shape[-1]).T.reshape(W.shape)
+    return {**arguments, "W_c": turned}

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._array.trees import tree_leaves, tree_map
+from vtnp._registry.calls import Handler
 from vtnp._registry.errors import UsageError
 from vtnp.checkpoints import FileError, load
 from vtnp.checkpoints.weights import from_npz
-from vtnp.verify.functions.replaced import Instead
 from vtnp.verify.judge import EPS, Figure, figure, largest, rounded, slack
 from vtnp.verify.models import causes, tables
 from vtnp.verify.models import names as names_module
@@ -280,8 +280,8 @@ class _Comparison:
         )
         return Finding(_place(each.name), says, why.mend, why.mistakes, why.same)
 
-    def _explains(self, name: str, instead: Instead) -> bool:
-        """Tell whether our model makes theirs with a function replaced."""
+    def _explains(self, name: str, handler: Handler) -> bool:
+        """Tell whether our model makes theirs under a handler."""
         made: list[NDArray[Any]] = []
 
         def note(found: str, y: NDArray[Any]) -> None:
@@ -293,7 +293,7 @@ class _Comparison:
             try:
                 record(
                     self.ours.run, params, self.x.astype(dtype), note,
-                    theirs=self.theirs, instead=instead,
+                    theirs=self.theirs, handler=handler,
                 )  # fmt: skip
             except (ValueError, TypeError, IndexError, ArithmeticError):
                 return False  # no change that this model lets happen
