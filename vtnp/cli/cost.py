@@ -137,13 +137,12 @@ def _head(
         "counted": _counted(options),
     }
     if not options.gradient:
-        lines["closed form"] = _closed_form_as_text(page.cost["multiply_adds"], form)
+        expression = page.cost["multiply_adds"]
+        lines["closed form"] = expression if len(expression) <= _COLUMNS else "on the page"
+    if form is not None:
+        of_batch = " for each element of the batch" if sizes.get("batch") else ""
+        lines["closed form"] += f" = {units.exact(form)} multiply-adds{of_batch}"
     return _labelled(lines)
-
-
-def _closed_form_as_text(expression: str, value: int | None) -> str:
-    equals = "" if value is None else f"= {units.exact(value)} multiply-adds"
-    return f"{expression} {equals}" if len(expression) <= _COLUMNS else f"on the page {equals}"
 
 
 def _head_as_json(id: str, sizes: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:

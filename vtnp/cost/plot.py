@@ -88,7 +88,7 @@ SCHEMES = (
     Scheme(
         "deformable, sub-clips of 8",
         ("deformable-attention",),
-        lambda frames: {"batch": (frames // 8,), "t": 8, "u": 8, "grid": _GRID, "d": _WIDTH},
+        lambda frames: {"batch": (frames // 8,), "t": 8, "u": 8, "d": _WIDTH},
     ),
     Scheme("space only", ("space-attention",), _video),
 )

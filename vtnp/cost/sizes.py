@@ -212,7 +212,8 @@ class _Sizes(Mapping[str, Any]):
     def __init__(self, id: str, sizes: Mapping[str, Any]) -> None:
         _require_known(id, sizes)
         self._id, self._defaults = id, defaults_of(id)
-        self._values = {name: _as_read(id, name, value) for name, value in sizes.items()}
+        self._values = {name: _as_formula_reads(id, name, x) for name, x in sizes.items()}
+        # A grid that is given has the number of frames.
         if isinstance(grid := self._values.get("grid"), Grid):
             self._values.setdefault("t", grid.t)
 
@@ -294,14 +295,12 @@ class _Arrays:
         return int(value)
 
 
-def _as_read(id: str, name: str, value: Any) -> Any:
-    """Return an option as the formula reads it: a closed form may name the fields of a grid."""
-    function, hint = registry[id].function, size_names(id)[name]
-    is_array = any(argument.name == name for argument in registry[id].signature.arguments)
-    if is_array or name not in inspect.signature(function).parameters:
-        return value
-    read = reader(f"{id} ({registry[id].page})", name, hint)
-    return value if read is None else read(value)
+def _as_formula_reads(id: str, name: str, value: Any) -> Any:
+    """Return an option as its formula reads it: a closed form may name the fields of a grid."""
+    arrays = {argument.name for argument in registry[id].signature.arguments}
+    options = inspect.signature(registry[id].function).parameters.keys() - arrays
+    read = reader(f"{id} ({registry[id].page})", name, size_names(id)[name])
+    return value if name not in options or read is None else read(value)
 
 
 def _own_default(id: str, name: str) -> Any:
