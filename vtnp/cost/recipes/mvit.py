@@ -18,17 +18,21 @@ def _tokens(z: Sizes) -> int:
 
 
 def _kernel(of: str, width: str) -> Rule:
-    """Return the rule of a kernel: there where one is given, with its size."""
+    """Return the rule of a kernel: left out, or of the size that is given."""
     name = f"kernel_{of}"
     return lambda z: None if z[name] is None else (*z[name], z[width])
 
 
+def _norm(of: str) -> Rule:
+    """Return the rule of a norm: it comes with its kernel."""
+    return lambda z: z[f"kernel_{of}"] is not None
+
+
 def _attention(path: str = "") -> dict[str, Rule]:
-    """Return the rules of what pools: a kernel and its norm for each of q, k and v."""
+    """Return the rules of the kernels and norms that pool queries, keys and values."""
     rules: dict[str, Rule] = {}
     for letter, of, width in (("q", "q", "d_h"), ("k", "kv", "d_h"), ("v", "kv", "d_v")):
-        rules[f"{path}kernel_{letter}"] = _kernel(of, width)
-        rules[f"{path}norm_{letter}"] = lambda z, of=of: z[f"kernel_{of}"] is not None
+        rules |= {f"{path}kernel_{letter}": _kernel(of, width), f"{path}norm_{letter}": _norm(of)}
     return rules
 
 
