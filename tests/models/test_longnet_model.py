@@ -1,5 +1,6 @@
 """The video encoder of dilated attention."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ TINY = model.CONFIGS["longnet-tiny"]
 
 def test_one_dense_branch_is_a_stack_of_pre_norm_layers():
     n = math.prod(TINY.grid)
-    config = replace(TINY, branches=(Branch(t * s, 1),))
+    config = replace(TINY, branches=(Branch(n, 1),))
     params, video = drawn(model, config), videos(config, (2,))
     expected = logits_of_pre_norm_layers(params, video, config)
     assert_close(model.apply(params, video, config), expected)

@@ -4,6 +4,7 @@ import numpy as np
 
 from vtnp._array import trees
 from vtnp.models import parts
+from vtnp.models.initialisers import RandomInitialiser
 
 
 def test_leaves_are_named_and_mapped_in_place_of_each_other():
@@ -17,6 +18,6 @@ def test_leaves_are_named_and_mapped_in_place_of_each_other():
 
 def test_linear_maps_keep_the_scale_of_their_input():
     rng = np.random.default_rng(0)
-    W = parts.linear(rng, (400, 400), 400, 400, np.float64)
+    W = parts.linear(RandomInitialiser(rng, np.float64), (400, 400), 400, 400)
     y = rng.standard_normal((50, 400)) @ W
     assert abs(y.std() - 1.0) < 0.05

@@ -62,7 +62,7 @@ class Motionformer(Module):
 
     def __init__(self, config):
         super().__init__()
-        d, (h, w) = config.d, config.grid
+        d, (_, h, w) = config.d, config.grid
         self.t = config.frames // config.tubelet
         self.patch_embed, self.patch_embed_3d = Images(config), Tubelets(config)
         self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, d))

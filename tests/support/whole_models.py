@@ -80,8 +80,8 @@ def videos(config: Any, batch: tuple[int, ...] = (3,), seed: int = 1) -> Any:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def new(model: Any, config: Any, seed: int = 0) -> Any:
-    return model.init(np.random.default_rng(seed), config)
+def new(model: Any, config: Any, seed: int = 0, dtype: Any = np.float64) -> Any:
+    return model.init(np.random.default_rng(seed), config, dtype=dtype)
 
 
 def drawn(model: Any, config: Any, seed: int = 0) -> Any:

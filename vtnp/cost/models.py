@@ -1,23 +1,32 @@
-"""The price of whole models: parameters, and the cost of one view, without a single weight."""
+"""The cost of whole models: how many parameters, and what one view takes, without any numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from vtnp import models
-from vtnp.cost.arrays import CostArray
 from vtnp.cost.counting import Cost, array, counted, counted_gradient
 from vtnp.models import parts
-from vtnp.models.parts import Params
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """A configuration, how many parameters it has, and what one view costs it."""
+    """What a model costs.
+
+    Attributes
+    ----------
+    name : str
+        Of its configuration.
+    config : dataclass
+        The configuration.
+    parameters : int
+        How many numbers its params have.
+    cost : Cost
+        What one view takes.
+    """
 
     name: str
     config: Any
@@ -27,17 +36,15 @@ class ModelCost:
 
 def names() -> Mapping[str, ModuleType]:
     """Return every configuration by name, with the module of its model."""
-    modules = (getattr(models, name) for name in models.__all__)
     return MappingProxyType(
-        {name: module for module in modules for name in getattr(module, "CONFIGS", ())}
+        {name: module for module in models.MODELS.values() for name in module.CONFIGS}
     )
 
 
 def config(name: str, **changes: Any) -> Any:
     """Return a configuration by name, with some of its fields changed.
 
-    Raises ValueError for a name or a field that there is not, and what the configuration itself
-    refuses.
+    Raises ValueError for an unknown name or field, and where the fields do not fit each other.
     """
     if name not in names():
         raise ValueError(f"no configuration {name!r}; there are {', '.join(names())}")
@@ -49,58 +56,42 @@ def config(name: str, **changes: Any) -> Any:
     return replace(named, **changes)
 
 
-def params(name: str, *, dtype: DTypeLike = "float32", **changes: Any) -> Params:
-    """Return the params of a configuration as arrays without numbers.
-
-    Only what a model's init computes itself, with NumPy, is there: zeros and ones, mostly.
-    """
-    tree = names()[name].init(_Unseen(), config(name, **changes), dtype=dtype)
-    assert isinstance(tree, dict)
-    return tree
-
-
 def model_cost(
     name: str, *, gradient: bool = False, dtype: DTypeLike = "float32", **changes: Any
 ) -> ModelCost:
-    """Return the price of one view.
+    """Count what one view costs a model.
 
-    gradient: of the logits and of their gradients, with respect to all params and to the video.
-    dtype: of params and video. changes: fields of the configuration, for instance frames=16.
-    Raises ValueError as config does.
+    Parameters
+    ----------
+    name : str
+        Of a configuration of `vtnp.models`.
+    gradient : bool
+        Whether to count, besides the logits, their gradients with respect to all params and the
+        video.
+    dtype : dtype
+        Of params and video.
+    **changes
+        Fields of the configuration that have another value, for instance frames=16.
+
+    Returns
+    -------
+    ModelCost
+        The configuration, its number of parameters and the cost.
+
+    Raises
+    ------
+    ValueError
+        If there is no such configuration or field, or the fields do not fit each other.
+
+    Examples
+    --------
+    >>> from vtnp import cost
+    >>> cost.model_cost("vivit-b").parameters
+    88954000
     """
-    sizes = config(name, **changes)
-    weights = params(name, dtype=dtype, **changes)
-    video = array((sizes.frames, *sizes.image, sizes.channels), dtype)
+    changed = config(name, **changes)
+    params = models.abstract_params(changed, dtype=dtype)
+    video = array((changed.frames, *changed.image, changed.channels), dtype)
     count = counted_gradient if gradient else counted
-    priced = count(names()[name].apply, weights, video, sizes)
-    return ModelCost(name, sizes, parts.size(weights), priced)
-
-
-class _Unseen:
-    """In the place of a generator: its numbers have a shape, and are drawn when somebody looks."""
-
-    def standard_normal(self, shape: tuple[int, ...]) -> "_Numbers":
-        return _Numbers(shape)
-
-    def uniform(self, _low: float, _high: float, shape: tuple[int, ...]) -> "_Numbers":
-        return _Numbers(shape)
-
-
-class _Numbers:
-    """Numbers that nobody has looked at."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def __rmul__(self, _factor: float) -> "_Numbers":
-        return self
-
-    def astype(self, dtype: DTypeLike) -> CostArray:
-        return array(self.shape, dtype)
-
-    def __array__(
-        self, dtype: DTypeLike | None = None, *, copy: bool | None = None
-    ) -> NDArray[Any]:
-        # For an init that computes with some of its numbers, as the deformable model's does.
-        numbers = np.random.default_rng(0).standard_normal(self.shape)
-        return numbers if dtype is None else numbers.astype(dtype)
+    cost = count(names()[name].apply, params, video, changed)
+    return ModelCost(name, changed, parts.size(params), cost)

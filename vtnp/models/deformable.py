@@ -1,8 +1,8 @@
-"""Deformable Video Transformer (Wang and Torresani 2022): attention where motion leads to.
+"""Deformable Video Transformer (Wang and Torresani 2022): attention to where motion leads.
 
-No code of the paper is public, and its text was not available. What stands here beyond eq. (5)-(9)
-is our choice: tokens of single frames with learned positions, no class token, pre-norm layers, the
-mean of all tokens classified. The sizes are those of ViT-B, and of notes on the paper.
+No code of the paper is public, and its text was not available. What goes beyond eq. (5)-(9) is a
+choice made here: tokens of single frames with learned positions, no class token, pre-norm layers,
+and the mean of all tokens as the feature. The sizes are those of ViT-B, and of notes on the paper.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 from vtnp._array.typing import Array
 from vtnp._array.xp import device, namespace
 from vtnp.deformable import deformable_layer
+from vtnp.encoder import Activation
 from vtnp.models import parts
+from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
-from vtnp.tokens import Grid, linear_embedding, patch_tokens
+from vtnp.tokens import Grid, Padding, linear_embedding, patch_tokens
 
 # How much longer than a displacement its embedding is at first, so that motion outweighs queries.
 _GAIN = 4.0
@@ -29,9 +31,28 @@ _GAIN = 4.0
 class DeformableConfig:
     """Sizes and choices of one Deformable Video Transformer.
 
-    frames, image, patch, channels: of the video, image = (height, width) and patch in pixels.
-    d, heads, d_f, layers: of the layers. points, clips, padding: N, B and what is outside, as in
-    deformable-self-attention.
+    Attributes
+    ----------
+    frames, channels : int
+        Of the video.
+    image : tuple of int
+        Height and width of the video in pixels.
+    patch : int
+        Height and width of a patch in pixels.
+    d, heads, d_f, layers : int
+        Of the layers: width of a token, number of heads, hidden width, and how many layers.
+    points : int
+        Samples N of each frame for each query and head.
+    clips : int
+        Sub-clips B, within which frames attend to each other.
+    padding : {"zeros", "border"}
+        What is sampled outside the grid.
+    classes : int
+        Number of logits.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward networks.
     """
 
     frames: int = 16
@@ -44,10 +65,10 @@ class DeformableConfig:
     layers: int = 12
     points: int = 8
     clips: int = 4
-    padding: str = "zeros"
+    padding: Padding = "zeros"
     classes: int = 400
     eps: float = 1e-6
-    activation: str = "gelu"
+    activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
         if not parts.divides(self.patch, *self.image):
@@ -59,8 +80,9 @@ class DeformableConfig:
 
     @property
     def grid(self) -> Grid:
-        """Frames, rows and columns of patches."""
-        return Grid(self.frames, self.image[0] // self.patch, self.image[1] // self.patch)
+        """Frames, rows and columns of tokens."""
+        height, width = self.image
+        return Grid(self.frames, height // self.patch, width // self.patch)
 
 
 CONFIGS: Mapping[str, DeformableConfig] = MappingProxyType({
@@ -77,46 +99,75 @@ def init(
 ) -> Params:
     """Draw the params of a model that is to be trained from scratch.
 
-    Samples begin where motion leads to and on a circle of one token around it, all of equal weight.
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same params.
+    config : DeformableConfig
+        Sizes and choices of the model.
+    dtype : dtype
+        Of all params.
+
+    Returns
+    -------
+    dict
+        NumPy arrays in nested dicts and lists.
+
+    Raises
+    ------
+    ValueError
+        If the sizes of the configuration do not fit each other.
+
+    Notes
+    -----
+    Samples start where motion leads and on a circle of one token around it, with equal weights.
     """
-    d, (_, h, w) = config.d, config.grid
+    return make_params(RandomInitialiser(rng, dtype), config)
+
+
+def make_params(new: Initialiser, config: DeformableConfig) -> Params:
+    """Return the params of a model, whose arrays `new` makes."""
+    d, (t, h, w) = config.d, config.grid
     flat = config.patch * config.patch * config.channels
     return {
-        "embedding": parts.embedding(rng, flat, d, dtype),
-        "e_space": parts.table(rng, (h * w, d), dtype),
-        "e_time": parts.table(rng, (config.frames, d), dtype),
-        "layers": [_layer(rng, config, dtype) for _ in range(config.layers)],
-        **parts.head(rng, d, config.classes, dtype),
+        "embedding": parts.embedding(new, flat, d),
+        "e_space": parts.table(new, h * w, d),
+        "e_time": parts.table(new, t, d),
+        "layers": [_layer(new, config) for _ in range(config.layers)],
+        **parts.head(new, d, config.classes),
     }
 
 
-def _layer(rng: np.random.Generator, config: DeformableConfig, dtype: DTypeLike) -> Params:
+def _layer(new: Initialiser, config: DeformableConfig) -> Params:
     d, heads, points, d_h = config.d, config.heads, config.points, config.d // config.heads
-    # Two directions at right angles among all queries', which the offsets read motion from.
-    directions = np.linalg.qr(rng.standard_normal((d, 2)))[0]
-    each = np.broadcast_to(directions[:, None, :] / _GAIN, (heads, d, points, 2))
+    # Two orthogonal directions among those of the queries, from which the offsets take the motion.
+    directions = new.computed((d, 2), lambda rng: np.linalg.qr(rng.standard_normal((d, 2)))[0])
     attention = {
-        "W_q": parts.linear(rng, (d, d), d, d, dtype),
-        "W_v": parts.linear(rng, (heads, d, d_h), d, d, dtype),
-        "W_alpha": np.zeros((heads, d, points), dtype),
-        "W_delta": each.astype(dtype),
-        "W_c": parts.linear(rng, (heads, d_h, d), d, d, dtype),
-        "b_q": np.zeros(d, dtype),
-        "b_v": np.zeros((heads, d_h), dtype),
-        "b_alpha": np.zeros((heads, points), dtype),
-        "b_delta": np.stack([_circle(points)] * heads).astype(dtype),
-        "b_c": np.zeros(d, dtype),
+        "W_q": parts.linear(new, (d, d), d, d),
+        "W_v": parts.linear(new, (heads, d, d_h), d, d),
+        "W_alpha": parts.zeros(new, heads, d, points),
+        "W_delta": new.computed((heads, d, points, 2), lambda _: directions[:, None, :] / _GAIN),
+        "W_c": parts.linear(new, (heads, d_h, d), d, d),
+        "b_q": parts.zeros(new, d),
+        "b_v": parts.zeros(new, heads, d_h),
+        "b_alpha": parts.zeros(new, heads, points),
+        "b_delta": new.computed((heads, points, 2), lambda _: _circle(points)),
+        "b_c": parts.zeros(new, d),
+    }
+    motion = {
+        "E": new.computed((2, d), lambda _: _GAIN * directions.T),
+        "bias": parts.zeros(new, d),
     }
     return {
-        "norm_1": parts.norm(d, dtype),
-        "motion": {"E": (_GAIN * directions.T).astype(dtype), "bias": np.zeros(d, dtype)},
+        "norm_1": parts.norm(new, d),
+        "motion": motion,
         "attention": attention,
-        **parts.feed_forward_half(rng, d, config.d_f, dtype),
+        **parts.feed_forward_sublayer(new, d, config.d_f),
     }
 
 
 def _circle(points: int) -> NDArray[np.float64]:
-    """Return the centre, then places evenly on the circle of radius 1 around it."""
+    """Return the centre, then points spread evenly over the circle of radius 1 around it."""
     angle = 2.0 * np.pi * np.arange(points - 1) / max(1, points - 1)
     return np.concatenate([np.zeros((1, 2)), np.stack([np.cos(angle), np.sin(angle)], axis=-1)])
 
@@ -124,24 +175,50 @@ def _circle(points: int) -> NDArray[np.float64]:
 def apply(
     params: Mapping[str, Any], video: Array, config: DeformableConfig, motion: Array | None = None
 ) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+    """Return the logits of videos.
 
-    motion: `*b t s u 2`, from every position of every frame to the u = t / clips frames of its
-    sub-clip, in token cells, as in motion-embedding; vtnp.video.token_motion gives it. Left
-    out, nothing moves.
-    Raises ShapeError where video or motion have other sizes than the config.
+    Parameters
+    ----------
+    params : mapping
+        As `init` returns them.
+    video : array
+        Normalised videos, `*b T H W C`: frames, rows, columns, channels.
+    config : DeformableConfig
+        The configuration of the params.
+    motion : array, optional
+        Motion from every position of each frame to the u = t / clips frames of its sub-clip in
+        token cells, `*b t s u 2`, as `vtnp.video.token_motion` returns it; left out, nothing moves.
+
+    Returns
+    -------
+    array
+        One logit for each class, `*b classes`.
+
+    Raises
+    ------
+    ShapeError
+        If the video has other sizes than the configuration.
+    FormulaError
+        If a param is missing.
     """
+    parts.require_keys("deformable", params, "embedding e_space e_time layers norm head")
     x = patch_tokens(video, size=(1, config.patch, config.patch))
     x = linear_embedding(x, **params["embedding"])
     z = separable_positions(x, params["e_space"], params["e_time"])
     *batch, t, s, d = z.shape
     if motion is None:
-        still = (*batch, t, s, t // config.clips, 2)
-        motion = namespace(video).zeros(still, dtype=video.dtype, device=device(video))
+        shape = (*batch, t, s, t // config.clips, 2)
+        motion = namespace(video).zeros(shape, dtype=video.dtype, device=device(video))
     for layer in params["layers"]:
         z = deformable_layer(
-            z, motion, layer, grid=config.grid[1:], clips=config.clips, padding=config.padding,
-            eps=config.eps, activation=config.activation,
-        )  # fmt: skip
+            z,
+            motion,
+            layer,
+            grid=config.grid,
+            clips=config.clips,
+            padding=config.padding,
+            eps=config.eps,
+            activation=config.activation,
+        )
     feature = namespace(z).mean(namespace(z).reshape(z, (*batch, t * s, d)), axis=-2)
     return parts.logits(feature, params, config.eps)

@@ -14,6 +14,7 @@ from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
 from vtnp.encoder import Activation
 from vtnp.models import parts
+from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
 from vtnp.mvit import Pooling, Sizes
 from vtnp.positions import separable_positions
@@ -21,7 +22,18 @@ from vtnp.tokens import Grid, spatio_temporal_embedding
 
 
 class Block(NamedTuple):
-    """What one block differs in: widths, heads, and how its queries, keys and values are pooled."""
+    """One block of an MViT.
+
+    Attributes
+    ----------
+    d, d_out : int
+        Width of its tokens before and after.
+    heads : int
+        Number of heads.
+    pool_q, pool_kv : Pooling
+        How its queries, and how its keys and values are pooled, with the size of the window in
+        every mode; without a size they are not pooled.
+    """
 
     d: int
     d_out: int
@@ -34,11 +46,34 @@ class Block(NamedTuple):
 class MViTConfig:
     """Sizes and choices of one MViT.
 
-    frames, image, channels: of the video, image = (height, width). stem, stem_stride, stem_padding:
-    of the convolution that makes tokens. d, heads: in the first stage; both double from stage to
-    stage. stages: how many blocks each has. stride_q: by which each later stage shrinks the grid.
-    stride_kv: of keys and values in the first stage, adapted in the others. mode: of the pooling.
-    size: of its windows; None for one more than the stride. mlp_ratio: how many times wider the hidden layer of the feed-forward network is.
+    Attributes
+    ----------
+    frames, channels : int
+        Of the video.
+    image : tuple of int
+        Height and width of the video in pixels.
+    stem, stem_stride, stem_padding : tuple of int
+        Size, stride and padding of the convolution that makes tokens.
+    d, heads : int
+        Width of a token and number of heads in the first stage; both double from stage to stage.
+    stages : tuple of int
+        How many blocks each stage has.
+    stride_q : tuple of int
+        The stride by which each later stage pools its queries, and with them the grid.
+    stride_kv : tuple of int
+        The stride of keys and values in the first stage, which later stages adapt.
+    mode : {"conv", "max", "avg"}
+        Of all poolings.
+    size : tuple of int, optional
+        Of all pooling windows; left out, one more than the stride.
+    mlp_ratio : int
+        Hidden width of the feed-forward networks over the width of a token.
+    classes : int
+        Number of logits.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward networks.
     """
 
     frames: int = 16
@@ -115,55 +150,101 @@ CONFIGS: Mapping[str, MViTConfig] = MappingProxyType({
 
 
 def init(rng: np.random.Generator, config: MViTConfig, *, dtype: DTypeLike = np.float64) -> Params:
-    """Draw the params of a model that is to be trained from scratch."""
+    """Draw the params of a model that is to be trained from scratch.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same params.
+    config : MViTConfig
+        Sizes and choices of the model.
+    dtype : dtype
+        Of all params.
+
+    Returns
+    -------
+    dict
+        NumPy arrays in nested dicts and lists.
+
+    Raises
+    ------
+    ValueError
+        If the sizes of the configuration do not fit each other.
+    """
+    return make_params(RandomInitialiser(rng, dtype), config)
+
+
+def make_params(new: Initialiser, config: MViTConfig) -> Params:
+    """Return the params of a model, whose arrays `new` makes."""
     d, (t, h, w), blocks = config.d, config.grid, config.blocks
     kernel, inputs = (*config.stem, config.channels, d), math.prod(config.stem) * config.channels
     return {
         "embedding": {
-            "kernel": parts.linear(rng, kernel, inputs, d, dtype),
-            "bias": np.zeros(d, dtype),
+            "kernel": parts.linear(new, kernel, inputs, d),
+            "bias": parts.zeros(new, d),
         },
-        "cls": parts.table(rng, (d,), dtype),
-        "e_cls": parts.table(rng, (d,), dtype),
-        "e_space": parts.table(rng, (h * w, d), dtype),
-        "e_time": parts.table(rng, (t, d), dtype),
-        "layers": [_layer(rng, block, config, dtype) for block in blocks],
-        **parts.head(rng, blocks[-1].d_out, config.classes, dtype),
+        "cls": parts.table(new, d),
+        "e_cls": parts.table(new, d),
+        "e_space": parts.table(new, h * w, d),
+        "e_time": parts.table(new, t, d),
+        "layers": [layer_params(new, block, config) for block in blocks],
+        **parts.head(new, blocks[-1].d_out, config.classes),
     }
 
 
-def _layer(rng: np.random.Generator, block: Block, config: MViTConfig, dtype: DTypeLike) -> Params:
+def layer_params(new: Initialiser, block: Block, config: MViTConfig) -> Params:
+    """Return the params of one block."""
     d, d_out, d_f = block.d, block.d_out, config.mlp_ratio * block.d
-    params = parts.attention_half(rng, d, block.heads, dtype)
+    params = parts.self_attention_sublayer(new, d, block.heads)
     if config.mode == "conv":
-        params["attention"] |= _pooling(rng, block, dtype)
-    params |= parts.feed_forward_half(rng, d, d_f, dtype)
+        params["attention"] |= _kernels_and_norms(new, block)
+    params |= parts.feed_forward_sublayer(new, d, d_f)
     if d_out != d:
-        wide = {"W_2": parts.linear(rng, (d_f, d_out), d_f, d_out, dtype)}
-        params["feed_forward"] |= wide | {"b_2": np.zeros(d_out, dtype)}
-        weights = parts.linear(rng, (d, d_out), d, d_out, dtype)
-        params["shortcut"] = {"W": weights, "b": np.zeros(d_out, dtype)}
+        wider = {"W_2": parts.linear(new, (d_f, d_out), d_f, d_out), "b_2": parts.zeros(new, d_out)}
+        params["feed_forward"] |= wider
+        weights = parts.linear(new, (d, d_out), d, d_out)
+        params["shortcut"] = {"W": weights, "b": parts.zeros(new, d_out)}
     return params
 
 
-def _pooling(rng: np.random.Generator, block: Block, dtype: DTypeLike) -> Params:
-    """Draw the kernels and norms of a block's pooling, which its heads share."""
+def _kernels_and_norms(new: Initialiser, block: Block) -> Params:
+    """Return the kernels and norms of a block's poolings, which its heads share."""
     params: Params = {}
     d_h = block.d // block.heads
     for letter, pooling in (("q", block.pool_q), ("k", block.pool_kv), ("v", block.pool_kv)):
         size = pooling.size
         if size is not None:
             taps = math.prod(size)
-            params[f"kernel_{letter}"] = parts.linear(rng, (*size, d_h), taps, taps, dtype)
-            params[f"norm_{letter}"] = parts.norm(d_h, dtype)
+            params[f"kernel_{letter}"] = parts.linear(new, (*size, d_h), taps, taps)
+            params[f"norm_{letter}"] = parts.norm(new, d_h)
     return params
 
 
 def apply(params: Mapping[str, Any], video: Array, config: MViTConfig) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+    """Return the logits of videos.
 
-    Raises ShapeError where the video has other sizes than the config.
+    Parameters
+    ----------
+    params : mapping
+        As `init` returns them.
+    video : array
+        Normalised videos, `*b T H W C`: frames, rows, columns, channels.
+    config : MViTConfig
+        The configuration of the params.
+
+    Returns
+    -------
+    array
+        One logit for each class, `*b classes`.
+
+    Raises
+    ------
+    ShapeError
+        If the video has other sizes than the configuration.
+    FormulaError
+        If a param is missing.
     """
+    parts.require_keys("mvit", params, "embedding cls e_cls e_space e_time layers norm head")
     z = spatio_temporal_embedding(
         video, **params["embedding"], stride=config.stem_stride, padding=config.stem_padding
     )

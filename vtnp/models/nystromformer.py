@@ -1,10 +1,10 @@
 """A video encoder of Nyström attention (Xiong et al. 2021): linear cost through landmarks.
 
-The paper has language models only. Here the tokens of space and time are one sequence, frame after
-frame, so that a landmark is the mean of neighbouring tokens. Unlike in the released models, each
-matrix has its own start value of the iterative pseudo-inverse, so that no video of a batch changes
-the logits of another. The exact pseudo-inverse does not suit training from scratch: while all
-scores are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
+The paper has language models only. Here tokens of space and time are one sequence, frame after
+frame, so that a landmark is the mean of neighbouring tokens. Unlike in the released models the
+pseudo-inverse of each matrix has its own initial value, so that no video of a batch changes the
+logits of another. The exact pseudo-inverse is no choice for training from scratch: while all scores
+are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
 from vtnp.models import parts, sequence
+from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
 from vtnp.models.sequence import SequenceConfig
 from vtnp.nystromformer import Pinv, PinvStart, nystrom_self_attention
@@ -24,12 +25,25 @@ from vtnp.nystromformer import Pinv, PinvStart, nystrom_self_attention
 
 @dataclass(frozen=True)
 class NystromformerConfig(SequenceConfig):
-    """Sizes and options of one encoder, in addition to those of SequenceConfig.
+    """Sizes and choices of one encoder.
 
-    landmarks: number of segment means. kernel: length of the convolution along the sequence, odd,
-    or 0 for none; with more than twice the tokens of a frame it reaches the same position in the
-    frames before and after. pinv: invert the landmarks' matrix exactly or iteratively. iterations,
-    start: number of steps and start value of the iteration.
+    Attributes
+    ----------
+    landmarks : int
+        Of each head.
+    kernel : int
+        Weights of the convolution along the sequence, 0 for no convolution. With more than twice
+        the tokens of a frame it reaches the same position in the frames before and after.
+    pinv : {"exact", "iterative"}
+        How the pseudo-inverse is computed.
+    iterations : int
+        Of the iterative pseudo-inverse.
+    start : {"paper", "exact", "original"}
+        The initial value of the iterative pseudo-inverse.
+
+    Notes
+    -----
+    All other attributes are those of `SequenceConfig`.
     """
 
     landmarks: int = 64
@@ -53,18 +67,62 @@ CONFIGS: Mapping[str, NystromformerConfig] = MappingProxyType({
 def init(
     rng: np.random.Generator, config: NystromformerConfig, *, dtype: DTypeLike = np.float64
 ) -> Params:
-    """Draw the params of a model that is to be trained from scratch."""
-    params = sequence.init(rng, config, dtype)
+    """Draw the params of a model that is to be trained from scratch.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same params.
+    config : NystromformerConfig
+        Sizes and choices of the model.
+    dtype : dtype
+        Of all params.
+
+    Returns
+    -------
+    dict
+        NumPy arrays in nested dicts and lists.
+
+    Raises
+    ------
+    ValueError
+        If the sizes of the configuration do not fit each other.
+    """
+    return make_params(RandomInitialiser(rng, dtype), config)
+
+
+def make_params(new: Initialiser, config: NystromformerConfig) -> Params:
+    """Return the params of a model, whose arrays `new` makes."""
+    params = sequence.make_params(new, config)
     shape = (config.heads, config.kernel)
     for layer in params["layers"] if config.kernel else []:
-        layer["attention"]["kernel"] = parts.linear(rng, shape, config.kernel, config.kernel, dtype)
+        layer["attention"]["kernel"] = parts.linear(new, shape, config.kernel, config.kernel)
     return params
 
 
 def apply(params: Mapping[str, Any], video: Array, config: NystromformerConfig) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+    """Return the logits of videos.
 
-    Raises ShapeError where the video has other sizes than the config.
+    Parameters
+    ----------
+    params : mapping
+        As `init` returns them.
+    video : array
+        Normalised videos, `*b T H W C`: frames, rows, columns, channels.
+    config : NystromformerConfig
+        The configuration of the params.
+
+    Returns
+    -------
+    array
+        One logit for each class, `*b classes`.
+
+    Raises
+    ------
+    ShapeError
+        If the video has other sizes than the configuration.
+    FormulaError
+        If a param is missing.
     """
 
     def attend(x: Array, attention: Mapping[str, Any]) -> Array:
@@ -77,4 +135,4 @@ def apply(params: Mapping[str, Any], video: Array, config: NystromformerConfig) 
             start=config.start,
         )
 
-    return sequence.apply(params, video, config, attend)
+    return sequence.apply("nystromformer", params, video, config, attend)

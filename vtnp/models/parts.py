@@ -1,109 +1,128 @@
-"""What the models share: params drawn from a generator, and the head.
+"""What the models share: the params of their parts, and the head.
 
-Params are nested dicts and lists of NumPy arrays; vtnp._array.trees brings them to another library.
-Linear maps are drawn as Glorot and Bengio (2010) have it, uniformly, so that signals keep their
-scale at any width; tables of tokens and positions, and the head, are small.
+Params are nested dicts and lists of arrays; `vtnp.models.tree_map` brings them to another library.
+Linear maps start as Glorot and Bengio (2010) have it, uniform, so that signals keep their scale at
+any width; tables of tokens and positions, and the head, start small.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
-
 from vtnp._array.trees import tree_leaves
 from vtnp._array.typing import Array
-from vtnp._array.xp import namespace, plus_bias
+from vtnp._array.xp import namespace
+from vtnp._registry.errors import FormulaError
 from vtnp.encoder import layer_norm
+from vtnp.models.initialisers import Initialiser, Shape
+from vtnp.tokens import linear_embedding
 
 Params = dict[str, Any]
-_SMALL = 0.02  # the deviation that ViT and its successors draw tables from
+_SMALL = 0.02  # the standard deviation of tables in ViT and its successors
 
 
-def divides(part: int, *wholes: int) -> bool:
-    """Tell whether each whole falls into parts of that size, which is at least 1."""
-    return part >= 1 and all(whole % part == 0 for whole in wholes)
+def divides(part: int, *sizes: int) -> bool:
+    """Return whether a part of at least 1 divides every size."""
+    return part >= 1 and all(size % part == 0 for size in sizes)
 
 
-def linear(
-    rng: np.random.Generator, shape: tuple[int, ...], inputs: int, outputs: int, dtype: DTypeLike
-) -> NDArray[Any]:
-    """Draw the weights of a linear map from so many inputs to so many outputs."""
-    limit = math.sqrt(6.0 / (inputs + outputs))
-    return rng.uniform(-limit, limit, shape).astype(dtype)
+# --- Params ---------------------------------------------------------------------------------------
 
 
-def table(rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Draw small normal numbers: a token, or the positions of tokens."""
-    return (_SMALL * rng.standard_normal(shape)).astype(dtype)
+def linear(new: Initialiser, shape: Shape, inputs: int, outputs: int) -> Any:
+    """Return the weights of a linear map with so many inputs and outputs."""
+    return new.uniform(shape, math.sqrt(6.0 / (inputs + outputs)))
 
 
-def norm(d: int, dtype: DTypeLike) -> Params:
-    """Return the params of a layer norm that leaves what it has normalised as it is."""
-    return {"gamma": np.ones(d, dtype), "beta": np.zeros(d, dtype)}
+def zeros(new: Initialiser, *shape: int) -> Any:
+    """Return a bias, or another array that starts at 0."""
+    return new.constant(shape, 0.0)
 
 
-def attention(rng: np.random.Generator, d: int, heads: int, dtype: DTypeLike) -> Params:
-    """Draw the params of multi-head self-attention, heads of width d / heads, biases 0."""
+def table(new: Initialiser, *shape: int) -> Any:
+    """Return a token, or the positions of tokens."""
+    return new.normal(shape, _SMALL)
+
+
+def norm(new: Initialiser, d: int) -> Params:
+    """Return the params of a layer norm, which only normalises at first."""
+    return {"gamma": new.constant((d,), 1.0), "beta": zeros(new, d)}
+
+
+def attention(new: Initialiser, d: int, heads: int) -> Params:
+    """Return the params of multi-head self-attention, with heads of width d / heads."""
     if not divides(heads, d):
         raise ValueError(f"width {d} is no multiple of {heads} heads")
     d_h = d // heads
-    projections = {
-        f"W_{letter}": linear(rng, (heads, d, d_h), d, d, dtype) for letter in ("q", "k", "v")
-    }
-    biases = {f"b_{letter}": np.zeros((heads, d_h), dtype) for letter in ("q", "k", "v")}
-    merge = {"W_c": linear(rng, (heads, d_h, d), d, d, dtype), "b_c": np.zeros(d, dtype)}
-    return projections | biases | merge
+    projections = {f"W_{letter}": linear(new, (heads, d, d_h), d, d) for letter in "qkv"}
+    biases = {f"b_{letter}": zeros(new, heads, d_h) for letter in "qkv"}
+    output = {"W_c": linear(new, (heads, d_h, d), d, d), "b_c": zeros(new, d)}
+    return projections | biases | output
 
 
-def feed_forward(rng: np.random.Generator, d: int, d_f: int, dtype: DTypeLike) -> Params:
-    """Draw the params of a feed-forward network, biases 0."""
+def feed_forward(new: Initialiser, d: int, d_f: int) -> Params:
+    """Return the params of a feed-forward network."""
     return {
-        "W_1": linear(rng, (d, d_f), d, d_f, dtype),
-        "b_1": np.zeros(d_f, dtype),
-        "W_2": linear(rng, (d_f, d), d_f, d, dtype),
-        "b_2": np.zeros(d, dtype),
+        "W_1": linear(new, (d, d_f), d, d_f),
+        "b_1": zeros(new, d_f),
+        "W_2": linear(new, (d_f, d), d_f, d),
+        "b_2": zeros(new, d),
     }
 
 
-def attention_half(rng: np.random.Generator, d: int, heads: int, dtype: DTypeLike) -> Params:
-    """Draw the params of the first half of a pre-norm layer: norm and attention."""
-    return {"norm_1": norm(d, dtype), "attention": attention(rng, d, heads, dtype)}
+def self_attention_sublayer(new: Initialiser, d: int, heads: int) -> Params:
+    """Return the params of self-attention-sublayer: norm and attention."""
+    return {"norm_1": norm(new, d), "attention": attention(new, d, heads)}
 
 
-def feed_forward_half(rng: np.random.Generator, d: int, d_f: int, dtype: DTypeLike) -> Params:
-    """Draw the params of the second half of a pre-norm layer: norm and feed-forward network."""
-    return {"norm_2": norm(d, dtype), "feed_forward": feed_forward(rng, d, d_f, dtype)}
+def feed_forward_sublayer(new: Initialiser, d: int, d_f: int) -> Params:
+    """Return the params of feed-forward-sublayer: norm and feed-forward network."""
+    return {"norm_2": norm(new, d), "feed_forward": feed_forward(new, d, d_f)}
 
 
-def layer(rng: np.random.Generator, d: int, heads: int, d_f: int, dtype: DTypeLike) -> Params:
-    """Draw the params of pre-norm-layer and encoder-layer."""
-    return attention_half(rng, d, heads, dtype) | feed_forward_half(rng, d, d_f, dtype)
+def layer(new: Initialiser, d: int, heads: int, d_f: int) -> Params:
+    """Return the params of pre-norm-layer and of encoder-layer."""
+    return self_attention_sublayer(new, d, heads) | feed_forward_sublayer(new, d, d_f)
 
 
-def embedding(rng: np.random.Generator, p: int, d: int, dtype: DTypeLike) -> Params:
-    """Draw the params of a linear embedding of flattened patches, bias 0."""
-    return {"E": linear(rng, (p, d), p, d, dtype), "bias": np.zeros(d, dtype)}
+def embedding(new: Initialiser, p: int, d: int) -> Params:
+    """Return the params of a linear embedding of flattened patches."""
+    return {"E": linear(new, (p, d), p, d), "bias": zeros(new, d)}
 
 
-def head(rng: np.random.Generator, d: int, classes: int, dtype: DTypeLike) -> Params:
-    """Draw the params of a model's end: its last norm and the linear map to logits."""
-    weights = {"W": table(rng, (d, classes), dtype), "b": np.zeros(classes, dtype)}
-    return {"norm": norm(d, dtype), "head": weights}
+def head(new: Initialiser, d: int, classes: int) -> Params:
+    """Return the params of a model's end: its last norm and the linear map to logits."""
+    weights = {"W": table(new, d, classes), "b": zeros(new, classes)}
+    return {"norm": norm(new, d), "head": weights}
+
+
+# --- Whole models ---------------------------------------------------------------------------------
+
+
+def require_keys(model: str, params: Mapping[str, Any], keys: str) -> None:
+    """Raise FormulaError unless a model's params have all of these keys, separated by spaces."""
+    for key in keys.split():
+        if key not in params:
+            raise FormulaError(
+                f"{model}: argument params: expected a key {key!r}, got {list(params)}"
+            )
 
 
 def logits(feature: Array, params: Mapping[str, Any], eps: float) -> Array:
     """Normalise a feature, `*b d`, and map it to one logit for each class."""
-    feature = layer_norm(feature, **params["norm"], eps=eps)
-    return plus_bias(feature @ params["head"]["W"], params["head"]["b"])
+    return head_logits(layer_norm(feature, **params["norm"], eps=eps), params)
 
 
-def repeated(token: Array, batch: tuple[int, ...]) -> Array:
+def head_logits(feature: Array, params: Mapping[str, Any]) -> Array:
+    """Map a feature, `*b d`, to one logit for each class."""
+    return linear_embedding(feature, params["head"]["W"], bias=params["head"]["b"])
+
+
+def repeated(token: Array, batch: Shape) -> Array:
     """Repeat a learned token, `d`, for every element of a batch."""
     return namespace(token).broadcast_to(token, (*batch, *token.shape))
 
 
-def size(tree: Any) -> int:
-    """Count the numbers in a tree of params."""
-    return sum(math.prod(array.shape) for _, array in tree_leaves(tree))
+def size(params: Any) -> int:
+    """Count the numbers in params."""
+    return sum(math.prod(array.shape) for _, array in tree_leaves(params))

@@ -1,7 +1,7 @@
 """What the encoders of long sequences share: tokens of space and time as one sequence.
 
-Frame follows frame, positions are learned, layers are normalised before, and the mean of all
-tokens is what is classified. How a layer reads is the model's own.
+Frame follows frame, positions are learned, layers are pre-norm, and the mean of all tokens is what
+is classified. How a layer attends is the model's own.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,23 +9,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
-from vtnp.encoder import feed_forward_sublayer, layer_norm
+from vtnp.encoder import Activation, feed_forward_sublayer, layer_norm
 from vtnp.models import parts
+from vtnp.models.initialisers import Initialiser
 from vtnp.models.parts import Params
 from vtnp.positions import separable_positions
-from vtnp.tokens import linear_embedding, patch_tokens
+from vtnp.tokens import Grid, linear_embedding, patch_tokens
 
 
 @dataclass(frozen=True)
 class SequenceConfig:
     """Sizes of one encoder.
 
-    frames, image, patch, channels: of the video, image = (height, width), patch = (frames, height,
-    width). d, heads, d_f, layers: of the layers.
+    Attributes
+    ----------
+    frames, channels : int
+        Of the video.
+    image : tuple of int
+        Height and width of the video in pixels.
+    patch : tuple of int
+        Frames, height and width of a patch.
+    d, heads, d_f, layers : int
+        Of the layers: width of a token, number of heads, hidden width, and how many layers.
+    classes : int
+        Number of logits.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward networks.
     """
 
     frames: int = 32
@@ -38,7 +52,7 @@ class SequenceConfig:
     layers: int = 12
     classes: int = 400
     eps: float = 1e-6
-    activation: str = "gelu"
+    activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
         if any(pixels % p for pixels, p in zip(self.video, self.patch, strict=True)):
@@ -50,52 +64,52 @@ class SequenceConfig:
         return self.frames, *self.image
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Frames of tokens, and tokens of each."""
-        t, h, w = (pixels // p for pixels, p in zip(self.video, self.patch, strict=True))
-        return t, h * w
+    def grid(self) -> Grid:
+        """Frames, rows and columns of tokens."""
+        return Grid(*(pixels // p for pixels, p in zip(self.video, self.patch, strict=True)))
 
 
-def init(rng: np.random.Generator, config: SequenceConfig, dtype: DTypeLike) -> Params:
-    """Draw the params of an encoder that is to be trained from scratch."""
-    d, (t, s) = config.d, config.grid
+def make_params(new: Initialiser, config: SequenceConfig) -> Params:
+    """Return the params of an encoder, whose arrays `new` makes."""
+    d, (t, h, w) = config.d, config.grid
     flat = int(np.prod(config.patch)) * config.channels
     return {
-        "embedding": parts.embedding(rng, flat, d, dtype),
-        "e_space": parts.table(rng, (s, d), dtype),
-        "e_time": parts.table(rng, (t, d), dtype),
-        "layers": [
-            parts.layer(rng, d, config.heads, config.d_f, dtype) for _ in range(config.layers)
-        ],
-        **parts.head(rng, d, config.classes, dtype),
+        "embedding": parts.embedding(new, flat, d),
+        "e_space": parts.table(new, h * w, d),
+        "e_time": parts.table(new, t, d),
+        "layers": [parts.layer(new, d, config.heads, config.d_f) for _ in range(config.layers)],
+        **parts.head(new, d, config.classes),
     }
 
 
-Read = Callable[[Array, Mapping[str, Any]], Array]
+Attend = Callable[[Array, Mapping[str, Any]], Array]
 
 
 def through_layers(
-    params: Mapping[str, Any], z: Array, config: SequenceConfig, read: Read
+    params: Mapping[str, Any], z: Array, config: SequenceConfig, attend: Attend
 ) -> Array:
     """Pass tokens `*b n d` through all layers.
 
-    read: takes normalised tokens and a layer's attention params to what the tokens read.
+    attend: takes normalised tokens and a layer's attention params, and returns an update of each
+    token.
     """
     for layer in params["layers"]:
-        update = read(layer_norm(z, **layer["norm_1"], eps=config.eps), layer["attention"])
+        update = attend(layer_norm(z, **layer["norm_1"], eps=config.eps), layer["attention"])
         z = feed_forward_sublayer(z + update, layer, eps=config.eps, activation=config.activation)
     return z
 
 
-def apply(params: Mapping[str, Any], video: Array, config: SequenceConfig, read: Read) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+def apply(
+    model: str, params: Mapping[str, Any], video: Array, config: SequenceConfig, attend: Attend
+) -> Array:
+    """Return the logits, `*b classes`, of normalised videos `*b T H W C`.
 
-    read: as in through_layers.
-    Raises ShapeError where the video has other sizes than the config.
+    model: its name, for errors. attend: as in through_layers.
     """
+    parts.require_keys(model, params, "embedding e_space e_time layers norm head")
     x = linear_embedding(patch_tokens(video, size=config.patch), **params["embedding"])
     z = separable_positions(x, params["e_space"], params["e_time"])
     *batch, t, s, d = z.shape
     z = namespace(z).reshape(z, (*batch, t * s, d))
-    z = through_layers(params, z, config, read)
+    z = through_layers(params, z, config, attend)
     return parts.logits(namespace(z).mean(z, axis=-2), params, config.eps)

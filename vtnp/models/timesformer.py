@@ -11,11 +11,13 @@ from numpy.typing import DTypeLike
 from vtnp import timesformer as formulas
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
+from vtnp.encoder import Activation
 from vtnp.models import parts
+from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
 from vtnp.tokens import Grid, patch_tokens
 
-# The steps of each scheme's layer, in order.
+# The attention sublayers of each scheme's layer, in order.
 SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "space": ("space",),
     "joint": ("joint",),
@@ -29,9 +31,26 @@ SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 class TimeSformerConfig:
     """Sizes and choices of one TimeSformer.
 
-    scheme: "space", "joint", "divided", "local-global" or "axial". frames, image, patch, channels:
-    of the video, image = (height, width) and patch in pixels. d, heads, d_f, layers: of the
-    layers. options: passed on to every layer, for instance {"cls_in_time": "key"}.
+    Attributes
+    ----------
+    scheme : {"space", "joint", "divided", "local-global", "axial"}
+        Of space-time attention.
+    frames, channels : int
+        Of the video.
+    image : tuple of int
+        Height and width of the video in pixels.
+    patch : int
+        Height and width of a patch in pixels.
+    d, heads, d_f, layers : int
+        Of the layers: width of a token, number of heads, hidden width, and how many layers.
+    classes : int
+        Number of logits.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward networks.
+    options : Mapping[str, str]
+        Further options of every layer, for instance {"cls_in_time": "key"}.
     """
 
     scheme: str = "divided"
@@ -45,7 +64,7 @@ class TimeSformerConfig:
     layers: int = 12
     classes: int = 400
     eps: float = 1e-6
-    activation: str = "gelu"
+    activation: Activation = "gelu"
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -56,8 +75,9 @@ class TimeSformerConfig:
 
     @property
     def grid(self) -> Grid:
-        """Frames, rows and columns of patches."""
-        return Grid(self.frames, self.image[0] // self.patch, self.image[1] // self.patch)
+        """Frames, rows and columns of tokens."""
+        height, width = self.image
+        return Grid(self.frames, height // self.patch, width // self.patch)
 
 
 _BASE = TimeSformerConfig()
@@ -76,34 +96,61 @@ def init(
 ) -> Params:
     """Draw the params of a model that is to be trained from scratch.
 
-    As in the published code, time starts out silent: e_time, and the extra linear map `fc` of
-    every step but the last, are 0, so that at first the model sees each frame as an image.
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same params.
+    config : TimeSformerConfig
+        Sizes and choices of the model.
+    dtype : dtype
+        Of all params.
+
+    Returns
+    -------
+    dict
+        NumPy arrays in nested dicts and lists.
+
+    Raises
+    ------
+    ValueError
+        If the sizes of the configuration do not fit each other.
+
+    Notes
+    -----
+    As in the published code, ``e_time`` starts at 0, and so does the linear map ``fc`` after every
+    attention but the last of a layer. A new model therefore sees each frame as an image.
     """
-    d, (_, h, w) = config.d, config.grid
+    return make_params(RandomInitialiser(rng, dtype), config)
+
+
+def make_params(new: Initialiser, config: TimeSformerConfig) -> Params:
+    """Return the params of a model, whose arrays `new` makes."""
+    d, (t, h, w) = config.d, config.grid
     flat = config.patch * config.patch * config.channels
-    in_time = {} if config.scheme == "space" else {"e_time": np.zeros((config.frames, d), dtype)}
+    in_time = {} if config.scheme == "space" else {"e_time": parts.zeros(new, t, d)}
     return {
-        "embedding": parts.embedding(rng, flat, d, dtype),
-        "cls": parts.table(rng, (d,), dtype),
-        "e_cls": parts.table(rng, (d,), dtype),
-        "e_space": parts.table(rng, (h * w, d), dtype),
+        "embedding": parts.embedding(new, flat, d),
+        "cls": parts.table(new, d),
+        "e_cls": parts.table(new, d),
+        "e_space": parts.table(new, h * w, d),
         **in_time,
-        "layers": [_layer(rng, config, dtype) for _ in range(config.layers)],
-        **parts.head(rng, d, config.classes, dtype),
+        "layers": [_layer(new, config) for _ in range(config.layers)],
+        **parts.head(new, d, config.classes),
     }
 
 
-def _layer(rng: np.random.Generator, config: TimeSformerConfig, dtype: DTypeLike) -> Params:
-    d, (*extra, last) = config.d, SCHEMES[config.scheme]
-    step = parts.attention_half(rng, d, config.heads, dtype)
-    rest = parts.feed_forward_half(rng, d, config.d_f, dtype)
-    if not extra:
-        return step | rest
-    steps = {}
-    for attend in extra:
-        fc = {"W": np.zeros((d, d), dtype), "b": np.zeros(d, dtype)}
-        steps[attend] = parts.attention_half(rng, d, config.heads, dtype) | {"fc": fc}
-    return steps | {last: step} | rest
+def _layer(new: Initialiser, config: TimeSformerConfig) -> Params:
+    d, (*others, last) = config.d, SCHEMES[config.scheme]
+    sublayer = parts.self_attention_sublayer(new, d, config.heads)
+    mlp = parts.feed_forward_sublayer(new, d, config.d_f)
+    if not others:
+        return sublayer | mlp
+    sublayers = {
+        attend: parts.self_attention_sublayer(new, d, config.heads)
+        | {"fc": {"W": parts.zeros(new, d, d), "b": parts.zeros(new, d)}}
+        for attend in others
+    }
+    return sublayers | {last: sublayer} | mlp
 
 
 _LAYERS: Mapping[str, Callable[..., tuple[Array, Array]]] = {
@@ -116,32 +163,54 @@ _LAYERS: Mapping[str, Callable[..., tuple[Array, Array]]] = {
 
 
 def apply(params: Mapping[str, Any], video: Array, config: TimeSformerConfig) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+    """Return the logits of videos.
 
-    Raises ShapeError where the video has other sizes than the config.
-    Notes: with the scheme "space" every frame is an image of its own, with a class token of its
-    own; the class tokens are averaged before the last norm.
+    Parameters
+    ----------
+    params : mapping
+        As `init` returns them.
+    video : array
+        Normalised videos, `*b T H W C`: frames, rows, columns, channels.
+    config : TimeSformerConfig
+        The configuration of the params.
+
+    Returns
+    -------
+    array
+        One logit for each class, `*b classes`.
+
+    Raises
+    ------
+    ShapeError
+        If the video has other sizes than the configuration.
+    FormulaError
+        If a param is missing.
+
+    Notes
+    -----
+    With the scheme "space" every frame is an image with its own class token. Those are averaged
+    before the last norm.
     """
+    parts.require_keys("timesformer", params, "embedding cls e_cls e_space layers norm head")
     x = patch_tokens(video, size=(1, config.patch, config.patch))
-    z = formulas.space_time_embedding(
-        x, e_pos=_positions(params, x.shape[-3]), **params["embedding"]
-    )
+    e_pos = _positions(params, x.shape[-3])
+    z = formulas.space_time_embedding(x, e_pos=e_pos, **params["embedding"])
     *batch, t, s, d = z.shape
-    alone = config.scheme == "space"
-    if alone:
+    by_frames = config.scheme == "space"
+    if by_frames:
         z = namespace(z).reshape(z, (*batch, t, 1, s, d))
     cls = parts.repeated(params["cls"] + params["e_cls"], tuple(z.shape[:-3]))
-    known: dict[str, Any] = {"eps": config.eps, "activation": config.activation, **config.options}
+    options: dict[str, Any] = {"eps": config.eps, "activation": config.activation, **config.options}
     if config.scheme in {"local-global", "axial"}:
-        known["grid"] = config.grid._replace(t=t)
+        options["grid"] = config.grid._replace(t=t)
     for layer in params["layers"]:
-        z, cls = _LAYERS[config.scheme](z, cls, layer, **known)
-    feature = namespace(cls).mean(cls, axis=-2) if alone else cls
+        z, cls = _LAYERS[config.scheme](z, cls, layer, **options)
+    feature = namespace(cls).mean(cls, axis=-2) if by_frames else cls
     return parts.logits(feature, params, config.eps)
 
 
 def _positions(params: Mapping[str, Any], t: int) -> Array:
-    """Return the table of eq. (1) as published models have it: a place's row plus a frame's."""
+    """Return e_pos of eq. (1) as published models have it: a row for space plus one for time."""
     e_space = params["e_space"]
     if "e_time" in params:
         return e_space + params["e_time"][:, None, :]

@@ -10,25 +10,52 @@ from numpy.typing import DTypeLike
 
 from vtnp import vivit as formulas
 from vtnp._array.typing import Array
-from vtnp._array.xp import namespace, plus_bias
+from vtnp._array.xp import namespace
 from vtnp._registry.errors import ShapeError
-from vtnp.encoder import layer_norm
+from vtnp.encoder import Activation, layer_norm
 from vtnp.models import parts
+from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
 from vtnp.positions import learned_positions
+from vtnp.tokens import Grid
+from vtnp.vivit import Axis, AxisOrder
 
 
 @dataclass(frozen=True)
 class ViViTConfig:
     """Sizes and choices of one ViViT.
 
-    model: a key of MODELS, in the paper's order 1 to 4. frames, image, patch, channels: of the
-    video, image = (height, width), patch = (frames, height, width). sampled: frames chosen by
-    uniform frame sampling before they are embedded; None for all. d, heads, d_f, layers: of the
-    layers; in the factorised encoder, of those in space. time_layers: of the factorised encoder's
-    layers in time; 0 to average the frames. class_token: of the encoders of models 1 and 2, which
-    otherwise average their tokens; models 3 and 4 always do. order: as in
-    factorised-self-attention-layer. first: as in factorised-dot-product-layer.
+    Attributes
+    ----------
+    model : str
+        A key of `MODELS`, in the paper's order 1 to 4.
+    frames, channels : int
+        Of the video.
+    image : tuple of int
+        Height and width of the video in pixels.
+    patch : tuple of int
+        Frames, height and width of a tubelet.
+    sampled : int, optional
+        How many frames uniform frame sampling chooses before they are embedded; left out, all are
+        embedded.
+    d, heads, d_f, layers : int
+        Of the layers: width of a token, number of heads, hidden width, and how many layers; in the
+        factorised encoder, layers in space.
+    time_layers : int
+        Layers in time of the factorised encoder; with 0, frames are averaged.
+    class_token : bool
+        Whether the encoders of models 1 and 2 have a class token; otherwise they average their
+        tokens, as models 3 and 4 always do.
+    order : {"time-space", "space-time"}
+        Of the two attentions in a layer of model 3.
+    first : {"time", "space"}
+        Which axis the first half of the heads attends to in model 4.
+    classes : int
+        Number of logits.
+    eps : float
+        Added to the variance in all norms.
+    activation : {"relu", "gelu", "gelu_tanh"}
+        Of the feed-forward networks.
     """
 
     model: str = "spatio-temporal"
@@ -43,11 +70,11 @@ class ViViTConfig:
     layers: int = 12
     time_layers: int = 4
     class_token: bool = True
-    order: str = "time-space"
-    first: str = "time"
+    order: AxisOrder = "time-space"
+    first: Axis = "time"
     classes: int = 400
     eps: float = 1e-6
-    activation: str = "gelu_tanh"
+    activation: Activation = "gelu_tanh"
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -61,91 +88,128 @@ class ViViTConfig:
         return self.frames if self.sampled is None else self.sampled, *self.image
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Frames of tokens, and tokens of each."""
-        t, h, w = (pixels // p for pixels, p in zip(self.embedded, self.patch, strict=True))
-        return t, h * w
+    def grid(self) -> Grid:
+        """Frames, rows and columns of tokens."""
+        return Grid(*(pixels // p for pixels, p in zip(self.embedded, self.patch, strict=True)))
 
 
 # --- Params ---------------------------------------------------------------------------------------
 
 
 def init(rng: np.random.Generator, config: ViViTConfig, *, dtype: DTypeLike = np.float64) -> Params:
-    """Draw the params of a model that is to be trained from scratch."""
+    """Draw the params of a model that is to be trained from scratch.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The same state gives the same params.
+    config : ViViTConfig
+        Sizes and choices of the model.
+    dtype : dtype
+        Of all params.
+
+    Returns
+    -------
+    dict
+        NumPy arrays in nested dicts and lists.
+
+    Raises
+    ------
+    ValueError
+        If the sizes of the configuration do not fit each other.
+    """
+    return make_params(RandomInitialiser(rng, dtype), config)
+
+
+def make_params(new: Initialiser, config: ViViTConfig) -> Params:
+    """Return the params of a model, whose arrays `new` makes."""
     d, flat = config.d, int(np.prod(config.patch)) * config.channels
-    kernel = parts.linear(rng, (*config.patch, config.channels, d), flat, d, dtype)
+    kernel = parts.linear(new, (*config.patch, config.channels, d), flat, d)
     return {
-        "embedding": {"E": kernel, "bias": np.zeros(d, dtype)},
-        "encoder": MODELS[config.model].init(rng, config, dtype),
-        "head": parts.head(rng, d, config.classes, dtype)["head"],
+        "embedding": {"E": kernel, "bias": parts.zeros(new, d)},
+        "encoder": MODELS[config.model].make_params(new, config),
+        "head": parts.head(new, d, config.classes)["head"],
     }
 
 
-_Draw = Callable[[], Params]
-
-
-def _stack(
-    rng: np.random.Generator, n: int, layers: int, layer: _Draw, d: int, dtype: DTypeLike
-) -> Params:
-    """Draw positions for n tokens, so many layers, and the norm after them."""
+def _stack(new: Initialiser, n: int, layers: int, layer: Callable[[], Params], d: int) -> Params:
+    """Return positions of n tokens, so many layers, and the norm after them."""
     return {
-        "positions": parts.table(rng, (n, d), dtype),
+        "positions": parts.table(new, n, d),
         "layers": [layer() for _ in range(layers)],
-        "norm": parts.norm(d, dtype),
+        "norm": parts.norm(new, d),
     }
 
 
-def _reader(
-    rng: np.random.Generator, n: int, layers: int, config: ViViTConfig, dtype: DTypeLike
-) -> Params:
-    """Draw the params of sequence-encoder for n tokens."""
+def _sequence_encoder(new: Initialiser, n: int, layers: int, config: ViViTConfig) -> Params:
+    """Return the params of sequence-encoder for n tokens."""
     d = config.d
-    cls = {"cls": parts.table(rng, (d,), dtype)} if config.class_token else {}
+    cls = {"cls": parts.table(new, d)} if config.class_token else {}
 
     def layer() -> Params:
-        return parts.layer(rng, d, config.heads, config.d_f, dtype)
+        return parts.layer(new, d, config.heads, config.d_f)
 
-    return cls | _stack(rng, n + len(cls), layers, layer, d, dtype)
-
-
-def _init_joint(rng: np.random.Generator, config: ViViTConfig, dtype: DTypeLike) -> Params:
-    t, s = config.grid
-    return _reader(rng, t * s, config.layers, config, dtype)
+    return cls | _stack(new, n + len(cls), layers, layer, d)
 
 
-def _init_factorised(rng: np.random.Generator, config: ViViTConfig, dtype: DTypeLike) -> Params:
-    t, s = config.grid
-    space = {"space": _reader(rng, s, config.layers, config, dtype)}
+def _joint_params(new: Initialiser, config: ViViTConfig) -> Params:
+    t, h, w = config.grid
+    return _sequence_encoder(new, t * h * w, config.layers, config)
+
+
+def _factorised_params(new: Initialiser, config: ViViTConfig) -> Params:
+    t, h, w = config.grid
+    space = {"space": _sequence_encoder(new, h * w, config.layers, config)}
     if not config.time_layers:
         return space
-    return space | {"time": _reader(rng, t, config.time_layers, config, dtype)}
+    return space | {"time": _sequence_encoder(new, t, config.time_layers, config)}
 
 
-def _init_self_attention(rng: np.random.Generator, config: ViViTConfig, dtype: DTypeLike) -> Params:
-    d, (t, s) = config.d, config.grid
+def _self_attention_params(new: Initialiser, config: ViViTConfig) -> Params:
+    d, (t, h, w) = config.d, config.grid
 
     def layer() -> Params:
         return {
-            "time": parts.attention_half(rng, d, config.heads, dtype),
-            "space": parts.attention_half(rng, d, config.heads, dtype),
-            **parts.feed_forward_half(rng, d, config.d_f, dtype),
+            "time": parts.self_attention_sublayer(new, d, config.heads),
+            "space": parts.self_attention_sublayer(new, d, config.heads),
+            **parts.feed_forward_sublayer(new, d, config.d_f),
         }
 
-    return _stack(rng, t * s, config.layers, layer, d, dtype)
+    return _stack(new, t * h * w, config.layers, layer, d)
 
 
-def _init_dot_product(rng: np.random.Generator, config: ViViTConfig, dtype: DTypeLike) -> Params:
-    return _init_joint(rng, replace(config, class_token=False), dtype)
+def _dot_product_params(new: Initialiser, config: ViViTConfig) -> Params:
+    return _joint_params(new, replace(config, class_token=False))
 
 
 # --- Logits ---------------------------------------------------------------------------------------
 
 
 def apply(params: Mapping[str, Any], video: Array, config: ViViTConfig) -> Array:
-    """Return the logits, `*b classes`, of videos `*b T H W C` that are already normalised.
+    """Return the logits of videos.
 
-    Raises ShapeError where the video has other sizes than the config.
+    Parameters
+    ----------
+    params : mapping
+        As `init` returns them.
+    video : array
+        Normalised videos, `*b T H W C`: frames, rows, columns, channels.
+    config : ViViTConfig
+        The configuration of the params.
+
+    Returns
+    -------
+    array
+        One logit for each class, `*b classes`.
+
+    Raises
+    ------
+    ShapeError
+        If the video has other sizes than the configuration.
+    FormulaError
+        If a param is missing.
     """
+    parts.require_keys("vivit", params, "embedding encoder head")
     expected = (config.frames, *config.image, config.channels)
     if tuple(video.shape[-4:]) != expected:
         raise ShapeError(f"vivit: argument video: expected *b {expected}, got {video.shape}")
@@ -153,35 +217,34 @@ def apply(params: Mapping[str, Any], video: Array, config: ViViTConfig) -> Array
         chosen = formulas.uniform_frame_sampling(config.frames, config.sampled, like=video)
         video = namespace(video).take(video, chosen, axis=-4)
     z = formulas.tubelet_embedding(video, **params["embedding"])
-    h = MODELS[config.model].apply(z, params["encoder"], config)
-    return plus_bias(h @ params["head"]["W"], params["head"]["b"])
+    return parts.head_logits(MODELS[config.model].apply(z, params["encoder"], config), params)
 
 
-def _known(config: ViViTConfig) -> dict[str, Any]:
+def _options(config: ViViTConfig) -> dict[str, Any]:
     return {"eps": config.eps, "activation": config.activation}
 
 
-def _joint(z: Array, params: Mapping[str, Any], config: ViViTConfig) -> Array:
-    return formulas.spatio_temporal_encoder(z, params, **_known(config))
+def _joint(z: Array, params: Any, config: ViViTConfig) -> Array:
+    return formulas.spatio_temporal_encoder(z, params, **_options(config))
 
 
-def _factorised(z: Array, params: Mapping[str, Any], config: ViViTConfig) -> Array:
-    return formulas.factorised_encoder(z, params, **_known(config))
+def _factorised(z: Array, params: Any, config: ViViTConfig) -> Array:
+    return formulas.factorised_encoder(z, params, **_options(config))
 
 
-def _self_attention(z: Array, params: Mapping[str, Any], config: ViViTConfig) -> Array:
-    def layer(z: Array, params: Mapping[str, Any]) -> Array:
+def _self_attention(z: Array, params: Any, config: ViViTConfig) -> Array:
+    def layer(z: Array, params: Any) -> Array:
         return formulas.factorised_self_attention_layer(
-            z, params, order=config.order, **_known(config)
+            z, params, order=config.order, **_options(config)
         )
 
     return _averaged(z, params, layer, config)
 
 
-def _dot_product(z: Array, params: Mapping[str, Any], config: ViViTConfig) -> Array:
-    def layer(z: Array, params: Mapping[str, Any]) -> Array:
+def _dot_product(z: Array, params: Any, config: ViViTConfig) -> Array:
+    def layer(z: Array, params: Any) -> Array:
         return formulas.factorised_dot_product_layer(
-            z, params, first=config.first, **_known(config)
+            z, params, first=config.first, **_options(config)
         )
 
     return _averaged(z, params, layer, config)
@@ -190,10 +253,11 @@ def _dot_product(z: Array, params: Mapping[str, Any], config: ViViTConfig) -> Ar
 def _averaged(
     z: Array,
     params: Mapping[str, Any],
-    layer: Callable[[Array, Mapping[str, Any]], Array],
+    layer: Callable[[Array, Any], Array],
     config: ViViTConfig,
 ) -> Array:
     """Add positions, go through the layers, normalise, and average all tokens."""
+    parts.require_keys("vivit", params, "positions layers norm")
     xp = namespace(z)
     z = learned_positions(z, xp.reshape(params["positions"], (-1, *z.shape[-2:])))
     for of_layer in params["layers"]:
@@ -206,17 +270,25 @@ def _averaged(
 
 @dataclass(frozen=True)
 class Model:
-    """How one of the four models draws the params of its encoder, and reads tokens with them."""
+    """One of the four models.
 
-    init: Callable[[np.random.Generator, ViViTConfig, DTypeLike], Params]
-    apply: Callable[[Array, Mapping[str, Any], ViViTConfig], Array]
+    Attributes
+    ----------
+    make_params : Callable
+        Takes an initialiser and a configuration to the params of the encoder.
+    apply : Callable
+        Takes tokens, params of the encoder and a configuration to one feature for each video.
+    """
+
+    make_params: Callable[[Initialiser, ViViTConfig], Params]
+    apply: Callable[[Array, Any, ViViTConfig], Array]
 
 
 MODELS: Mapping[str, Model] = MappingProxyType({
-    "spatio-temporal": Model(_init_joint, _joint),
-    "factorised-encoder": Model(_init_factorised, _factorised),
-    "factorised-self-attention": Model(_init_self_attention, _self_attention),
-    "factorised-dot-product": Model(_init_dot_product, _dot_product),
+    "spatio-temporal": Model(_joint_params, _joint),
+    "factorised-encoder": Model(_factorised_params, _factorised),
+    "factorised-self-attention": Model(_self_attention_params, _self_attention),
+    "factorised-dot-product": Model(_dot_product_params, _dot_product),
 })  # fmt: skip
 
 _BASE = ViViTConfig()

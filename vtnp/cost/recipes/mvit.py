@@ -28,6 +28,10 @@ def _norm(of: str) -> Rule:
     return lambda z: z[f"kernel_{of}"] is not None
 
 
+def _is_pooled(of: str) -> Rule:
+    return lambda z: z[f"kernel_{of}"] is not None
+
+
 def _attention(path: str = "") -> dict[str, Rule]:
     """Return the rules of the kernels and norms that pool queries, keys and values."""
     rules: dict[str, Rule] = {}

@@ -35,18 +35,12 @@ def subject(model: str, config: Any) -> Subject:
     if model != "mvit":  # whose heads grow in number
         sizes["heads"] = config.heads
     if model in _LAYERS:
-        t, s = config.grid
-        return Subject(_LAYERS[model](config), (t * s, config.d), sizes)
+        return Subject(_LAYERS[model](config), (math.prod(config.grid), config.d), sizes)
     module = getattr(models, model)
     shape = (config.frames, *config.image, config.channels)
-    t, *places = _frames(model, config) + tuple(config.grid)
-    sizes |= {"t": t, "s": math.prod(places)}
+    t, h, w = config.grid
+    sizes |= {"t": t, "s": h * w}
     return Subject(lambda params, x: module.apply(params, x, config), shape, sizes)
-
-
-def _frames(model: str, config: Any) -> tuple[int, ...]:
-    """Return how many frames of tokens there are, where the grid does not begin with them."""
-    return (config.frames // config.tubelet,) if model == "motionformer" else ()
 
 
 def _nystromformer(config: Any) -> Run:
