@@ -1,9 +1,11 @@
 """Usual mistakes of spec/encoder/, as wrong implementations."""
 
 import math
+from typing import Any
 
 from vtnp._array.xp import namespace, plus_bias, transposed
 from vtnp.encoder import (
+    Activation,
     add_and_norm,
     attention,
     attention_weights,
@@ -436,8 +438,8 @@ def no_square_root(x, *, approximate="none"):
     return gelu(x * math.sqrt(2.0), approximate=approximate) / math.sqrt(2.0)
 
 
-_OTHER_GELU = {"gelu": "gelu_tanh", "gelu_tanh": "gelu", "relu": "relu"}
-_OTHER_ACTIVATION = {"gelu": "relu", "gelu_tanh": "relu", "relu": "gelu"}
+_OTHER_GELU: dict[str, Activation] = {"gelu": "gelu_tanh", "gelu_tanh": "gelu", "relu": "relu"}
+_OTHER_ACTIVATION: dict[str, Activation] = {"gelu": "relu", "gelu_tanh": "relu", "relu": "gelu"}
 
 
 @mistake("feed-forward", "no-activation")
@@ -505,7 +507,8 @@ def first_residual_forgotten(x, params, *, mask=None, eps):
 
 @mistake("encoder-layer", "norm-shared")
 def norm_shared(x, params, *, mask=None, eps):
-    return encoder_layer(x, {**params, "norm_2": params["norm_1"]}, mask=mask, eps=eps)
+    wrong: Any = {**params, "norm_2": params["norm_1"]}
+    return encoder_layer(x, wrong, mask=mask, eps=eps)
 
 
 @mistake("encoder-layer", "eps-forgotten")
@@ -522,7 +525,7 @@ def _scaled_by_model_width(attention_params, d):
 
 @mistake("encoder-layer", "scale-of-the-model")
 def layer_scale_of_the_model(x, params, *, mask=None, eps):
-    wrong = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
+    wrong: Any = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
     return encoder_layer(x, wrong, mask=mask, eps=eps)
 
 
@@ -561,7 +564,8 @@ def norm_missing(x, params, *, mask=None, eps, activation="gelu"):
 
 @mistake("pre-norm-layer", "norm-shared")
 def pre_norm_shared(x, params, **options):
-    return pre_norm_layer(x, {**params, "norm_2": params["norm_1"]}, **options)
+    wrong: Any = {**params, "norm_2": params["norm_1"]}
+    return pre_norm_layer(x, wrong, **options)
 
 
 @mistake("pre-norm-layer", "eps-forgotten")
@@ -571,7 +575,7 @@ def pre_norm_without_eps(x, params, *, mask=None, eps, activation="gelu"):
 
 @mistake("pre-norm-layer", "scale-of-the-model")
 def pre_norm_scale_of_the_model(x, params, **options):
-    wrong = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
+    wrong: Any = {**params, "attention": _scaled_by_model_width(params["attention"], x.shape[-1])}
     return pre_norm_layer(x, wrong, **options)
 
 
@@ -667,7 +671,7 @@ def decoder_gelu(x, memory, params, *, eps):
 
 @mistake("decoder-layer", "norms-in-another-order")
 def norms_in_another_order(x, memory, params, *, eps):
-    wrong = {**params, "norm_1": params["norm_2"], "norm_2": params["norm_1"]}
+    wrong: Any = {**params, "norm_1": params["norm_2"], "norm_2": params["norm_1"]}
     mask = causal_mask(x.shape[-2], like=x)
     return _decoded(x, memory, wrong, eps=eps, mask=mask)
 
