@@ -1,4 +1,8 @@
-"""Hypothesis profiles, and the choice of the array library that laws run on."""
+"""How the tests run: hypothesis profiles, processes, deep tests, the array library of the laws.
+
+`python -m pytest` runs all tests in as many processes as there are cores. Tests that are named run
+in this process, unless -n says otherwise.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import compare, readings
+from tests.support.progress import Progress, peak_memory
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 # The same cases in every run, so that a red run is red for everybody.
@@ -35,9 +40,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the laws and special cases on this array library: numpy, strict, "
         "cupy-standin, torch, jax, dask, cupy",
     )
+    parser.addoption(
+        "--deep", action="store_true", help="run the tests marked deep as well, which take long"
+    )
 
 
+_PROCESSES = 8  # at most: each of them collects all tests, which takes 10 s
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Distribute the whole suite, not a few tests that somebody named."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the processes, or a test's own
+        return
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if whole and config.getoption("numprocesses", 0) is None and not config.getoption("tx"):
+        config.option.numprocesses = "auto"
+        config.option.maxprocesses = config.option.maxprocesses or _PROCESSES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "load":  # the default; another one was asked for
+        return None
+    from tests.support.distribution import ByFormula
+    from vtnp._registry.spec import registry
+
+    return ByFormula(config, log, registry)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has its reporter
 def pytest_configure(config: pytest.Config) -> None:
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and config.get_verbosity() == 0 and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(reporter), "progress")
     name = config.getoption("--xp")
     if name not in readings.NAMES:
         known = name in readings.MISSING
@@ -56,13 +92,22 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another library than NumPy only the laws and the readings have something to say."""
-    if config.getoption("--xp") == "numpy":
-        return
-    marks = {"law", "special"}
-    laws = [item for item in items if any(mark.name in marks for mark in item.iter_markers())]
-    config.hook.pytest_deselected(items=[item for item in items if item not in laws])
-    items[:] = laws
+    """Leave out deep tests, and on another library than NumPy all but laws and special cases."""
+    kept = items
+    if not config.getoption("--deep"):
+        kept = [item for item in kept if not item.get_closest_marker("deep")]
+    if config.getoption("--xp") != "numpy":
+        marks = {"law", "special"}
+        kept = [item for item in kept if any(mark.name in marks for mark in item.iter_markers())]
+    if len(kept) < len(items):
+        among = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in among])
+        items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak_memory"] = peak_memory()
 
 
 @pytest.hookimpl(wrapper=True)
