@@ -28,7 +28,7 @@ CLAIMS = [
 
 
 @dataclass(frozen=True)
-class Read(Case):
+class OnLibrary(Case):
     """A case that is evaluated on the library chosen by `pytest --xp`."""
 
     def __call__(self, **changed: Any) -> Any:
@@ -39,7 +39,7 @@ class Read(Case):
 @given(data=st.data())
 def test_claim(claim, data):
     case = data.draw(cases(claim.id))
-    claim.check(Read(case.id, case.args, case.rng, case.function))
+    claim.check(OnLibrary(case.id, case.args, case.rng, case.function))
 
 
 def is_traced(tree: Any) -> bool:
@@ -50,7 +50,7 @@ def is_traced(tree: Any) -> bool:
 
 @pytest.mark.parametrize("claim", claims.values(), ids=lambda claim: "-".join(claim[:3]))
 def test_a_claim_can_be_checked_on_any_implementation(claim):
-    """It calls the given function, not vtnp's, on NumPy arrays by name.
+    """It calls that implementation, not vtnp's function, on NumPy arrays by name.
 
     It needs no gradient by autograd and no FormulaError, unless its options say so.
     """

@@ -30,7 +30,7 @@ class Project:
 
 
 def project() -> Project:
-    """Return the project as it stands."""
+    """Return the project as it is."""
     folder = pages_folder()
     return Project(
         pages={

@@ -1,4 +1,4 @@
-"""Interceptors: what a handler sees, what it may change, and where it is in place."""
+"""Interceptors: what a handler sees, what it may change, and where it is active."""
 
 import asyncio
 import contextvars
@@ -71,7 +71,7 @@ def test_a_handler_sees_every_call_with_its_arguments_by_name():
 
 
 def test_a_handler_sees_arguments_as_they_were_passed():
-    """Options are read after it, so that what it puts in their place is read too."""
+    """Options are converted after it, so that its replacements are converted, too."""
     calls = []
     video = RNG.normal(size=(2, 4, 4, 3))
     with vtnp.intercept(noted(calls)):
@@ -191,7 +191,7 @@ def test_a_handler_may_proceed_more_than_once():
     ]
 
 
-def test_what_a_handler_puts_in_place_is_checked():
+def test_what_a_handler_replaces_is_checked():
     """Even where the formula's own call of that kind was right before."""
     attend()
 
@@ -321,7 +321,7 @@ def test_gradients_go_through_handlers():
         assert np.all(grad(loss)(Q) == 0.0)
 
 
-# --- Where a handler is in place ------------------------------------------------------------------
+# --- Where a handler is active --------------------------------------------------------------------
 
 
 def test_an_exception_removes_the_handler():
@@ -427,8 +427,8 @@ def test_each_task_has_its_own_handlers():
             np.testing.assert_allclose(each, 10.0 * factor * expected, rtol=1e-14)
 
 
-def test_a_generator_leaves_its_handler_in_place_while_it_waits():
-    """As the docstring warns: a generator runs in the context of whoever asks it for a value."""
+def test_a_generator_leaves_its_handler_active_while_it_waits():
+    """As the docstring warns: a generator runs in the context of its caller."""
     expected = attend()
 
     def results():

@@ -98,7 +98,7 @@ def options():
     ) -> Any:
         return {"box": box, "sizes": sizes, "many": many, "boxes": boxes, "kind": kind}
 
-    yield lambda **given: made_up(np.ones(2), **given)
+    yield lambda **arguments: made_up(np.ones(2), **arguments)
     del registry["made-up"]
 
 
@@ -113,7 +113,7 @@ def test_a_named_tuple_is_made_of_any_sequence(options, value):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"box": (2,)}, "argument box: expected Box(h, w, depth), got (2,)"),
         ({"box": (2, 3, 1.0, 4)}, "argument box: expected Box(h, w, depth), got (2, 3, 1.0, 4)"),
@@ -151,9 +151,9 @@ def test_a_named_tuple_is_made_of_any_sequence(options, value):
         ({"name": 3}, "argument name: expected a string, got 3"),
     ],
 )
-def test_each_kind_of_option_is_refused_with_its_own_message(options, given, message):
+def test_each_kind_of_option_is_refused_with_its_own_message(options, arguments, message):
     with pytest.raises(vtnp.FormulaError) as error:
-        options(**given)
+        options(**arguments)
     assert str(error.value) == f"made-up (spec/test_options/made-up.md): {message}"
 
 

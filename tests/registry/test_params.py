@@ -154,7 +154,7 @@ def test_values_that_are_to_be_projected_need_their_matrix():
 
 
 @pytest.mark.parametrize(
-    ("place", "shape", "message"),
+    ("keys", "shape", "message"),
     [
         (
             "norm_1 gamma",
@@ -183,8 +183,8 @@ def test_values_that_are_to_be_projected_need_their_matrix():
         ),
     ],
 )
-def test_axes_are_bound_together_with_those_of_other_arguments(place, shape, message):
-    params, (table, key) = layer(), place.split()
+def test_axes_are_bound_together_with_those_of_other_arguments(keys, shape, message):
+    params, (table, key) = layer(), keys.split()
     params[table][key] = np.ones(shape)
     found = message_of(vtnp.ShapeError, vtnp.encoder.encoder_layer, X, params, eps=1e-6)
     assert found == f"{ENCODER_LAYER}: argument {message}"

@@ -141,8 +141,8 @@ def test_conditions_are_checked_in_their_order(register):
 
 def test_the_values_in_a_message_are_short(register):
     formula = register("more is None or len(more) == 1", "factor > 0")
-    given = {"a": np.ones((100, 100)), "b": {"c": np.ones(100)}, "d": [{}] * 100, "e": 5}
-    assert message_of(lambda: formula(Q, more=given)) == (
+    params = {"a": np.ones((100, 100)), "b": {"c": np.ones(100)}, "d": [{}] * 100, "e": 5}
+    assert message_of(lambda: formula(Q, more=params)) == (
         f"{MADE_UP}: expected more is None or len(more) == 1, "
         "got more = {'a': an array (100, 100), 'b': {...}, 'd': [...], 'e': 5}"
     )

@@ -170,7 +170,7 @@ def test_the_message_names_the_formula_that_the_user_called():
 )
 @pytest.mark.parametrize("handler", [None, lambda call, proceed: proceed(call)])
 def test_arguments_that_do_not_fit_the_signature_are_refused(formula, call, message, handler):
-    """With a handler in place too, which takes the arguments by name."""
+    """Also under a handler, which gets the arguments by name."""
     within = vtnp.intercept(handler) if handler else nullcontext()
     with within, pytest.raises(TypeError) as error:
         call(formula)
