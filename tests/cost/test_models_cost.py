@@ -239,7 +239,7 @@ OTHER_PARAMETERS = {
     ("ViViT-L, crops of 320", "table 4"),
     ("MViT-B-24, 32x3, Kinetics-600", "table 5"),
     ("MViT-S, 16x4", "table 4"),
-    ("MViT-S, 16x4, maxima", "table 3"),
+    ("MViT-S, 16x4, max pooling", "table 3"),
 }
 
 

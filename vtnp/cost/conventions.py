@@ -1,7 +1,7 @@
-"""What sources count that the multiply-adds of a model leave out, and parameters nobody uses.
+"""Conventions of published figures: what a source counts in addition to multiply-adds.
 
-Each convention takes a configuration and its Cost to what is added. What they mean, and how sure
-that is, is told in published.toml, under [conventions].
+Each convention returns what it adds, from a configuration and its Cost. published.toml explains
+them under [conventions].
 """
 
 import math
@@ -22,7 +22,7 @@ def _frame_tokens(config: Any, _cost: Cost) -> float:
 
 
 def _norms(_config: Any, cost: Cost) -> float:
-    # Nothing but a norm squares numbers in these models, and it squares each of its own once.
+    # In these models only norms square, each of their elements once.
     return 5.0 * cost.operations["square"]
 
 
@@ -37,9 +37,9 @@ def _last_norm(config: Any, _cost: Cost) -> float:
 
 
 def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
-    left_out = _TRANSCENDENTAL | _NO_ARITHMETIC
-    counted = sum(n for name, n in cost.operations.items() if name not in left_out)
-    # One exponential for each score: theirs are scaled before, in the queries.
+    not_counted = _TRANSCENDENTAL | _NO_ARITHMETIC
+    counted = sum(n for name, n in cost.operations.items() if name not in not_counted)
+    # There is one exponential for each score, and the source scales queries instead of scores.
     return (counted - cost.operations["exp"]) / 2
 
 
