@@ -1,4 +1,4 @@
-"""A report on the terminal, for a program or for a person, and in a file for a CI server."""
+"""Reports on the terminal, as JSON, and as JUnit files."""
 
 import argparse
 import json
@@ -11,15 +11,15 @@ from vtnp.verify.text import told
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
-    """Declare how a report may be asked for."""
+    """Declare the options of all commands that print a report."""
     add = parser.add_argument
-    add("--json", action="store_true", help="the report for a program")
-    add("--junit", type=Path, metavar="FILE", help="write the report for a CI server, too")
-    add("--all", action="store_true", help="print every line, not only what is wrong")
+    add("--json", action="store_true", help="print the report as JSON")
+    add("--junit", type=Path, metavar="FILE", help="also write a JUnit report")
+    add("--all", action="store_true", help="print every check, not only failures")
 
 
 def shown(report: Report, options: argparse.Namespace) -> int:
-    """Print a report as those options ask; return its exit status."""
+    """Print a report as the options say, and return its exit status."""
     if options.junit:
         with replacing(options.junit) as temporary:
             temporary.write_text(junit.text(report), encoding="utf-8")
