@@ -620,8 +620,8 @@ def attention_sublayer(
         The neighbourhood that each patch attends to.
     class_token : {"out", "key", "mean", "all"}
         "out": the class token takes no part. "key": patches attend to it, and it stays as it is.
-        "mean": patches attend to it, and it attends to each neighbourhood in turn and averages, as
-        `class_attention` does. "all": patches attend to it, and it attends to all patches at once.
+        "mean": patches attend to it, and it attends to itself and each neighbourhood in turn, and
+        averages. "all": patches attend to it, and it attends to itself and all patches at once.
     grid : Grid, optional
         Frames, rows and columns (t, h, w) of the patches; needed for "local", "global", "width"
         and "height".
@@ -706,7 +706,7 @@ def space_layer(
     params : LayerParams
         ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``.
     cls_in_space : {"out", "key", "mean", "all"}
-        The class token takes no part; is a key and stays as it is; attends to each frame in turn
+        The class token takes no part; is a key and stays as it is; attends to each frame in turn,
         and averages; attends to all patches at once.
     eps : float
         Added to the variance in both norms, finite and >= 0.
@@ -820,7 +820,7 @@ def divided_layer(
         Which attention comes first.
     cls_in_time, cls_in_space : {"out", "key", "mean", "all"}
         In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn and averages; attends to all patches at once.
+        neighbourhood in turn, and averages; attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -883,7 +883,7 @@ def local_global_layer(
         column s % w.
     cls_in_local, cls_in_global : {"out", "key", "mean", "all"}
         In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn and averages; attends to all patches at once.
+        neighbourhood in turn, and averages; attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -945,7 +945,7 @@ def axial_layer(
         s % w.
     cls_in_time, cls_in_width, cls_in_height : {"out", "key", "mean", "all"}
         In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn and averages; attends to all patches at once.
+        neighbourhood in turn, and averages; attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}

@@ -1,25 +1,35 @@
 """What no law says of vtnp.deformable: exact values, refusals, counterexamples, accuracy."""
 
+import re
+
 import numpy as np
 import pytest
 
 import vtnp
 from vtnp.claims.cases import make
 from vtnp.deformable import reference_points, weighted_sum_of_samples
-from vtnp.tokens import bilinear_sample
 
 # --- What is refused ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grid", [(5, 5), (0, 6), (6,), (-2, -3)])
-def test_a_grid_that_does_not_fit(grid):
-    case = make("weighted-sum-of-samples", 0)
-    error = vtnp.FormulaError if len(grid) == 2 else ValueError
-    with pytest.raises(error):
+GRIDS = {
+    (2, 5, 5): "expected grid.h * grid.w == s, got grid = Grid(t=2, h=5, w=5), s = 6",
+    (2, 0, 6): "expected min(grid.h, grid.w) >= 1",
+    (2, -2, -3): "expected min(grid.h, grid.w) >= 1",
+    (3, 2, 3): "expected grid.t == t, got grid = Grid(t=3, h=2, w=3), t = 2",
+    (2, 3): "argument grid: expected Grid(t, h, w), got (2, 3)",
+}
+
+
+@pytest.mark.parametrize("id", ["weighted-sum-of-samples", "deformable-attention"])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_that_does_not_fit(id, grid):
+    case = next(case for seed in range(99) if (case := make(id, seed))["grid"] == (2, 2, 3))
+    with pytest.raises(vtnp.FormulaError, match=re.escape(f"{id}.md): {GRIDS[grid]}")):
         case(grid=grid)
 
 
-def test_padding_misspelt():
+def test_an_unknown_padding():
     with pytest.raises(vtnp.FormulaError, match=r"padding: expected one of .*, got 'reflect'"):
         make("deformable-attention", 0)(padding="reflect")
 
@@ -27,38 +37,42 @@ def test_padding_misspelt():
 def test_no_frames_and_no_samples():
     case = make("weighted-sum-of-samples", 0)
     none = {"v": case["v"][:0], "alpha": case["alpha"][:, :, :0]}
-    none["positions"] = case["positions"][:, :, :0]
+    none["locations"] = case["locations"][:, :, :0]
     with pytest.raises(
-        vtnp.FormulaError, match="weighted-sum-of-samples: argument v: expected at least one"
+        vtnp.FormulaError, match=r"weighted-sum-of-samples .*: expected u >= 1, got"
     ):
         case(**none)
-    with pytest.raises(vtnp.FormulaError, match="expected at least one sample"):
-        make("deformable-weights", 0)(logits=np.zeros((2, 3, 0, 5)))
+    for shape in ((2, 3, 0, 5), (2, 3, 5, 0)):
+        with pytest.raises(vtnp.FormulaError, match=r"expected u \* points >= 1, got"):
+            make("deformable-weights", 0)(logits=np.zeros(shape))
 
 
 @pytest.mark.parametrize("clips", [0, 2, 5, -1])
 def test_clips_that_do_not_divide(clips):
     case = make("deformable-self-attention", 0)
-    z, m = (np.ones((3, case["z"].shape[-2], 7)), np.ones((3, case["z"].shape[-2], 3, 7)))
-    with pytest.raises(vtnp.FormulaError, match="clips: expected B >= 1 with B 3 = 3"):
-        case(z=z, m=m, clips=clips)
+    _, h, w = case["grid"]
+    z, m = np.ones((3, h * w, 7)), np.ones((3, h * w, 3, 7))
+    condition = r"clips \* u == t" if clips > 0 else "clips >= 1"
+    with pytest.raises(vtnp.FormulaError, match=f"expected {condition}, got clips = {clips}"):
+        case(z=z, m=m, grid=(3, h, w), clips=clips)
 
 
 def test_a_grid_without_cells():
-    with pytest.raises(vtnp.FormulaError, match="reference-points: argument h, w"):
-        reference_points(0, 3, like=np.zeros(1))
+    for h, w, condition in ((0, 3, "h >= 1"), (3, -1, "w >= 1")):
+        with pytest.raises(vtnp.FormulaError, match=f"reference-points .*: expected {condition}"):
+            reference_points(h, w, like=np.zeros(1))
 
 
-def test_samples_are_held_for_one_frame_at_a_time(monkeypatch):
+def test_samples_of_one_frame_are_in_memory_at_a_time():
     """At most t s points d numbers are sampled at once, not u times as many."""
-    case, seen = make("weighted-sum-of-samples", 1), []
-    original = bilinear_sample
+    case, counts = make("weighted-sum-of-samples", 1), []
 
-    def watched(v, positions, **options):
-        seen.append(positions.shape[-2])
-        return original(v, positions, **options)
+    def note(call, proceed):
+        if call.id == "bilinear-sample":
+            counts.append(call.arguments["locations"].shape[-2])
+        return proceed(call)
 
-    monkeypatch.setattr("vtnp.deformable.bilinear_sample", watched)
-    weighted_sum_of_samples(**case.args)
+    with vtnp.intercept(note):
+        weighted_sum_of_samples(**case.args)
     t, s, u, points = case["alpha"].shape
-    assert seen == [t * s * points] * u
+    assert counts == [t * s * points] * u

@@ -1,6 +1,6 @@
 """Independent numbers: torch's grid_sample with corners aligned, in float64, one head.
 
-No official code is public. Positions are token cells, (x, y), and what is outside reads 0.
+No official code is public. Locations are (x, y) in token cells, and outside the grid is 0.
 """
 
 from tests.support.compare import assert_close
@@ -15,28 +15,29 @@ from vtnp.deformable import (
 )
 
 VECTORS = load("dvt_single_head_zeros")
-GRID, POINTS = (4, 5), 4
+H, W, POINTS = 4, 5, 4
 
 
 def attention(vectors):
     z, m, par = vectors["in.z"], vectors["in.m"], named(vectors, "par")
     W_delta = par["W_delta"].reshape((-1, POINTS, 2))
     q, v = z @ par["W_q"], z @ par["W_v"]
-    return {"out.y": deformable_attention(z, q, m, v, par["W_alpha"], W_delta, grid=GRID)}
+    grid = z.shape[-3], H, W
+    return {"out.y": deformable_attention(z, q, m, v, par["W_alpha"], W_delta, grid=grid)}
 
 
 def test_values():
     assert_results(attention, VECTORS)
 
 
-def test_weights_and_positions():
+def test_weights_and_locations():
     par, aux = named(VECTORS, "par"), named(VECTORS, "aux")
     q, m = VECTORS["in.z"] @ par["W_q"], VECTORS["in.m"]
     alpha = deformable_weights(deformable_logits(q, m, par["W_alpha"]))
     assert_close(alpha, aux["alpha"][:, :, :, 0], within=WITHIN)
     W_delta = par["W_delta"].reshape((-1, POINTS, 2))
-    positions = sampling_locations(reference_points(*GRID, like=q), sampling_offsets(q, m, W_delta))
-    assert_close(positions, aux["pos"][:, :, :, :, 0], within=WITHIN)
+    locations = sampling_locations(reference_points(H, W, like=q), sampling_offsets(q, m, W_delta))
+    assert_close(locations, aux["pos"][:, :, :, :, 0], within=WITHIN)
 
 
 def test_gradients():

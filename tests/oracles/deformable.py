@@ -7,10 +7,9 @@ import numpy as np
 
 def motion_embedding(motion, E, *, bias=None):
     m = np.zeros((*motion.shape[:-1], E.shape[1]), motion.dtype)
-    for here in np.ndindex(m.shape[:-1]):
-        for j in range(m.shape[-1]):
-            x, y = motion[here]
-            m[(*here, j)] = E[0, j] * x + E[1, j] * y + (0 if bias is None else bias[j])
+    for *pair, j in np.ndindex(m.shape):
+        x, y = motion[tuple(pair)]
+        m[(*pair, j)] = E[0, j] * x + E[1, j] * y + (0 if bias is None else bias[j])
     return m
 
 
@@ -18,11 +17,11 @@ def deformable_logits(q, m, W_alpha, *, bias=None):
     *batch, t, s, u, d = m.shape
     points = W_alpha.shape[1]
     logits = np.zeros((*batch, t, s, u, points), m.dtype)
-    for *here, f, n in np.ndindex(*logits.shape):
+    for *query, f, n in np.ndindex(*logits.shape):
         total = logits.dtype.type(0) if bias is None else bias[n]
         for i in range(d):
-            total += W_alpha[i, n] * (q[(*here, i)] + m[(*here, f, i)])
-        logits[(*here, f, n)] = total
+            total += W_alpha[i, n] * (q[(*query, i)] + m[(*query, f, i)])
+        logits[(*query, f, n)] = total
     return logits
 
 
@@ -42,11 +41,11 @@ def sampling_offsets(q, m, W_delta, *, bias=None):
     *batch, t, s, u, d = m.shape
     points = W_delta.shape[1]
     offsets = np.zeros((*batch, t, s, u, points, 2), m.dtype)
-    for *here, f, n, c in np.ndindex(*offsets.shape):
+    for *query, f, n, c in np.ndindex(*offsets.shape):
         total = offsets.dtype.type(0) if bias is None else bias[n, c]
         for i in range(d):
-            total += W_delta[i, n, c] * (q[(*here, i)] + m[(*here, f, i)])
-        offsets[(*here, f, n, c)] = total
+            total += W_delta[i, n, c] * (q[(*query, i)] + m[(*query, f, i)])
+        offsets[(*query, f, n, c)] = total
     return offsets
 
 
@@ -59,14 +58,14 @@ def reference_points(h, w, *, like):
 
 
 def sampling_locations(p, offsets):
-    positions = np.zeros_like(offsets)
+    locations = np.zeros_like(offsets)
     for *batch, t, s, u, n, c in np.ndindex(*offsets.shape):
-        positions[(*batch, t, s, u, n, c)] = p[s, c] + offsets[(*batch, t, s, u, n, c)]
-    return positions
+        locations[(*batch, t, s, u, n, c)] = p[s, c] + offsets[(*batch, t, s, u, n, c)]
+    return locations
 
 
-def _between(frame, x, y, h, w, padding):
-    """Return a frame's value at (x, y), `s d` with place s in row s // w, column s % w."""
+def _interpolated(frame, x, y, h, w, padding):
+    """Return a frame, `s d`, at (x, y); position s is in row s // w and column s % w."""
     if padding == "border":
         x, y = min(max(x, 0), w - 1), min(max(y, 0), h - 1)
     value = np.zeros(frame.shape[-1], frame.dtype)
@@ -77,18 +76,17 @@ def _between(frame, x, y, h, w, padding):
     return value
 
 
-def weighted_sum_of_samples(v, positions, alpha, *, grid, padding="zeros"):
+def weighted_sum_of_samples(v, locations, alpha, *, grid, padding="zeros"):
     *batch, t, s, u, points = alpha.shape
-    h, w = grid
-    y = np.zeros((*batch, t, s, v.shape[-1]), v.dtype)
+    _, h, w = grid
+    sums = np.zeros((*batch, t, s, v.shape[-1]), v.dtype)
     for b in np.ndindex(*batch):
-        for here in np.ndindex(t, s):
-            for f in range(u):
-                for n in range(points):
-                    place = positions[b + here + (f, n)]
-                    value = _between(v[(*b, f)], place[0], place[1], h, w, padding)
-                    y[b + here] += alpha[b + here + (f, n)] * value
-    return y
+        for query in np.ndindex(t, s):
+            for f, n in np.ndindex(u, points):
+                x, y = locations[(*b, *query, f, n)]
+                sample = _interpolated(v[(*b, f)], x, y, h, w, padding)
+                sums[b + query] += alpha[(*b, *query, f, n)] * sample
+    return sums
 
 
 def deformable_attention(
@@ -96,25 +94,24 @@ def deformable_attention(
 ):
     alpha = deformable_weights(deformable_logits(q, m, W_alpha, bias=b_alpha))
     offsets = sampling_offsets(q, m, W_delta, bias=b_delta)
-    positions = sampling_locations(reference_points(*grid, like=z), offsets)
-    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
+    locations = sampling_locations(reference_points(*grid[1:], like=z), offsets)
+    return z + weighted_sum_of_samples(v, locations, alpha, grid=grid, padding=padding)
 
 
 def _product(x, W, b):
     """Return W^T x + b for every row of x."""
     y = np.zeros((*x.shape[:-1], W.shape[-1]), x.dtype)
-    for here in np.ndindex(y.shape):
-        *row, j = here
+    for *row, j in np.ndindex(y.shape):
         total = y.dtype.type(0) if b is None else b[j]
         for i in range(W.shape[0]):
             total += x[(*row, i)] * W[i, j]
-        y[here] = total
+        y[(*row, j)] = total
     return y
 
 
 def deformable_self_attention(z, m, params, *, grid, clips=1, padding="zeros"):
     """One sub-clip and one head after the other."""
-    t, u = z.shape[-3], m.shape[-2]
+    (t, h, w), u = grid, m.shape[-2]
     out = np.zeros_like(z)
     biases = {name: params.get(name) for name in ("b_q", "b_v", "b_alpha", "b_delta", "b_c")}
     for first in range(0, t, u):
@@ -122,21 +119,18 @@ def deformable_self_attention(z, m, params, *, grid, clips=1, padding="zeros"):
         x = z[..., clip, :, :]
         motion = m[..., clip, :, :, :]
         q = _product(x, params["W_q"], biases["b_q"])
-        for h in range(len(params["W_v"])):
-            of_head = {
-                name: None if bias is None else bias[h]
-                for name, bias in biases.items()
-                if name not in {"b_q", "b_c"}
-            }
-            v = _product(x, params["W_v"][h], of_head["b_v"])
-            W_alpha, W_delta = params["W_alpha"][h], params["W_delta"][h]
-            alpha = deformable_weights(
-                deformable_logits(q, motion, W_alpha, bias=of_head["b_alpha"])
+        for head in range(len(params["W_v"])):
+            b_v, b_alpha, b_delta = (
+                None if biases[name] is None else biases[name][head]
+                for name in ("b_v", "b_alpha", "b_delta")
             )
-            offsets = sampling_offsets(q, motion, W_delta, bias=of_head["b_delta"])
-            positions = sampling_locations(reference_points(*grid, like=z), offsets)
-            y = weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
-            out[..., clip, :, :] += _product(y, params["W_c"][h], None)
+            v = _product(x, params["W_v"][head], b_v)
+            W_alpha, W_delta = params["W_alpha"][head], params["W_delta"][head]
+            alpha = deformable_weights(deformable_logits(q, motion, W_alpha, bias=b_alpha))
+            offsets = sampling_offsets(q, motion, W_delta, bias=b_delta)
+            locations = sampling_locations(reference_points(h, w, like=z), offsets)
+            y = weighted_sum_of_samples(v, locations, alpha, grid=(u, h, w), padding=padding)
+            out[..., clip, :, :] += _product(y, params["W_c"][head], None)
     return out if biases["b_c"] is None else out + biases["b_c"]
 
 

@@ -12,10 +12,6 @@ def order_of(case, n):
     return case.rng.permutation(n)
 
 
-def only(case, *names):
-    return {name: case[name] for name in names if name in case.args}
-
-
 # --- motion-embedding -----------------------------------------------------------------------------
 
 
@@ -158,11 +154,11 @@ def weights_of_a_frame_do_not_sum_to_one(case):
     assert_close(case(logits=logits).sum(axis=-1), np.array([[[1 / 3, 2 / 3]]]))
 
 
-# --- reference-points and sampling-locations ----------------------------------------------------------
+# --- reference-points and sampling-locations ------------------------------------------------------
 
 
-@law("reference-points", "back-to-place")
-def places_back(case):
+@law("reference-points", "row-by-row")
+def points_row_by_row(case):
     p, h, w = case(), case["h"], case["w"]
     assert np.array_equal(p[:, 1] * w + p[:, 0], np.arange(h * w))
     assert np.array_equal(p, np.floor(p))
@@ -172,31 +168,31 @@ def places_back(case):
 
 
 @special("reference-points", "single-row")
-def places_of_a_single_row(case):
+def points_of_a_single_row(case):
     w = case["w"]
     assert np.array_equal(case(h=1), np.stack([np.arange(w), np.zeros(w)], axis=-1))
 
 
 @law("sampling-locations", "translate")
-def positions_translate(case):
+def locations_translate(case):
     c = np.array([2.5, -1.0])
     assert_close(case(p=case["p"] + c), case() + c)
 
 
 @special("sampling-locations", "no-offset")
-def positions_without_offsets(case):
-    positions = case(offsets=np.zeros_like(case["offsets"]))
-    expected = np.broadcast_to(case["p"][:, None, None, :], positions.shape)
-    assert np.array_equal(positions, expected)
+def locations_without_offsets(case):
+    locations = case(offsets=np.zeros_like(case["offsets"]))
+    expected = np.broadcast_to(case["p"][:, None, None, :], locations.shape)
+    assert np.array_equal(locations, expected)
 
 
-# --- weighted-sum-of-samples ----------------------------------------------------------------------------------
+# --- weighted-sum-of-samples ----------------------------------------------------------------------
 
 
 def within(case):
-    """Return positions drawn within the grid."""
-    h, w = case["grid"]
-    return case.rng.uniform(0, 1, case["positions"].shape) * np.array([w - 1, h - 1])
+    """Return locations drawn within the grid."""
+    _, h, w = case["grid"]
+    return case.rng.uniform(0, 1, case["locations"].shape) * np.array([w - 1, h - 1])
 
 
 @law("weighted-sum-of-samples", "linear-in-values")
@@ -214,37 +210,38 @@ def sum_is_linear_in_weights(case):
 @law("weighted-sum-of-samples", "permute-points")
 def sum_permutes_points(case):
     order = order_of(case, case["alpha"].shape[-1])
-    changed = case(positions=case["positions"][..., order, :], alpha=case["alpha"][..., order])
+    changed = case(locations=case["locations"][..., order, :], alpha=case["alpha"][..., order])
     assert_close(changed, case())
 
 
 @law("weighted-sum-of-samples", "frame-by-frame")
 def sum_frame_by_frame(case):
-    parts = [
+    frames = [
         case(
             v=case["v"][..., i : i + 1, :, :],
-            positions=case["positions"][..., i : i + 1, :, :],
+            locations=case["locations"][..., i : i + 1, :, :],
             alpha=case["alpha"][..., i : i + 1, :],
         )
         for i in range(case["v"].shape[-3])
     ]
-    assert_close(case(), sum(parts))
+    assert_close(case(), sum(frames))
 
 
 @law("weighted-sum-of-samples", "affine-values")
 def sum_of_affine_values(case):
     u, d = case["v"].shape[-3], case["v"].shape[-1]
     a, b, c = case.rng.standard_normal((3, u, 1, d))
-    places = reference_points(*case["grid"], like=case["v"])
-    v = a + b * places[:, :1] + c * places[:, 1:]
-    positions = within(case)
-    there = a + b * positions[..., :1] + c * positions[..., 1:]
-    expected = (case["alpha"][..., None] * there).sum(axis=(-3, -2))
-    assert_close(case(v=np.broadcast_to(v, case["v"].shape).copy(), positions=positions), expected)
+    _, h, w = case["grid"]
+    p = reference_points(h, w, like=case["v"])
+    v = np.broadcast_to(a + b * p[:, :1] + c * p[:, 1:], case["v"].shape).copy()
+    locations = within(case)
+    samples = a + b * locations[..., :1] + c * locations[..., 1:]
+    expected = (case["alpha"][..., None] * samples).sum(axis=(-3, -2))
+    assert_close(case(v=v, locations=locations), expected)
 
 
-@law("weighted-sum-of-samples", "within-the-values")
-def sum_within_the_values(case):
+@law("weighted-sum-of-samples", "within-values")
+def sum_within_values(case):
     y = case(alpha=deformable_weights(case["alpha"]), padding="border")
     low = case["v"].min(axis=(-3, -2))[..., None, None, :]
     high = case["v"].max(axis=(-3, -2))[..., None, None, :]
@@ -252,26 +249,26 @@ def sum_within_the_values(case):
     assert np.all(y <= high + 1e-12)
 
 
-@special("weighted-sum-of-samples", "whole-positions")
-def sum_at_whole_positions(case):
-    positions = np.round(within(case))
-    index = (positions[..., 1] * case["grid"][1] + positions[..., 0]).astype(int)
+@special("weighted-sum-of-samples", "integer-locations")
+def sum_at_integer_locations(case):
+    locations = np.round(within(case))
+    index = (locations[..., 1] * case["grid"][-1] + locations[..., 0]).astype(int)
     expected = 0.0
     for i in range(case["v"].shape[-3]):
         frame, at = case["v"][..., i, :, :], index[..., i, :]
         flat = at.reshape(*at.shape[:-3], -1, 1)
         cells = np.take_along_axis(frame, flat, axis=-2).reshape(*at.shape, -1)
         expected = expected + (case["alpha"][..., i, :, None] * cells).sum(axis=-2)
-    assert_close(case(positions=positions), expected, within=1e-15)
+    assert_close(case(locations=locations), expected, within=1e-15)
 
 
 @special("weighted-sum-of-samples", "far-outside")
 def sum_far_outside(case):
-    h, w = case["grid"]
-    far = np.where(case["positions"] < 0.5, -1.0, np.array([w, h]) + 0.0)
-    assert not case(positions=far, padding="zeros").any()
+    _, h, w = case["grid"]
+    far = np.where(case["locations"] < 0.5, -1.0, np.array([w, h]) + 0.0)
+    assert not case(locations=far, padding="zeros").any()
     nearest = np.clip(far, 0, np.array([w - 1, h - 1]))
-    assert np.array_equal(case(positions=far, padding="border"), case(positions=nearest))
+    assert np.array_equal(case(locations=far, padding="border"), case(locations=nearest))
 
 
 @special("weighted-sum-of-samples", "constant-values")
@@ -281,11 +278,11 @@ def sum_of_constant_values(case):
     assert_close(y, np.broadcast_to(expected, y.shape))
 
 
-@special("weighted-sum-of-samples", "nan-position")
+@special("weighted-sum-of-samples", "nan-location")
 def sum_at_nan(case):
-    positions = case["positions"].copy()
-    positions[..., 0, 1, 0, 0, 0] = np.nan
-    y = case(positions=positions)
+    locations = case["locations"].copy()
+    locations[..., 0, 1, 0, 0, 0] = np.nan
+    y = case(locations=locations)
     expected = case()
     expected[..., 0, 1, :] = np.nan
     assert np.array_equal(np.isnan(y), np.isnan(expected))
@@ -327,8 +324,8 @@ def attention_ignores_a_common_score(case):
     assert_close(case(b_alpha=b_alpha + 1.5), case())
 
 
-@law("deformable-attention", "frames-alike")
-def attention_without_motion_sees_no_order(case):
+@law("deformable-attention", "same-motion")
+def attention_of_the_same_motion(case):
     m = np.broadcast_to(case["m"][..., :1, :], case["m"].shape).copy()
     order = order_of(case, case["v"].shape[-3])
     assert_close(case(m=m, v=case["v"][..., order, :, :]), case(m=m))
@@ -336,7 +333,7 @@ def attention_without_motion_sees_no_order(case):
 
 @law("deformable-attention", "translate")
 def attention_translates(case):
-    """All moved down and right by one cell: whoever reads within the grid reads the same."""
+    """Moved down and right by one cell, queries whose samples stay within the grid get the same."""
     (h, w), rng = (6, 7), case.rng
     t, u, d = case["q"].shape[-3], case["v"].shape[-3], case["q"].shape[-1]
 
@@ -349,7 +346,8 @@ def attention_translates(case):
 
     def update(q, m, v):
         flat = (q.reshape(t, h * w, d), m.reshape(t, h * w, u, d), v.reshape(u, h * w, d))
-        y = case(z=np.zeros((t, h * w, d)), q=flat[0], m=flat[1], v=flat[2], grid=(h, w), **options)
+        z, grid = np.zeros((t, h * w, d)), (t, h, w)
+        y = case(z=z, q=flat[0], m=flat[1], v=flat[2], grid=grid, **options)
         return y.reshape(t, h, w, d)
 
     def moved(x):
@@ -359,12 +357,12 @@ def attention_translates(case):
     after = update(moved(q), moved(m), moved(v))
     offsets = np.einsum("thwud,dnc->thwunc", q[..., None, :] + m, options["W_delta"])
     offsets = offsets + options.get("b_delta", 0.0)
-    places = reference_points(h, w, like=q).reshape(h, w, 1, 1, 2) + offsets
-    # Within the grid before and after the move, which rolls the last row and column round.
-    inside = (places >= 0) & (places <= np.array([w - 2, h - 2]))
+    locations = reference_points(h, w, like=q).reshape(h, w, 1, 1, 2) + offsets
+    # Within the grid before and after the move, which wraps the last row and column around.
+    inside = (locations >= 0) & (locations <= np.array([w - 2, h - 2]))
     rows, columns = np.arange(h)[:, None] < h - 1, np.arange(w) < w - 1
-    safe = inside.all(axis=(-3, -2, -1)) & rows & columns
-    assert_close(after[moved(safe)], before[safe])
+    stays = inside.all(axis=(-3, -2, -1)) & rows & columns
+    assert_close(after[moved(stays)], before[stays])
 
 
 @special("deformable-attention", "zero-weights")
@@ -376,41 +374,41 @@ def attention_of_zero_weights(case):
 
 @special("deformable-attention", "follows-motion")
 def attention_follows_motion(case):
-    """q = 0, W_alpha = 0, E W_delta = I: the mean over the frames of what motion leads to."""
+    """q = 0, W_alpha = 0, E W_delta = I: the mean of the values where the motion leads to."""
     d = case["q"].shape[-1]
     E = case.rng.standard_normal((2, d))
     motion = 2.0 * case.rng.standard_normal((*case["m"].shape[:-1], 2))
-    found = case(
+    y = case(
         z=np.zeros_like(case["z"]), q=np.zeros_like(case["q"]), m=motion @ E,
         W_alpha=np.zeros((d, 1)), W_delta=np.linalg.pinv(E)[:, None, :],
         b_alpha=None, b_delta=None,
     )  # fmt: skip
-    u, (h, w) = case["v"].shape[-3], case["grid"]
+    u, (_, h, w) = case["v"].shape[-3], case["grid"]
     *batch, t, s, _, _ = motion.shape
     expected = 0.0
     for i in range(u):
         frame = case["v"][..., i, :, :].reshape(*batch, h, w, d)
-        there = reference_points(h, w, like=motion) + motion[..., i, :]
-        there = there.reshape(*batch, t * s, 2)
-        read = bilinear_sample(frame, there, padding=case["padding"])
-        expected = expected + read.reshape(*batch, t, s, d) / u
-    assert_close(found, expected, within=1e-11)
+        locations = reference_points(h, w, like=motion) + motion[..., i, :]
+        locations = locations.reshape(*batch, t * s, 2)
+        samples = bilinear_sample(frame, locations, padding=case["padding"])
+        expected = expected + samples.reshape(*batch, t, s, d) / u
+    assert_close(y, expected, within=1e-11)
 
 
 @special("deformable-attention", "constant-values")
 def attention_of_constant_values(case):
-    found = case(v=np.full_like(case["v"], 2.0), padding="border")
-    assert_close(found, case["z"] + 2.0)
+    y = case(v=np.full_like(case["v"], 2.0), padding="border")
+    assert_close(y, case["z"] + 2.0)
 
 
 @special("deformable-attention", "nan-motion")
 def attention_of_nan_motion(case):
     m = case["m"].copy()
     m[..., 0, 1, 0, 0] = np.nan
-    found, expected = case(m=m), case()
+    y, expected = case(m=m), case()
     expected[..., 0, 1, :] = np.nan
-    assert np.array_equal(np.isnan(found), np.isnan(expected))
-    assert_close(found[~np.isnan(found)], expected[~np.isnan(expected)], within=0)
+    assert np.array_equal(np.isnan(y), np.isnan(expected))
+    assert_close(y[~np.isnan(y)], expected[~np.isnan(expected)], within=0)
 
 
 @special("deformable-attention", "common-column")
@@ -433,12 +431,12 @@ def heads_of(params, chosen):
     return {name: W if name in _SHARED else W[chosen] for name, W in params.items()}
 
 
-def cut(case, name, clip):
-    u = case["z"].shape[-3] // case["clips"]
-    frames = slice(clip * u, (clip + 1) * u)
-    x = case[name]
-    after = x.ndim - (case["z"].ndim - 3) - 1
-    return x[(..., frames, *[slice(None)] * after)]
+def sub_clip(case, i, *names):
+    """Return the arguments of sub-clip i alone: the named arrays, whose frames follow the batch."""
+    t, h, w = case["grid"]
+    u, batch = t // case["clips"], (slice(None),) * (case["z"].ndim - 3)
+    arrays = {name: case[name][(*batch, slice(i * u, (i + 1) * u))] for name in names}
+    return {**arrays, "grid": (u, h, w), "clips": 1}
 
 
 @law("deformable-self-attention", "sum-of-heads")
@@ -453,10 +451,10 @@ def self_attention_permutes_heads(case):
     assert_close(case(params=heads_of(case["params"], slice(None, None, -1))), case())
 
 
-@law("deformable-self-attention", "clips-apart")
-def self_attention_of_clips_apart(case):
-    parts = [case(z=cut(case, "z", i), m=cut(case, "m", i), clips=1) for i in range(case["clips"])]
-    assert_close(np.concatenate(parts, axis=-3), case())
+@law("deformable-self-attention", "clips-independent")
+def self_attention_of_each_clip(case):
+    clips = [case(**sub_clip(case, i, "z", "m")) for i in range(case["clips"])]
+    assert_close(np.concatenate(clips, axis=-3), case())
 
 
 @special("deformable-self-attention", "one-head")
@@ -464,15 +462,13 @@ def self_attention_of_one_head(case):
     d, params = case["z"].shape[-1], heads_of(case["params"], slice(0, 1))
     params = {name: W for name, W in params.items() if name.startswith("W_")}
     params |= {"W_v": np.eye(d)[None], "W_c": np.eye(d)[None]}
-    t = case["z"].shape[-3] // case["clips"]
-    z, m = cut(case, "z", 0), cut(case, "m", 0)
-    found = case(z=z, m=m, params=params, clips=1)
+    args = sub_clip(case, 0, "z", "m")
+    z, m = args["z"], args["m"]
     expected = deformable_attention(
         z, z @ params["W_q"], m, z, params["W_alpha"][0], params["W_delta"][0],
-        **only(case, "grid", "padding"),
+        grid=args["grid"], padding=case["padding"],
     )  # fmt: skip
-    assert t == m.shape[-2]
-    assert_close(found + z, expected)
+    assert_close(case(**args, params=params) + z, expected)
 
 
 @special("deformable-self-attention", "own-frame-only")
@@ -487,29 +483,26 @@ def self_attention_within_frames(case):
 # --- deformable-layer -----------------------------------------------------------------------------
 
 
-@law("deformable-layer", "clips-apart")
-def layer_of_clips_apart(case):
-    parts = [
-        case(z=cut(case, "z", i), motion=cut(case, "motion", i), clips=1)
-        for i in range(case["clips"])
-    ]
-    assert_close(np.concatenate(parts, axis=-3), case())
+@law("deformable-layer", "clips-independent")
+def layer_of_each_clip(case):
+    clips = [case(**sub_clip(case, i, "z", "motion")) for i in range(case["clips"])]
+    assert_close(np.concatenate(clips, axis=-3), case())
 
 
 @law("deformable-layer", "still-frames")
 def layer_of_still_frames(case):
-    z, still = cut(case, "z", 0), np.zeros_like(cut(case, "motion", 0))
-    order = order_of(case, z.shape[-3])
-    z_order = z[..., order, :, :]
-    found = case(z=z_order, motion=still, clips=1)
-    assert_close(found, case(z=z, motion=still, clips=1)[..., order, :, :])
+    args = sub_clip(case, 0, "z", "motion")
+    args["motion"] = np.zeros_like(args["motion"])
+    order = order_of(case, args["z"].shape[-3])
+    permuted = {**args, "z": args["z"][..., order, :, :]}
+    assert_close(case(**permuted), case(**args)[..., order, :, :])
 
 
-@special("deformable-layer", "silent")
-def layer_silent(case):
-    silent = dict(case["params"])
-    for part, names in (("attention", ("W_c", "b_c")), ("feed_forward", ("W_2", "b_2"))):
-        silent[part] = {
-            name: np.zeros_like(W) if name in names else W for name, W in silent[part].items()
+@special("deformable-layer", "zero-sublayers")
+def layer_of_zero_sublayers(case):
+    params = dict(case["params"])
+    for table, names in (("attention", ("W_c", "b_c")), ("feed_forward", ("W_2", "b_2"))):
+        params[table] = {
+            name: np.zeros_like(W) if name in names else W for name, W in params[table].items()
         }
-    assert np.array_equal(case(params=silent), case["z"])
+    assert np.array_equal(case(params=params), case["z"])

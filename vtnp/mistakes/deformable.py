@@ -97,12 +97,12 @@ def offsets_of_reversed_motion(q, m, W_delta, *, bias=None):
 
 
 @mistake("reference-points", "xy-swapped")
-def places_row_first(h, w, *, like):
+def points_xy_swapped(h, w, *, like):
     return _swapped(reference_points(h, w, like=like))
 
 
 @mistake("reference-points", "half-pixel")
-def places_of_corners(h, w, *, like):
+def points_half_pixel(h, w, *, like):
     return reference_points(h, w, like=like) + 0.5
 
 
@@ -116,75 +116,76 @@ def offset_subtracted(p, offsets):
     return sampling_locations(p, -offsets)
 
 
-@mistake("sampling-locations", "own-place-left-out")
-def own_place_left_out(p, offsets):
+@mistake("sampling-locations", "reference-point-missing")
+def reference_point_missing(p, offsets):
     return sampling_locations(p * 0.0, offsets)
 
 
-@mistake("sampling-locations", "places-xy-swapped")
-def places_xy_swapped(p, offsets):
+@mistake("sampling-locations", "reference-points-xy-swapped")
+def reference_points_xy_swapped(p, offsets):
     return sampling_locations(_swapped(p), offsets)
 
 
 @mistake("weighted-sum-of-samples", "xy-swapped")
-def positions_xy_swapped(v, positions, alpha, **options):
-    return weighted_sum_of_samples(v, _swapped(positions), alpha, **options)
+def locations_xy_swapped(v, locations, alpha, **options):
+    return weighted_sum_of_samples(v, _swapped(locations), alpha, **options)
 
 
 @mistake("weighted-sum-of-samples", "nearest")
-def nearest(v, positions, alpha, **options):
-    return weighted_sum_of_samples(v, namespace(positions).round(positions), alpha, **options)
+def nearest(v, locations, alpha, **options):
+    return weighted_sum_of_samples(v, namespace(locations).round(locations), alpha, **options)
 
 
 @mistake("weighted-sum-of-samples", "half-pixel")
-def half_pixel(v, positions, alpha, **options):
-    return weighted_sum_of_samples(v, positions - 0.5, alpha, **options)
+def half_pixel(v, locations, alpha, **options):
+    return weighted_sum_of_samples(v, locations - 0.5, alpha, **options)
 
 
 @mistake("weighted-sum-of-samples", "other-padding")
-def sum_other_padding(v, positions, alpha, *, grid, padding="zeros"):
-    return weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=_OTHER[padding])
+def sum_other_padding(v, locations, alpha, *, grid, padding="zeros"):
+    return weighted_sum_of_samples(v, locations, alpha, grid=grid, padding=_OTHER[padding])
 
 
-@mistake("weighted-sum-of-samples", "columns-first")
-def columns_first(v, positions, alpha, *, grid, padding="zeros"):
-    xp, (h, w) = namespace(v), grid
-    turned = xp.reshape(v, (*v.shape[:-2], w, h, v.shape[-1]))
-    turned = xp.reshape(xp.moveaxis(turned, -3, -2), v.shape)
-    return weighted_sum_of_samples(turned, positions, alpha, grid=grid, padding=padding)
+@mistake("weighted-sum-of-samples", "column-by-column")
+def values_column_by_column(v, locations, alpha, *, grid, padding="zeros"):
+    xp, (_, h, w) = namespace(v), grid
+    columns = xp.reshape(v, (*v.shape[:-2], w, h, v.shape[-1]))
+    v = xp.reshape(xp.moveaxis(columns, -3, -2), v.shape)
+    return weighted_sum_of_samples(v, locations, alpha, grid=grid, padding=padding)
 
 
 @mistake("weighted-sum-of-samples", "frames-averaged")
-def frames_averaged(v, positions, alpha, **options):
-    return weighted_sum_of_samples(v, positions, alpha, **options) / v.shape[-3]
+def frames_averaged(v, locations, alpha, **options):
+    return weighted_sum_of_samples(v, locations, alpha, **options) / v.shape[-3]
 
 
 @mistake("weighted-sum-of-samples", "next-frame")
-def next_frame(v, positions, alpha, **options):
-    return weighted_sum_of_samples(namespace(v).roll(v, 1, axis=-3), positions, alpha, **options)
+def next_frame(v, locations, alpha, **options):
+    return weighted_sum_of_samples(namespace(v).roll(v, 1, axis=-3), locations, alpha, **options)
 
 
 def _attention(
     z, q, m, v, W_alpha, W_delta, b_alpha, b_delta, grid, padding,
     weights=deformable_weights, logits=deformable_logits, offsets=sampling_offsets,
 ):  # fmt: skip
-    """Compute deformable attention with some of its steps exchanged."""
-    alpha = weights(logits(q, m, W_alpha, bias=b_alpha))
-    places = reference_points(*grid, like=z)
-    positions = sampling_locations(places, offsets(q, m, W_delta, bias=b_delta))
-    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
+    """Compute deformable attention with some of its formulas replaced."""
+    alpha, (_, h, w) = weights(logits(q, m, W_alpha, bias=b_alpha)), grid
+    p = reference_points(h, w, like=z)
+    locations = sampling_locations(p, offsets(q, m, W_delta, bias=b_delta))
+    return z + weighted_sum_of_samples(v, locations, alpha, grid=grid, padding=padding)
 
 
-def _with(**steps):
+def _with(**replacements):
     def attention(
         z, q, m, v, W_alpha, W_delta, *, b_alpha=None, b_delta=None, grid, padding="zeros"
     ):
-        return _attention(z, q, m, v, W_alpha, W_delta, b_alpha, b_delta, grid, padding, **steps)
+        arrays = z, q, m, v, W_alpha, W_delta, b_alpha, b_delta
+        return _attention(*arrays, grid, padding, **replacements)
 
     return attention
 
 
-_EXCHANGED: dict[str, dict[str, Callable[..., Any]]] = {
+_REPLACEMENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "xy-swapped": {"offsets": offsets_xy_swapped},
     "other-layout": {"offsets": offsets_other_layout},
     "over-points": {"weights": over_points},
@@ -192,8 +193,8 @@ _EXCHANGED: dict[str, dict[str, Callable[..., Any]]] = {
     "motion-in-weights-only": {"offsets": offsets_without_motion},
     "motion-in-offsets-only": {"logits": logits_without_motion},
 }
-for _name, _steps in _EXCHANGED.items():
-    mistake("deformable-attention", _name)(_with(**_steps))
+for _name, _replacements in _REPLACEMENTS.items():
+    mistake("deformable-attention", _name)(_with(**_replacements))
 
 
 @mistake("deformable-attention", "no-residual")
@@ -218,18 +219,18 @@ def other_padding(*arrays, padding="zeros", **options):
 
 @mistake("deformable-attention", "dot-product")
 def dot_product(z, q, m, v, W_alpha, W_delta, *, b_alpha=None, b_delta=None, grid, padding="zeros"):
-    xp, (h, w) = namespace(z, v), grid
+    xp, (_, h, w) = namespace(z, v), grid
     *batch, t, s, u, _ = m.shape
     offsets = sampling_offsets(q, m, W_delta, bias=b_delta)
-    positions = sampling_locations(reference_points(h, w, like=z), offsets)
-    places = xp.moveaxis(positions, -3, -5)
+    locations = sampling_locations(reference_points(h, w, like=z), offsets)
+    flat = xp.moveaxis(locations, -3, -5)
+    flat = xp.reshape(flat, (*batch, u, t * s * W_delta.shape[-2], 2))
     frames = xp.reshape(v, (*batch, u, h, w, v.shape[-1]))
-    places = xp.reshape(places, (*batch, u, t * s * W_delta.shape[-2], 2))
-    samples = bilinear_sample(frames, places, padding=padding)
+    samples = bilinear_sample(frames, flat, padding=padding)
     samples = xp.reshape(samples, (*batch, u, t, s, W_delta.shape[-2], v.shape[-1]))
     logits = xp.moveaxis(xp.sum(samples * q[..., None, :, :, None, :], axis=-1), -4, -2)
     alpha = deformable_weights(logits / math.sqrt(q.shape[-1]))
-    return z + weighted_sum_of_samples(v, positions, alpha, grid=grid, padding=padding)
+    return z + weighted_sum_of_samples(v, locations, alpha, grid=grid, padding=padding)
 
 
 @mistake("deformable-self-attention", "frames-swapped")
@@ -237,8 +238,8 @@ def frames_swapped(z, m, params, *, grid, clips=1, padding="zeros"):
     xp, (*batch, t, s, u, d) = namespace(m), m.shape
     cut = xp.reshape(m, (*batch, clips, u, s, u, d))
     cut = xp.moveaxis(xp.moveaxis(cut, -2, -4), -2, -3)
-    turned = xp.reshape(cut, (*batch, t, s, u, d))
-    return deformable_self_attention(z, turned, params, grid=grid, clips=clips, padding=padding)
+    m = xp.reshape(cut, (*batch, t, s, u, d))
+    return deformable_self_attention(z, m, params, grid=grid, clips=clips, padding=padding)
 
 
 @mistake("deformable-self-attention", "every-other-frame")
@@ -253,8 +254,8 @@ def every_other_frame(z, m, params, *, grid, clips=1, padding="zeros"):
     return xp.stack([y[..., order.index(i), :, :] for i in range(t)], axis=-3)
 
 
-@mistake("deformable-self-attention", "one-head-samples")
-def one_head_samples(z, m, params, **options):
+@mistake("deformable-self-attention", "offsets-shared")
+def offsets_shared(z, m, params, **options):
     xp = namespace(z, m)
     shared = {
         name: xp.concat([W[:1]] * W.shape[0], axis=0) if name.endswith("_delta") else W
@@ -265,12 +266,12 @@ def one_head_samples(z, m, params, **options):
 
 @mistake("deformable-self-attention", "heads-averaged")
 def heads_averaged(z, m, params, **options):
-    share = {**params, "W_c": params["W_c"] / params["W_c"].shape[0]}
-    return deformable_self_attention(z, m, share, **options)
+    averaged = {**params, "W_c": params["W_c"] / params["W_c"].shape[0]}
+    return deformable_self_attention(z, m, averaged, **options)
 
 
-@mistake("deformable-layer", "norm-left-out")
-def norm_left_out(z, motion, params, *, eps=1e-6, activation="gelu", **options):
+@mistake("deformable-layer", "norm-missing")
+def norm_missing(z, motion, params, *, eps=1e-6, activation="gelu", **options):
     m = motion_embedding(motion, **params["motion"])
     y = z + deformable_self_attention(z, m, params["attention"], **options)
     return feed_forward_sublayer(y, params, eps=eps, activation=activation)

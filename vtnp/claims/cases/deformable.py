@@ -1,7 +1,7 @@
 """Inputs for the formulas of vtnp.deformable.
 
 Samples lie within the grid, half outside and far outside of it, and never so close to a row or a
-column that a difference quotient would reach across: there the interpolation has a kink.
+column that a difference quotient would straddle it: there the interpolation has a kink.
 """
 
 from typing import Any
@@ -10,31 +10,37 @@ import numpy as np
 
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm
+from vtnp.tokens import Grid
 
 GRIDS = ((2, 3), (3, 2), (1, 4))
 _MARGIN = 0.01
 
 
-def grid_of(draw: Draw) -> dict[str, Any]:
+def draw_positions(draw: Draw) -> str:
+    """Draw the rows and columns, and return the padding."""
     h, w = GRIDS[int(draw.rng.integers(len(GRIDS)))]
     draw.sizes |= {"h": h, "w": w, "s": h * w}
-    return {"grid": (h, w), "padding": "zeros" if draw.chance() else "border"}
+    return "zeros" if draw.chance() else "border"
 
 
-def frames_of(draw: Draw) -> None:
+def draw_frames(draw: Draw) -> None:
     t, u = (2, 3) if draw.chance() else (3, 2)
     draw.sizes |= {"t": t, "u": u, "points": 5 if u == 2 else 2}
 
 
+def grid_of(draw: Draw) -> Grid:
+    return Grid(draw.size("t"), draw.size("h"), draw.size("w"))
+
+
 def off_kinks(draw: Draw, motion: np.ndarray, offsets_of: Any) -> np.ndarray:
-    """Draw the motion of the pairs anew whose offsets, `pairs numbers`, are nearly whole."""
+    """Redraw the motion of the pairs of frames whose offsets, `pairs n`, are nearly integers."""
     for _ in range(1000):
         offsets = offsets_of(motion)
         near = (np.abs(offsets - np.round(offsets)) < _MARGIN).any(axis=-1)
         if not near.any():
             return motion
         motion = np.where(near[..., None], draw.rng.standard_normal(motion.shape), motion)
-    raise ValueError("these weights make every offset nearly whole")
+    raise ValueError("these weights make every offset nearly an integer")
 
 
 def flat(W: np.ndarray, first: int) -> np.ndarray:
@@ -74,23 +80,23 @@ def reference_points(draw: Draw) -> dict[str, Any]:
 
 @builds("weighted-sum-of-samples")
 def weighted_sum_of_samples(draw: Draw) -> dict[str, Any]:
-    options = grid_of(draw)
-    frames_of(draw)
-    shape = draw.shape("*b t s u points 2")
-    beyond = (options["grid"][1], options["grid"][0])
-    whole = np.floor(draw.rng.uniform(-2, np.array(beyond) + 1, shape))
+    padding = draw_positions(draw)
+    draw_frames(draw)
+    shape, grid = draw.shape("*b t s u points 2"), grid_of(draw)
+    cells = np.floor(draw.rng.uniform(-2, (grid.w + 1, grid.h + 1), shape))
     return {
         "v": draw.array("*b u s d"),
-        "positions": whole + draw.rng.uniform(_MARGIN, 1 - _MARGIN, shape),
+        "locations": cells + draw.rng.uniform(_MARGIN, 1 - _MARGIN, shape),
         "alpha": draw.array("*b t s u points"),
-        **options,
+        "grid": grid,
+        "padding": padding,
     }
 
 
 @builds("deformable-attention")
 def deformable_attention(draw: Draw) -> dict[str, Any]:
-    options = grid_of(draw)
-    frames_of(draw)
+    padding = draw_positions(draw)
+    draw_frames(draw)
     args = {
         "z": draw.array("*b t s d"),
         "q": draw.array("*b t s d"),
@@ -105,13 +111,16 @@ def deformable_attention(draw: Draw) -> dict[str, Any]:
     def offsets(m: np.ndarray) -> np.ndarray:
         return (args["q"][..., None, :] + m) @ flat(args["W_delta"], 1) + bias
 
-    return {**args, "m": off_kinks(draw, draw.array("*b t s u d"), offsets), **options}
+    m = off_kinks(draw, draw.array("*b t s u d"), offsets)
+    return {**args, "m": m, "grid": grid_of(draw), "padding": padding}
 
 
-def clips_of(draw: Draw) -> dict[str, Any]:
+def options_of(draw: Draw) -> dict[str, Any]:
+    """Draw small sizes that fit sub-clips, and return the options."""
     clips, u = ((1, 3), (2, 2), (3, 1))[int(draw.rng.integers(3))]
     draw.sizes |= {"t": clips * u, "u": u, "heads": 2, "points": 3, "d": 7, "d_v": 5, "d_f": 4}
-    return {**grid_of(draw), "clips": clips}
+    padding = draw_positions(draw)
+    return {"grid": grid_of(draw), "clips": clips, "padding": padding}
 
 
 def weights(draw: Draw) -> dict[str, Any]:
@@ -134,14 +143,14 @@ def weights(draw: Draw) -> dict[str, Any]:
 
 
 def offsets_of_heads(q: np.ndarray, m: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-    """Return all offsets of each pair, side by side."""
+    """Return the offsets of all heads for each pair of frames."""
     W_delta = flat(np.moveaxis(params["W_delta"], 0, 1), 1)
     return (q[..., None, :] + m) @ W_delta + np.ravel(params.get("b_delta", 0.0))
 
 
 @builds("deformable-self-attention")
 def deformable_self_attention(draw: Draw) -> dict[str, Any]:
-    options, params = clips_of(draw), weights(draw)
+    options, params = options_of(draw), weights(draw)
     z = draw.array("*b t s d")
     q = z @ params["W_q"] + params.get("b_q", 0.0)
     m = off_kinks(draw, draw.array("*b t s u d"), lambda m: offsets_of_heads(q, m, params))
@@ -150,7 +159,7 @@ def deformable_self_attention(draw: Draw) -> dict[str, Any]:
 
 @builds("deformable-layer")
 def deformable_layer(draw: Draw) -> dict[str, Any]:
-    options = clips_of(draw)
+    options = options_of(draw)
     params = {
         "norm_1": norm(draw),
         "motion": {"E": draw.array("2 d")} | ({"bias": draw.array("d")} if draw.chance() else {}),
