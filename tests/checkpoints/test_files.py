@@ -1,4 +1,4 @@
-"""safetensors files: what is written comes back, and what is broken is refused."""
+"""safetensors files: what is written is read back, and what is broken is refused."""
 
 import json
 import re
@@ -18,7 +18,7 @@ DTYPES = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8
 
 
 def encoded(header, data=b""):
-    """The bytes of a safetensors file, by the format's page."""
+    """The bytes of a safetensors file, as the format's documentation has it."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
 
@@ -34,7 +34,7 @@ def one(shape=(2,), begin=0, end=8, dtype="F32"):
     ),
     st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3),
 )
-def test_arrays_of_any_shape_and_dtype_come_back(tmp_path_factory, array, metadata):
+def test_arrays_of_any_shape_and_dtype_are_read_back(tmp_path_factory, array, metadata):
     path = tmp_path_factory.mktemp("files") / "x.safetensors"
     save(path, {"a": array, "b.0": np.float64(3)}, metadata)
     arrays, read = load(path)
@@ -58,7 +58,7 @@ def test_arrays_of_any_shape_and_dtype_come_back(tmp_path_factory, array, metada
     ],
     ids=["transposed", "stepped", "reversed", "inner", "fortran", "broadcast", "big-endian"],
 )
-def test_views_come_back_as_they_look(tmp_path, view):
+def test_views_are_read_back_as_they_look(tmp_path, view):
     array = view(np.random.default_rng(0).standard_normal((4, 5, 7)))
     save(tmp_path / "x", {"a": array})
     assert np.array_equal(load(tmp_path / "x")[0]["a"], array)
@@ -72,7 +72,7 @@ def test_another_reader_reads_the_same(tmp_path):
     assert np.array_equal(load_file(tmp_path / "x")["a"], array)
 
 
-def test_the_header_tells_names_shapes_and_metadata(tmp_path):
+def test_the_header_has_names_shapes_and_metadata(tmp_path):
     save(tmp_path / "x", {"a": np.zeros((2, 3), np.float32)}, {"k": "v"})
     header = read_header(tmp_path / "x")
     assert header["__metadata__"] == {"k": "v"}
@@ -81,11 +81,11 @@ def test_the_header_tells_names_shapes_and_metadata(tmp_path):
 
 GOOD = {"a": one(), "b": one((1,), 8, 12)}
 BROKEN = {
-    "empty": (b"", "cut short"),
-    "header longer than the file": ((2**40).to_bytes(8, "little") + b"{}", "cut short"),
+    "empty": (b"", "truncated"),
+    "header longer than the file": ((2**40).to_bytes(8, "little") + b"{}", "truncated"),
     "no JSON": (encoded(b"nonsense"), "bad safetensors header"),
     "no UTF-8": (encoded(b'{"\xff": 1}'), "bad safetensors header"),
-    "a list": (encoded([]), "no table"),
+    "a list": (encoded([]), "not an object"),
     "nested without end": (encoded(b"[" * 200_000), "bad safetensors header"),
     "metadata of numbers": (encoded({"__metadata__": {"k": 1}}), "__metadata__"),
     "duplicate array": (
@@ -102,22 +102,25 @@ BROKEN = {
     "hole": (encoded({"a": one(), "b": one((1,), 12, 16)}, bytes(16)), "'b' begins at byte 12"),
     "wrong size": (encoded({"a": one((3,))}, bytes(8)), "has 8 bytes"),
     "backwards": (encoded({"a": one((0,), 8, 0)}, bytes(8)), "has -8 bytes"),
-    "negative": (encoded({"a": one((-1, -2))}, bytes(8)), "no lists of counts"),
-    "true for 1": (encoded({"a": one((True,), 0, 4)}, bytes(4)), "no lists of counts"),
-    "three offsets": (encoded({"a": one() | {"data_offsets": [0, 4, 8]}}, bytes(8)), "counts"),
+    "negative": (encoded({"a": one((-1, -2))}, bytes(8)), "not lists of integers >= 0"),
+    "true for 1": (encoded({"a": one((True,), 0, 4)}, bytes(4)), "not lists of integers >= 0"),
+    "three offsets": (
+        encoded({"a": one() | {"data_offsets": [0, 4, 8]}}, bytes(8)),
+        "not lists of integers",
+    ),
     "unknown dtype": (encoded({"a": one(dtype="C64")}, bytes(8)), "unknown dtype 'C64'"),
-    "entry without shape": (encoded({"a": {"dtype": "F32"}}), "no description"),
-    "header cut short": (encoded(GOOD, bytes(12))[:40], "cut short"),
+    "entry without shape": (encoded({"a": {"dtype": "F32"}}), "does not describe an array"),
+    "header cut short": (encoded(GOOD, bytes(12))[:40], "truncated"),
     "too many axes": (encoded({"a": one((1,) * 65, 0, 4)}, bytes(4)), "65 axes"),
     "too large a shape without data": (encoded({"a": one((0, 2**63), 0, 0)}), "x.safetensors: "),
 }
 
 
-@pytest.mark.parametrize(("content", "told"), BROKEN.values(), ids=BROKEN)
-def test_broken_files_are_refused_in_one_line(tmp_path, content, told):
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_files_are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(FileError, match=re.escape(told)) as error:
+    with pytest.raises(FileError, match=re.escape(message)) as error:
         load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -129,12 +132,12 @@ def test_a_huge_header_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.write(length.to_bytes(8, "little"))
         file.truncate(8 + length)
-    with pytest.raises(FileError, match="no safetensors file, or one cut short"):
+    with pytest.raises(FileError, match="not a safetensors file, or truncated"):
         load(path)
 
 
 def test_many_names_are_read_in_no_time(tmp_path):
-    """Twice a hundred thousand names: comparing each with each would take minutes."""
+    """Two hundred thousand names: comparing all pairs would take minutes."""
     path = tmp_path / "x.safetensors"
     empty = one((0,), 0, 0)
     path.write_bytes(encoded({f"a{i}": empty for i in range(200_000)}))
@@ -166,12 +169,12 @@ def test_a_file_cut_anywhere_is_refused(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
-def test_what_is_no_file_is_refused(tmp_path, name):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path, name):
     with pytest.raises(FileError, match=r"No such file|Is a directory"):
         load(tmp_path / name)
 
 
-def test_a_folder_that_does_not_exist_is_told(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(FileError, match="No such file"):
         save(tmp_path / "none" / "x", {"a": np.zeros(1)})
 
@@ -180,11 +183,12 @@ def test_writing_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "x"
     save(path, {"a": np.zeros(2)})
     before = path.read_bytes()
-    # A writer as wrong as safetensors 0.8.0 is for strided views.
-    from safetensors.numpy import save as right
+    # A writer that is wrong like safetensors 0.8.0 for strided views.
+    from safetensors.numpy import save as save_right
 
     monkeypatch.setattr(
-        "safetensors.numpy.save", lambda arrays, **options: right({"a": arrays["a"][::-1].copy()})
+        "safetensors.numpy.save",
+        lambda arrays, **options: save_right({"a": arrays["a"][::-1].copy()}),
     )
     with pytest.raises(FileError, match="a does not read back"):
         save(path, {"a": np.arange(2.0)})
@@ -213,7 +217,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_replacing_keeps_nothing_of_what_failed(tmp_path):
+def test_replacing_leaves_nothing_of_what_failed(tmp_path):
     def fail():
         with replacing(tmp_path / "x") as temporary:
             temporary.write_text("half")
@@ -242,7 +246,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path, arrays, metadata, reas
     assert not list(tmp_path.iterdir())
 
 
-def test_no_arrays_come_back_as_none(tmp_path):
+def test_no_arrays_are_read_back_as_none(tmp_path):
     path = tmp_path / "x.safetensors"
     save(path, {})
     assert load(path) == ({}, {})
@@ -250,12 +254,12 @@ def test_no_arrays_come_back_as_none(tmp_path):
 
 def test_two_threads_do_not_write_into_one_file(tmp_path):
     path = tmp_path / "x"
-    with replacing(path) as here, ThreadPoolExecutor(1) as pool:
-        here.write_text("here")
-        pool.submit(_replace, path, "there").result(timeout=60)
-        assert path.read_text() == "there"
-        assert here.read_text() == "here"
-    assert path.read_text() == "here"
+    with replacing(path) as temporary, ThreadPoolExecutor(1) as pool:
+        temporary.write_text("first thread")
+        pool.submit(_replace, path, "second thread").result(timeout=60)
+        assert path.read_text() == "second thread"
+        assert temporary.read_text() == "first thread"
+    assert path.read_text() == "first thread"
 
 
 def _replace(path, text):

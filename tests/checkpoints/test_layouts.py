@@ -1,7 +1,7 @@
-"""Layouts of published weights: both ways, against each other, and everything that does not fit.
+"""Layouts of published weights: in both directions, against each other, and what does not fit.
 
-That the tables are right is proven where a peer or its numbers exist: test_peers_* load whole
-models of HuggingFace, pytorchvideo and torchvision, test_vectors_* the official layers.
+That the layouts are right is tested where a peer or its numbers exist: the chapters' test_peers.py
+load models of HuggingFace, pytorchvideo and torchvision, their test_vectors.py official layers.
 """
 
 import math
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.support import readings
 from tests.support.compare import assert_close
 from vtnp import models
-from vtnp._array import trees
-from vtnp.checkpoints import LayoutError, from_theirs, layouts, shapes_of, to_theirs
+from vtnp.checkpoints import LayoutError, from_published, layouts, tensor_shapes, to_published
+from vtnp.models import tree_leaves, tree_map
 from vtnp.models.longnet import LongNetConfig
 from vtnp.models.motionformer import MotionformerConfig
 from vtnp.models.mvit import MViTConfig
@@ -33,7 +33,7 @@ SEQUENCES = {"nystromformer", "longnet"}
 
 @st.composite
 def of_layers(draw, **more):
-    """What all configs have: heads, widths, layers, classes, and the channels of the video."""
+    """What all configs have: heads, widths, layers, classes, and channels of the video."""
     heads, d_h = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     return {
         "heads": heads,
@@ -47,7 +47,7 @@ def of_layers(draw, **more):
 
 @st.composite
 def videos(draw):
-    """Frames, image and patch, whose sizes go with each other."""
+    """Frames, image and patch whose sizes fit each other."""
     p_t, p_h, p_w, t, h, w = (draw(st.integers(1, 3)) for _ in range(6))
     return {"frames": p_t * t, "image": (p_h * h, p_w * w), "patch": (p_t, p_h, p_w)}
 
@@ -130,67 +130,67 @@ SMALL = {
 
 
 def drawn(model, config, seed=0):
-    """Params none of whose numbers are alike."""
+    """Params whose numbers are all different."""
     rng = np.random.default_rng(seed)
     new = getattr(models, model).init(rng, config)
-    return trees.tree_map(lambda x: rng.standard_normal(x.shape), new)
+    return tree_map(lambda x: rng.standard_normal(x.shape), new)
 
 
-def without_layers(model, params):
-    """What the layouts of language models have not."""
+def unpublished(model, params):
+    """What the layouts of language models do not have."""
     if model not in SEQUENCES:
         return None
     return {name: each for name, each in params.items() if name != "layers"}
 
 
 def published(model, layout, config=None, seed=0):
-    """Tensors of the layout, all their numbers random."""
+    """Tensors of the layout with random numbers."""
     rng = np.random.default_rng(seed)
-    shapes = shapes_of(model, config or SMALL[model], layout)
+    shapes = tensor_shapes(model, config or SMALL[model], layout)
     return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
-def beside(model):
-    return without_layers(model, drawn(model, SMALL[model]))
+def extra_params(model):
+    return unpublished(model, drawn(model, SMALL[model]))
 
 
 def read(model, layout, tensors, **options):
-    return from_theirs(
-        model, SMALL[model], layout, tensors, **({"beside": beside(model)} | options)
-    )
+    options = {"extra_params": extra_params(model)} | options
+    return from_published(model, SMALL[model], layout, tensors, **options)
 
 
-def assert_same(found, wanted):
-    found, wanted = dict(trees.tree_leaves(found)), dict(trees.tree_leaves(wanted))
-    assert list(found) == list(wanted)
-    for path, x in wanted.items():
-        assert np.array_equal(found[path], x), path
+def assert_same(tree, expected):
+    tree, expected = dict(tree_leaves(tree)), dict(tree_leaves(expected))
+    assert list(tree) == list(expected)
+    for path, x in expected.items():
+        assert np.array_equal(tree[path], x), path
 
 
-# --- Both ways ------------------------------------------------------------------------------------
+# --- Both directions ------------------------------------------------------------------------------
 
 
 @each_pair
 @given(data=st.data())
-def test_there_and_back_is_exact(model, layout, data):
+def test_params_to_tensors_and_back_is_exact(model, layout, data):
     config = data.draw(CONFIGS[model](layout))
     params = drawn(model, config)
-    theirs = to_theirs(model, config, layout, params)
-    assert {name: x.shape for name, x in theirs.items()} == shapes_of(model, config, layout)
-    again = from_theirs(model, config, layout, theirs, beside=without_layers(model, params))
+    tensors = to_published(model, config, layout, params)
+    assert {name: x.shape for name, x in tensors.items()} == tensor_shapes(model, config, layout)
+    again = from_published(model, config, layout, tensors, extra_params=unpublished(model, params))
     assert_same(again, params)
 
 
 @each_pair
 @given(data=st.data())
-def test_back_and_there_is_exact(model, layout, data):
-    """But for what no model reads: the projection of values of Motionformer's second stage."""
+def test_tensors_to_params_and_back_is_exact(model, layout, data):
+    """Except for what no model uses: the second projection of values of Motionformer."""
     config = data.draw(CONFIGS[model](layout))
-    theirs = published(model, layout, config)
-    own = without_layers(model, drawn(model, config))
-    again = to_theirs(model, config, layout, from_theirs(model, config, layout, theirs, beside=own))
-    assert again.keys() == theirs.keys()
-    for name, x in theirs.items():
+    tensors = published(model, layout, config)
+    extra = unpublished(model, drawn(model, config))
+    params = from_published(model, config, layout, tensors, extra_params=extra)
+    again = to_published(model, config, layout, params)
+    assert again.keys() == tensors.keys()
+    for name, x in tensors.items():
         if "proj_kv" in name and not config.value_projection:
             keys = len(x) // 2
             assert np.array_equal(again[name][:keys], x[:keys])
@@ -200,33 +200,34 @@ def test_back_and_there_is_exact(model, layout, data):
 
 
 @each_pair
-def test_every_dtype_stays(model, layout):
+def test_every_dtype_is_kept(model, layout):
     for dtype in (np.float16, np.float32):
-        theirs = {name: x.astype(dtype) for name, x in published(model, layout).items()}
-        own = trees.tree_map(lambda x, to=dtype: x.astype(to), beside(model))
-        params = read(model, layout, theirs, beside=own)
-        assert {x.dtype for _, x in trees.tree_leaves(params)} == {np.dtype(dtype)}
-        back = to_theirs(model, SMALL[model], layout, params)
-        assert {x.dtype for x in back.values()} == {np.dtype(dtype)}
+        tensors = {name: x.astype(dtype) for name, x in published(model, layout).items()}
+        extra = tree_map(lambda x, to=dtype: x.astype(to), extra_params(model))
+        params = read(model, layout, tensors, extra_params=extra)
+        assert {x.dtype for _, x in tree_leaves(params)} == {np.dtype(dtype)}
+        again = to_published(model, SMALL[model], layout, params)
+        assert {x.dtype for x in again.values()} == {np.dtype(dtype)}
 
 
-# JAX and Dask would take long over so many small arrays.
+# With JAX and Dask so many small arrays would take long.
 @pytest.mark.parametrize("name", [name for name in readings.NAMES if name in {"strict", "torch"}])
 @each_pair
-def test_other_libraries_arrays_stay_theirs(model, layout, name):
-    reading, theirs = readings.reading(name), published(model, layout)
-    there = {key: reading.asarray(x) for key, x in theirs.items()}
-    own = trees.tree_map(reading.asarray, beside(model))
-    params = read(model, layout, there, beside=own)
-    assert_same(trees.tree_map(reading.to_numpy, params), read(model, layout, theirs))
-    back = to_theirs(model, SMALL[model], layout, params)
-    wanted = to_theirs(model, SMALL[model], layout, read(model, layout, theirs))
-    assert_same({key: reading.to_numpy(x) for key, x in back.items()}, wanted)
+def test_arrays_stay_in_their_library(model, layout, name):
+    library, tensors = readings.reading(name), published(model, layout)
+    in_library = {key: library.asarray(x) for key, x in tensors.items()}
+    extra = tree_map(library.asarray, extra_params(model))
+    params = read(model, layout, in_library, extra_params=extra)
+    expected = read(model, layout, tensors)
+    assert_same(tree_map(library.to_numpy, params), expected)
+    again = to_published(model, SMALL[model], layout, params)
+    again = {key: library.to_numpy(x) for key, x in again.items()}
+    assert_same(again, to_published(model, SMALL[model], layout, expected))
 
 
-# --- The tables against what is known of the published models -------------------------------------
+# --- The layouts against what is known of the published models ------------------------------------
 
-# Number of tensors, and of numbers in them, of the largest-known config of each.
+# The number of tensors, and of numbers in them.
 KNOWN = {
     ("timesformer", "official"): ("timesformer", 249, 121_566_352),
     ("timesformer", "huggingface"): ("timesformer", 249, 121_566_352),
@@ -242,12 +243,12 @@ KNOWN = {
 @pytest.mark.parametrize("pair", KNOWN, ids=" ".join)
 def test_published_models_have_as_many_tensors_and_numbers(pair):
     (model, layout), (name, tensors, numbers) = pair, KNOWN[pair]
-    shapes = shapes_of(model, getattr(models, model).CONFIGS[name], layout)
+    shapes = tensor_shapes(model, getattr(models, model).CONFIGS[name], layout)
     assert len(shapes) == tensors
     assert sum(map(math.prod, shapes.values())) == numbers
 
 
-# Of the released models, as their code prints them.
+# Names and shapes as the released code prints them.
 NAMED = {
     ("timesformer", "official", "timesformer"): {
         "pos_embed": (1, 197, 768),
@@ -313,38 +314,36 @@ NAMED = {
 
 
 @pytest.mark.parametrize("key", NAMED, ids=" ".join)
-def test_names_and_shapes_of_published_models(key):
+def test_names_and_tensor_shapes_published_models(key):
     model, layout, name = key
-    shapes = shapes_of(model, getattr(models, model).CONFIGS[name], layout)
+    shapes = tensor_shapes(model, getattr(models, model).CONFIGS[name], layout)
     for tensor, shape in NAMED[key].items():
         assert shapes[tensor] == shape
 
 
-def test_scenic_to_huggingface_as_its_converter_has_it():
+def test_scenic_to_huggingface_is_what_its_converter_does():
     """Kernels flattened and transposed; the embedding's axes d C t h w."""
     config = SMALL["vivit"]
     scenic = published("vivit", "official")
-    port = to_theirs("vivit", config, "huggingface", read("vivit", "official", scenic))
-    there, here = (
-        "Transformer/encoderblock_1/MultiHeadDotProductAttention_0",
-        "vivit.layers.1.attention",
-    )
+    port = to_published("vivit", config, "huggingface", read("vivit", "official", scenic))
+    in_scenic = "Transformer/encoderblock_1/MultiHeadDotProductAttention_0"
+    in_port = "vivit.layers.1.attention"
     d = config.d
     for word in ("query", "key", "value"):
-        kernel, bias = scenic[f"{there}/{word}/kernel"], scenic[f"{there}/{word}/bias"]
-        assert np.array_equal(port[f"{here}.{word[0]}_proj.weight"], kernel.reshape(d, d).T)
-        assert np.array_equal(port[f"{here}.{word[0]}_proj.bias"], bias.reshape(d))
-    merge = scenic[f"{there}/out/kernel"].reshape(d, d).T
-    assert np.array_equal(port[f"{here}.o_proj.weight"], merge)
+        kernel, bias = scenic[f"{in_scenic}/{word}/kernel"], scenic[f"{in_scenic}/{word}/bias"]
+        assert np.array_equal(port[f"{in_port}.{word[0]}_proj.weight"], kernel.reshape(d, d).T)
+        assert np.array_equal(port[f"{in_port}.{word[0]}_proj.bias"], bias.reshape(d))
+    output = scenic[f"{in_scenic}/out/kernel"].reshape(d, d).T
+    assert np.array_equal(port[f"{in_port}.o_proj.weight"], output)
     embedding = scenic["embedding/kernel"].transpose(4, 3, 0, 1, 2)
     name = "vivit.embeddings.patch_embeddings.projection.weight"
     assert np.array_equal(port[name], embedding)
 
 
-def test_both_names_that_huggingface_gave_vivit():
-    """What version 5 renames on loading."""
+def test_both_layouts_of_vivit_in_huggingface():
+    """Version 5 renames the tensors of version 4 when it loads them."""
     old = published("vivit", "huggingface-4")
-    new = to_theirs("vivit", SMALL["vivit"], "huggingface", read("vivit", "huggingface-4", old))
+    new = to_published("vivit", SMALL["vivit"], "huggingface", read("vivit", "huggingface-4", old))
     for was, now in {
         "encoder.layer.": "layers.",
         "attention.attention.query": "attention.q_proj",
@@ -359,9 +358,9 @@ def test_both_names_that_huggingface_gave_vivit():
 
 
 def test_pytorchvideo_and_the_official_mvit():
-    """One has queries, keys and values apart, the other in one tensor."""
+    """One has separate tensors for queries, keys and values, the other one tensor."""
     apart = published("mvit", "pytorchvideo")
-    fused = to_theirs("mvit", SMALL["mvit"], "official", read("mvit", "pytorchvideo", apart))
+    fused = to_published("mvit", SMALL["mvit"], "official", read("mvit", "pytorchvideo", apart))
     rows = [apart[f"blocks.1.attn.{letter}.weight"] for letter in "qkv"]
     assert np.array_equal(fused["blocks.1.attn.qkv.weight"], np.concatenate(rows))
     assert np.array_equal(
@@ -371,10 +370,10 @@ def test_pytorchvideo_and_the_official_mvit():
 
 
 def test_the_official_nystromformer_and_huggingface():
-    ours = read("nystromformer", "official", published("nystromformer", "official"))
-    port = to_theirs("nystromformer", SMALL["nystromformer"], "huggingface", ours)
-    there = to_theirs("nystromformer", SMALL["nystromformer"], "official", ours)
-    for theirs, here in {
+    params = read("nystromformer", "official", published("nystromformer", "official"))
+    port = to_published("nystromformer", SMALL["nystromformer"], "huggingface", params)
+    released = to_published("nystromformer", SMALL["nystromformer"], "official", params)
+    for name, name_in_port in {
         "transformer_1.mha.W_v.weight": "encoder.layer.1.attention.self.value.weight",
         "transformer_1.mha.attn.conv.weight": "encoder.layer.1.attention.self.conv.weight",
         "transformer_1.mha.ff.bias": "encoder.layer.1.attention.output.dense.bias",
@@ -382,25 +381,25 @@ def test_the_official_nystromformer_and_huggingface():
         "transformer_1.ff1.weight": "encoder.layer.1.intermediate.dense.weight",
         "transformer_1.norm2.bias": "encoder.layer.1.output.LayerNorm.bias",
     }.items():
-        assert np.array_equal(there[theirs], port[here])
+        assert np.array_equal(released[name], port[name_in_port])
 
 
 def test_patches_are_flattened_in_the_order_of_the_formula():
-    """As a convolution whose windows do not overlap: the video's patch times the kernel."""
+    """It is a convolution whose windows do not overlap: the video's patch times the kernel."""
     rng, config = np.random.default_rng(0), replace(SMALL["motionformer"], channels=2)
-    theirs = published("motionformer", "official", config)
-    params = from_theirs("motionformer", config, "official", theirs)
+    tensors = published("motionformer", "official", config)
+    params = from_published("motionformer", config, "official", tensors)
     patch = rng.standard_normal((config.tubelet, config.patch, config.patch, 2))
-    kernel = theirs["patch_embed_3d.proj.weight"]
-    wanted = np.einsum("thwc,dcthw->d", patch, kernel)
-    assert_close(patch.reshape(-1) @ params["embedding"]["E"], wanted)
+    kernel = tensors["patch_embed_3d.proj.weight"]
+    expected = np.einsum("thwc,dcthw->d", patch, kernel)
+    assert_close(patch.reshape(-1) @ params["embedding"]["E"], expected)
 
 
 # --- What does not fit ----------------------------------------------------------------------------
 
 
-def told(call, *args, **options):
-    """The problems that a call ends in, each kind and name."""
+def problems_of(call, *args, **options):
+    """The problems that a call raises: the detail of each by its kind and name."""
     with pytest.raises(LayoutError) as error:
         call(*args, **options)
     lines = str(error.value).split("\n")
@@ -408,86 +407,88 @@ def told(call, *args, **options):
     number = len(error.value.problems)
     assert lines[0].endswith(f": {number} key{'s' if number > 1 else ''} wrong")
     for line, problem in zip(lines[1:], error.value.problems, strict=True):
-        assert line.strip() == f"{problem.kind} {problem.name!r}: {problem.told}"
-    return {(problem.kind, problem.name): problem.told for problem in error.value.problems}
+        assert line.strip() == f"{problem.kind} {problem.name!r}: {problem.detail}"
+    return {(problem.kind, problem.name): problem.detail for problem in error.value.problems}
 
 
 @each_pair
 @given(data=st.data())
 def test_every_key_that_does_not_fit_is_listed(model, layout, data):
-    theirs = published(model, layout)
-    names = st.lists(st.sampled_from(sorted(theirs)), unique=True, max_size=8)
+    tensors = published(model, layout)
+    names = st.lists(st.sampled_from(sorted(tensors)), unique=True, max_size=8)
     missing, misshaped, integer = data.draw(names), data.draw(names), data.draw(names)
     unknown = data.draw(st.lists(st.text(max_size=9).map("no such {}".format), max_size=4))
-    wanted = {("missing", name) for name in missing} | {("unknown", name) for name in unknown}
+    expected = {("missing", name) for name in missing} | {("unknown", name) for name in unknown}
     for name in missing:
-        del theirs[name]
+        del tensors[name]
     for name in misshaped:
-        if name in theirs:
-            theirs[name] = theirs[name][None]
-            wanted.add(("mis-shaped", name))
+        if name in tensors:
+            tensors[name] = tensors[name][None]
+            expected.add(("wrong shape", name))
     for name in integer:
-        if name in theirs and name not in misshaped:
-            theirs[name] = np.zeros(theirs[name].shape, int)
-            wanted.add(("no float", name))
-    theirs |= {name: np.zeros(2) for name in unknown}
-    if wanted:
-        assert told(read, model, layout, theirs).keys() == wanted
+        if name in tensors and name not in misshaped:
+            tensors[name] = np.zeros(tensors[name].shape, int)
+            expected.add(("wrong dtype", name))
+    tensors |= {name: np.zeros(2) for name in unknown}
+    if expected:
+        assert problems_of(read, model, layout, tensors).keys() == expected
     else:
-        assert_same(read(model, layout, theirs), read(model, layout, published(model, layout)))
+        assert_same(read(model, layout, tensors), read(model, layout, published(model, layout)))
 
 
 @each_pair
 def test_nothing_at_all_lists_everything(model, layout):
-    problems = told(read, model, layout, {})
+    problems = problems_of(read, model, layout, {})
     assert set(problems) == {("missing", name) for name in published(model, layout)}
 
 
-def test_shapes_are_told():
-    theirs = published("timesformer", "official")
-    theirs["norm.bias"] = np.zeros(5)
-    problems = told(read, "timesformer", "official", theirs)
-    assert problems == {("mis-shaped", "norm.bias"): "expected (24,), found (5,)"}
+def test_shapes_are_reported():
+    tensors = published("timesformer", "official")
+    tensors["norm.bias"] = np.zeros(5)
+    problems = problems_of(read, "timesformer", "official", tensors)
+    assert problems == {("wrong shape", "norm.bias"): "expected (24,), got (5,)"}
 
 
 def test_near_names_are_of_the_same_layer():
-    theirs = published("timesformer", "official")
-    theirs["blocks.1.nrom2.weight"] = theirs.pop("blocks.1.norm2.weight")
-    problems = told(read, "timesformer", "official", theirs)
+    tensors = published("timesformer", "official")
+    tensors["blocks.1.nrom2.weight"] = tensors.pop("blocks.1.norm2.weight")
+    problems = problems_of(read, "timesformer", "official", tensors)
     assert problems["missing", "blocks.1.norm2.weight"] == "expected (24,)"
     unknown = problems["unknown", "blocks.1.nrom2.weight"]
     assert unknown == "a tensor of shape (24,); near 'blocks.1.norm2.weight'"
 
 
-def test_what_is_no_array_is_told():
-    theirs = published("longnet", "torchscale") | {"layers.0.ffn.fc1.bias": [1.0], "epoch": 3}
-    problems = told(read, "longnet", "torchscale", theirs)
+def test_what_is_not_an_array_is_reported():
+    tensors = published("longnet", "torchscale") | {"layers.0.ffn.fc1.bias": [1.0], "epoch": 3}
+    problems = problems_of(read, "longnet", "torchscale", tensors)
     assert problems == {
-        ("no float", "layers.0.ffn.fc1.bias"): "found no tensor, list",
-        ("unknown", "epoch"): "no tensor, int",
+        ("wrong dtype", "layers.0.ffn.fc1.bias"): "expected a tensor, got an object of type list",
+        ("unknown", "epoch"): "an object of type int",
     }
 
 
-def test_a_layer_too_many_is_told():
+def test_an_additional_layer_is_reported():
     deeper = replace(SMALL["timesformer"], layers=3)
-    theirs = published("timesformer", "official", deeper)
-    problems = told(read, "timesformer", "official", theirs)
-    third = {name for name in theirs if name.startswith("blocks.2.")}
+    tensors = published("timesformer", "official", deeper)
+    problems = problems_of(read, "timesformer", "official", tensors)
+    third = {name for name in tensors if name.startswith("blocks.2.")}
     assert set(problems) == {("unknown", name) for name in third}
 
 
 def test_a_second_name_must_hold_the_same_numbers():
-    """pytorchvideo has its pooling twice; either name will do."""
-    theirs = published("mvit", "pytorchvideo")
+    """pytorchvideo has its pooling twice; either name is enough."""
+    tensors = published("mvit", "pytorchvideo")
     name, copy = "blocks.1.attn.pool_q.weight", "blocks.1.attn._attention_pool_q.pool.weight"
-    params = read("mvit", "pytorchvideo", theirs)
-    assert_same(read("mvit", "pytorchvideo", theirs | {copy: theirs[name].copy()}), params)
-    renamed = {copy if each == name else each: x for each, x in theirs.items()}
+    params = read("mvit", "pytorchvideo", tensors)
+    assert_same(read("mvit", "pytorchvideo", tensors | {copy: tensors[name].copy()}), params)
+    renamed = {copy if each == name else each: x for each, x in tensors.items()}
     assert_same(read("mvit", "pytorchvideo", renamed), params)
-    problems = told(read, "mvit", "pytorchvideo", theirs | {copy: theirs[name] + 1})
-    assert problems == {("contradicting", copy): f"it is {name!r}, with other numbers"}
-    problems = told(read, "mvit", "pytorchvideo", theirs | {copy: theirs[name][1:]})
-    assert list(problems) == [("mis-shaped", copy)]
+    problems = problems_of(read, "mvit", "pytorchvideo", tensors | {copy: tensors[name] + 1})
+    assert problems == {
+        ("contradictory", copy): f"it is {name!r} under another name, with other numbers"
+    }
+    problems = problems_of(read, "mvit", "pytorchvideo", tensors | {copy: tensors[name][1:]})
+    assert list(problems) == [("wrong shape", copy)]
 
 
 @pytest.mark.parametrize(
@@ -507,62 +508,63 @@ def test_a_second_name_must_hold_the_same_numbers():
         ("longnet", "torchscale", ["output_projection.weight", "layer_norm.weight"]),
     ],
 )
-def test_what_is_known_not_to_be_needed_is_left_aside(model, layout, names):
-    theirs = published(model, layout)
-    more = theirs | {name: np.zeros(3) for name in names}
-    assert_same(read(model, layout, more), read(model, layout, theirs))
+def test_what_is_known_not_to_be_needed_is_ignored(model, layout, names):
+    tensors = published(model, layout)
+    more = tensors | {name: np.zeros(3) for name in names}
+    assert_same(read(model, layout, more), read(model, layout, tensors))
 
 
 def test_the_other_embedding_of_motionformer():
-    """With tubelets of one frame its images' embedding is read."""
+    """With tubelets of one frame the embedding of images is used."""
     config = replace(SMALL["motionformer"], tubelet=1)
-    theirs = published("motionformer", "official", config)
-    assert "patch_embed.proj.weight" in theirs
-    more = theirs | {"patch_embed_3d.proj.weight": np.zeros(3)}
-    again = from_theirs("motionformer", config, "official", more)
-    assert_same(again, from_theirs("motionformer", config, "official", theirs))
+    tensors = published("motionformer", "official", config)
+    assert "patch_embed.proj.weight" in tensors
+    more = tensors | {"patch_embed_3d.proj.weight": np.zeros(3)}
+    again = from_published("motionformer", config, "official", more)
+    assert_same(again, from_published("motionformer", config, "official", tensors))
 
 
-def test_what_our_longnet_cannot_do_is_refused_with_the_reason():
-    """It would be another function without these."""
-    theirs = published("longnet", "torchscale")
-    refused = {
+def test_what_longnet_does_not_support_is_refused_with_the_reason():
+    """Without these it would be another function."""
+    tensors = published("longnet", "torchscale")
+    unsupported = {
         "layers.0.self_attn.inner_attn_ln.weight": "subln",
         "layers.1.ffn.ffn_layernorm.bias": "subln",
         "layers.0.self_attn.xpos.scale": "xPos",
         "layers.0.ffn.A.fc1.weight": "multiway",
     }
-    problems = told(read, "longnet", "torchscale", theirs | {name: np.zeros(3) for name in refused})
-    assert set(problems) == {("refused", name) for name in refused}
-    for name, reason in refused.items():
-        assert reason in problems["refused", name]
+    more = tensors | {name: np.zeros(3) for name in unsupported}
+    problems = problems_of(read, "longnet", "torchscale", more)
+    assert set(problems) == {("unsupported", name) for name in unsupported}
+    for name, reason in unsupported.items():
+        assert reason in problems["unsupported", name]
 
 
 @pytest.mark.parametrize("model", sorted(SEQUENCES))
-def test_what_language_models_have_not_must_come_from_the_caller(model):
+def test_what_language_models_do_not_have_must_be_passed(model):
     layout = layouts()[model][0]
-    problems = told(read, model, layout, published(model, layout), beside=None)
-    outside = {path for path, _ in trees.tree_leaves(beside(model))}
-    assert set(problems) == {("without counterpart", path) for path in outside}
-    assert all("give it as `beside`" in reason for reason in problems.values())
+    problems = problems_of(read, model, layout, published(model, layout), extra_params=None)
+    paths = {path for path, _ in tree_leaves(extra_params(model))}
+    assert set(problems) == {("no counterpart", path) for path in paths}
+    assert all("pass it in `extra_params`" in reason for reason in problems.values())
 
 
-def test_a_head_of_other_classes_comes_beside():
+def test_a_head_for_other_classes_can_be_passed():
     config = SMALL["timesformer"]
     more = replace(config, classes=9)
-    theirs = published("timesformer", "official", config)
-    problems = told(from_theirs, "timesformer", more, "official", theirs)
-    assert set(problems) == {("mis-shaped", "head.weight"), ("mis-shaped", "head.bias")}
+    tensors = published("timesformer", "official", config)
+    problems = problems_of(from_published, "timesformer", more, "official", tensors)
+    assert set(problems) == {("wrong shape", "head.weight"), ("wrong shape", "head.bias")}
     head = {"W": np.ones((config.d, 9)), "b": np.zeros(9)}
-    params = from_theirs("timesformer", more, "official", theirs, beside={"head": head})
-    assert_same(params, read("timesformer", "official", theirs) | {"head": head})
+    params = from_published("timesformer", more, "official", tensors, extra_params={"head": head})
+    assert_same(params, read("timesformer", "official", tensors) | {"head": head})
 
 
-def test_what_comes_beside_must_fit_too():
-    theirs = published("timesformer", "official")
-    own = {"head": {"W": np.ones((2, 2)), "c": np.ones(3)}}
-    problems = told(read, "timesformer", "official", theirs, beside=own)
-    assert set(problems) == {("mis-shaped", "head.W"), ("unknown", "head.c")}
+def test_what_is_passed_must_fit_too():
+    tensors = published("timesformer", "official")
+    extra = {"head": {"W": np.ones((2, 2)), "c": np.ones(3)}}
+    problems = problems_of(read, "timesformer", "official", tensors, extra_params=extra)
+    assert set(problems) == {("wrong shape", "head.W"), ("unknown", "head.c")}
 
 
 @pytest.mark.parametrize(
@@ -574,10 +576,10 @@ def test_what_comes_beside_must_fit_too():
     ],
     ids=["axial", "model-2", "no-class-token"],
 )
-def test_models_that_nobody_published_are_told(config, layout):
+def test_models_that_nobody_published_are_refused(config, layout):
     model = "vivit" if isinstance(config, ViViTConfig) else "timesformer"
-    problems = told(to_theirs, model, config, layout, drawn(model, config))
-    assert {kind for kind, _ in problems} == {"without counterpart"}
+    problems = problems_of(to_published, model, config, layout, drawn(model, config))
+    assert {kind for kind, _ in problems} == {"no counterpart"}
     assert set(problems.values()) >= {
         f"the layout has no such weights; a param of shape ({config.d},)"
     }
@@ -588,9 +590,9 @@ def test_params_that_are_not_the_configs_are_listed():
     params = drawn("motionformer", config)
     params["layers"][1]["norm_1"]["gamma"] = np.zeros(5)
     params["gead"] = params.pop("head")
-    problems = told(to_theirs, "motionformer", config, "official", params)
+    problems = problems_of(to_published, "motionformer", config, "official", params)
     assert problems == {
-        ("mis-shaped", "layers.1.norm_1.gamma"): "expected (24,), found (5,)",
+        ("wrong shape", "layers.1.norm_1.gamma"): "expected (24,), got (5,)",
         ("missing", "head.W"): "expected (24, 4)",
         ("missing", "head.b"): "expected (4,)",
         ("unknown", "gead.W"): "a param of shape (24, 4); near 'head.W'",
@@ -598,12 +600,12 @@ def test_params_that_are_not_the_configs_are_listed():
     }
 
 
-def test_models_layouts_and_configs_that_there_are_not():
+def test_unknown_models_layouts_and_configs_are_refused():
     with pytest.raises(ValueError, match="model 'x' is none of"):
-        from_theirs("x", SMALL["vivit"], "official", {})
+        from_published("x", SMALL["vivit"], "official", {})
     with pytest.raises(
         ValueError, match=r"longnet has no layout 'official', only \['torchscale'\]"
     ):
-        from_theirs("longnet", SMALL["longnet"], "official", {})
+        from_published("longnet", SMALL["longnet"], "official", {})
     with pytest.raises(TypeError, match="vivit has a ViViTConfig, got LongNetConfig"):
-        shapes_of("vivit", SMALL["longnet"], "official")
+        tensor_shapes("vivit", SMALL["longnet"], "official")

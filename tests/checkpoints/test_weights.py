@@ -1,4 +1,4 @@
-"""Files of published weights: three kinds, what wraps them, and files that mean harm."""
+"""Files of published weights: three kinds, what wraps them, and malicious files."""
 
 import io
 import pickle
@@ -15,8 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.peers import installed, needs
-from vtnp._array import trees
-from vtnp.checkpoints import FileError, LayoutError, from_theirs, load_weights, save, shapes_of
+from vtnp.checkpoints import (
+    FileError,
+    LayoutError,
+    from_published,
+    load_weights,
+    save,
+    tensor_shapes,
+)
+from vtnp.models import tree_leaves
 from vtnp.models.timesformer import TimeSformerConfig
 
 torch = installed("torch")
@@ -25,7 +32,7 @@ needs_torch = needs(torch, "vtnp[peers]")
 CONFIG = TimeSformerConfig(
     frames=2, image=(4, 4), patch=2, channels=1, d=4, heads=2, d_f=3, layers=1, classes=3
 )
-OFFICIAL = shapes_of("timesformer", CONFIG, "official")
+OFFICIAL = tensor_shapes("timesformer", CONFIG, "official")
 
 
 def tensors(dtype=np.float32):
@@ -37,17 +44,17 @@ def read(path, **options):
     return load_weights(path, "timesformer", CONFIG, layout="official", **options)
 
 
-def assert_read(path, wanted, **options):
-    found = dict(trees.tree_leaves(read(path, **options)))
-    expected = dict(trees.tree_leaves(from_theirs("timesformer", CONFIG, "official", wanted)))
-    assert found.keys() == expected.keys()
+def assert_read(path, arrays, **options):
+    params = dict(tree_leaves(read(path, **options)))
+    expected = dict(tree_leaves(from_published("timesformer", CONFIG, "official", arrays)))
+    assert params.keys() == expected.keys()
     for name, x in expected.items():
-        assert found[name].dtype == x.dtype
-        assert np.array_equal(found[name], x)
+        assert params[name].dtype == x.dtype
+        assert np.array_equal(params[name], x)
 
 
 def refused(path, **options):
-    """The one line that a file is refused with, which names it."""
+    """The line with which a file is refused; it names the file."""
     with pytest.raises(FileError) as error:
         read(path, **options)
     message = str(error.value)
@@ -116,13 +123,13 @@ def test_bfloat16_becomes_float32_with_a_warning(tmp_path, suffix):
     with pytest.warns(UserWarning, match="bfloat16, which NumPy does not have") as warned:
         params = read(path, torch=True)
     assert len(warned) == 1
-    exact = from_theirs(
+    exact = from_published(
         "timesformer", CONFIG, "official", {name: x.float().numpy() for name, x in state.items()}
     )
-    wanted = dict(trees.tree_leaves(exact))
-    for name, x in trees.tree_leaves(params):
+    expected = dict(tree_leaves(exact))
+    for name, x in tree_leaves(params):
         assert x.dtype == np.float32
-        assert np.array_equal(x, wanted[name])
+        assert np.array_equal(x, expected[name])
 
 
 # --- What wraps the weights -----------------------------------------------------------------------
@@ -130,7 +137,7 @@ def test_bfloat16_becomes_float32_with_a_warning(tmp_path, suffix):
 
 @needs_torch
 @pytest.mark.parametrize("key", ["model_state", "model_state_dict", "state_dict", "model"])
-def test_what_training_writes_beside_the_weights_is_left_aside(tmp_path, key):
+def test_what_training_writes_besides_the_weights_is_ignored(tmp_path, key):
     path = tmp_path / "x.pyth"
     state = as_torch(tensors())
     more = {"epoch": 3, "cfg": "TRAIN: no", "optimizer_state": {"state": {0: torch.zeros(2)}}}
@@ -148,13 +155,13 @@ def test_two_tables_of_weights_are_too_many(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model."])
-def test_prefixes_are_taken_off(tmp_path, prefix):
+def test_prefixes_are_removed(tmp_path, prefix):
     path = tmp_path / "x.npz"
     np.savez(path, **{prefix + name: x for name, x in tensors().items()})
     assert_read(path, tensors())
 
 
-def test_names_that_a_prefix_keeps_apart(tmp_path):
+def test_names_that_differ_only_in_a_prefix_are_refused(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, **tensors(), **{"module.norm.bias": np.zeros(4)})
     assert refused(path) == "it has both 'module.norm.bias' and 'norm.bias'"
@@ -169,28 +176,28 @@ def test_what_does_not_fit_is_listed(tmp_path):
         read(path)
     assert {(each.kind, each.name) for each in error.value.problems} == {
         ("missing", "cls_token"),
-        ("mis-shaped", "norm.bias"),
+        ("wrong shape", "norm.bias"),
         ("unknown", "more"),
     }
 
 
-def test_params_of_the_caller_come_beside(tmp_path):
+def test_params_that_are_passed_are_used(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, **{name: x for name, x in tensors().items() if not name.startswith("head")})
     head = {"W": np.ones((4, 3)), "b": np.ones(3)}
-    assert read(path, beside={"head": head})["head"] == head
+    assert read(path, extra_params={"head": head})["head"] == head
 
 
-# --- Files that are none, or mean harm ------------------------------------------------------------
+# --- Files that are not valid, or malicious -------------------------------------------------------
 
 
 @needs_torch
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pyth", ".bin"])
-def test_a_torch_file_is_read_only_where_that_was_said(tmp_path, suffix, monkeypatch):
+def test_a_torch_file_is_read_only_if_asked(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"x{suffix}"
     torch.save(as_torch(tensors()), path)
     monkeypatch.setattr(torch, "load", None)
-    assert refused(path) == "a torch file is a pickle, which is read with torch=True only"
+    assert refused(path) == "a torch file is a pickle, which is only read with torch=True"
 
 
 def test_a_torch_file_without_torch(tmp_path, monkeypatch):
@@ -207,7 +214,7 @@ def test_nothing_is_imported_before_a_file_is_read():
 
 
 class Harm:
-    """A pickle of it makes a file where it is opened."""
+    """Whoever unpickles it makes a file."""
 
     def __init__(self, path):
         self.path = path
@@ -237,23 +244,23 @@ def test_a_pickle_runs_nothing(tmp_path, how):
 def test_an_npz_with_objects_is_refused_and_runs_nothing(tmp_path, member):
     path, harm = tmp_path / "x.npz", tmp_path / "harm"
     np.savez(path, **tensors() | {member: np.array([Harm(harm)], dtype=object)})
-    assert refused(path) == f"bad .npz: {member!r} has the dtype object, which is no number"
+    assert refused(path) == f"bad .npz: {member!r} has the dtype object, which is not numeric"
     assert not harm.exists()
 
 
 @needs_torch
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        ([1, 2], "no table of tensors but a list"),
-        ({"a": 1}, "'a' is no tensor but a int"),
-        ({3: None}, "3 is no tensor but a NoneType"),
+        ([1, 2], "expected a dict of tensors, got list"),
+        ({"a": 1}, "expected a tensor for 'a', got int"),
+        ({3: None}, "expected a tensor for 3, got NoneType"),
     ],
 )
-def test_a_torch_file_without_a_table_of_tensors(tmp_path, content, told):
+def test_a_torch_file_without_a_dict_of_tensors(tmp_path, content, message):
     path = tmp_path / "x.pt"
     torch.save(content, path)
-    assert refused(path, torch=True) == f"bad torch file: {told}"
+    assert refused(path, torch=True) == f"bad torch file: {message}"
 
 
 def npy(array):
@@ -263,7 +270,7 @@ def npy(array):
 
 
 def headed(shape):
-    """A header of doubles, and nothing behind it."""
+    """A header of doubles, and nothing after it."""
     file = io.BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -273,8 +280,8 @@ def headed(shape):
 ONE = npy(np.zeros(2))
 BAD_NPZ = {
     "empty": ({}, None),
-    "not an array": ({"readme.txt": b"text"}, "'readme.txt' is no array"),
-    "path": ({"../../x": ONE}, "'../../x' is no array"),
+    "not an array": ({"readme.txt": b"text"}, "'readme.txt' is not an array"),
+    "path": ({"../../x": ONE}, "'../../x' is not an array"),
     "cut short": ({"a.npy": ONE[:-1]}, "'a' has 15 bytes for a float64 array of shape (2,)"),
     "left over": ({"a.npy": ONE + b"0"}, "'a' has 17 bytes for a float64 array of shape (2,)"),
     "huge": (
@@ -288,32 +295,32 @@ BAD_NPZ = {
     "too many axes": ({"a.npy": headed((1,) * 65) + bytes(8)}, "maximum supported dimension"),
     "structured": (
         {"a.npy": npy(np.zeros(2, [("x", "f4"), ("y", "f4")]))},
-        "'a' has the dtype [('x', '<f4'), ('y', '<f4')], which is no number",
+        "'a' has the dtype [('x', '<f4'), ('y', '<f4')], which is not numeric",
     ),
-    "text": ({"a.npy": npy(np.array(["x"]))}, "'a' has the dtype <U1, which is no number"),
+    "text": ({"a.npy": npy(np.array(["x"]))}, "'a' has the dtype <U1, which is not numeric"),
     "version": (
         {"a.npy": ONE.replace(b"NUMPY\x01", b"NUMPY\x09")},
-        "'a' is of version (9, 0) of the format",
+        "'a' has version (9, 0) of the format",
     ),
     "no magic": ({"a.npy": b"0" * 90}, "magic"),
-    "a call for a header": (
+    "a call as header": (
         {"a.npy": b"\x93NUMPY\x01\x00\x14\x00" + b"print('harm')      \n"},
         "malformed node",
     ),
 }
 
 
-@pytest.mark.parametrize(("members", "told"), BAD_NPZ.values(), ids=BAD_NPZ)
-def test_bad_npz_files_are_refused_in_one_line(tmp_path, members, told, capsys):
+@pytest.mark.parametrize(("members", "message"), BAD_NPZ.values(), ids=BAD_NPZ)
+def test_bad_npz_files_are_refused_in_one_line(tmp_path, members, message, capsys):
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    if told is None:
+    if message is None:
         with pytest.raises(LayoutError, match="missing 'cls_token'"):
             read(path)
     else:
-        assert told in refused(path)
+        assert message in refused(path)
     assert not capsys.readouterr().out
 
 
@@ -335,13 +342,13 @@ def test_nonsense_is_refused_in_one_line(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-def test_a_file_that_is_not_there(tmp_path, suffix):
+def test_a_missing_file(tmp_path, suffix):
     assert refused(tmp_path / f"x{suffix}") == "No such file or directory"
 
 
 def test_an_unknown_kind_of_file(tmp_path):
-    told = "its name ends in none of .safetensors, .npz, .pt, .pth, .pyth, .bin"
-    assert refused(tmp_path / "x.ckpt") == told
+    expected = "expected a name that ends in one of .safetensors, .npz, .pt, .pth, .pyth, .bin"
+    assert refused(tmp_path / "x.ckpt") == expected
 
 
 def test_layouts_are_checked_before_the_file_is_opened(tmp_path):
@@ -354,19 +361,20 @@ def test_layouts_are_checked_before_the_file_is_opened(tmp_path):
 
 @st.composite
 def changes(draw):
-    """Places, as parts of the whole, and what is written there; where the file is cut."""
-    place = st.floats(0, 1, exclude_max=True)
-    # Headers and directories are at the ends, and more of a target than numbers.
+    """Positions, as fractions of the file, with bytes to write there; and where the file is cut."""
+    fraction = st.floats(0, 1, exclude_max=True)
+    # Headers and directories are at the ends, and matter more than numbers.
     near = st.integers(-400, 400)
-    edit = st.tuples(st.one_of(place, near), st.binary(min_size=1, max_size=4))
+    edit = st.tuples(st.one_of(fraction, near), st.binary(min_size=1, max_size=4))
     edits = st.lists(edit, max_size=6)
-    return draw(edits), draw(st.one_of(st.none(), place))
+    return draw(edits), draw(st.one_of(st.none(), fraction))
 
 
 def changed(content, edits, cut):
     content = bytearray(content)
-    for place, written in edits:
-        begin = int(place * len(content)) if isinstance(place, float) else place % len(content)
+    for position, written in edits:
+        in_file = int(position * len(content)) if isinstance(position, float) else position
+        begin = in_file % len(content)
         content[begin : begin + len(written)] = written
     return bytes(content if cut is None else content[: int(cut * len(content))])
 
@@ -386,7 +394,7 @@ def whole(suffix):
 
 
 def outcome(path):
-    """What is read, or the error of ours; any other error is raised."""
+    """What is read, or an error of vtnp's; any other error is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -401,13 +409,13 @@ def outcome(path):
 def test_changed_bytes_end_in_a_file_or_layout_error(tmp_path_factory, suffix, change):
     path = tmp_path_factory.mktemp("files") / f"x{suffix}"
     path.write_bytes(changed(whole(suffix), *change))
-    found = outcome(path)
-    if isinstance(found, FileError):
-        assert str(found).startswith(f"{path}: ")
-        assert "\n" not in str(found)
-    elif isinstance(found, LayoutError):
-        assert found.problems
+    result = outcome(path)
+    if isinstance(result, FileError):
+        assert str(result).startswith(f"{path}: ")
+        assert "\n" not in str(result)
+    elif isinstance(result, LayoutError):
+        assert result.problems
     else:
-        shapes = {name: x.shape for name, x in trees.tree_leaves(found)}
-        good = from_theirs("timesformer", CONFIG, "official", tensors())
-        assert shapes == {name: x.shape for name, x in trees.tree_leaves(good)}
+        shapes = {name: x.shape for name, x in tree_leaves(result)}
+        good = from_published("timesformer", CONFIG, "official", tensors())
+        assert shapes == {name: x.shape for name, x in tree_leaves(good)}

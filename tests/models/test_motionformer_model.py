@@ -73,7 +73,7 @@ def test_choices_change_as_much_as_the_page_says(effect, changed):
 # --- Positions of another grid --------------------------------------------------------------------
 
 
-def test_a_larger_grid_reads_the_table_between_its_places():
+def test_a_larger_grid_interpolates_the_table():
     larger = replace(TINY, image=(24, 28), table=TINY.grid[1:])
     params, video = drawn(model, larger), videos(larger)
     assert params["e_space"].shape == (16, TINY.d)
@@ -88,15 +88,15 @@ def test_a_larger_grid_reads_the_table_between_its_places():
 @pytest.mark.parametrize(("n", "m"), [(14, 21), (4, 7), (5, 2), (3, 3)])
 def test_bicubic_is_torchs(n, m):
     x = np.random.default_rng(0).standard_normal((n, n))
-    theirs = torch.nn.functional.interpolate(
+    interpolated = torch.nn.functional.interpolate(
         torch.from_numpy(x)[None, None], size=(m, m), mode="bicubic", align_corners=False
     )
     matrix = model.bicubic(n, m)
-    assert_close(matrix @ x @ matrix.T, theirs[0, 0].numpy())
+    assert_close(matrix @ x @ matrix.T, interpolated[0, 0].numpy())
     assert_close(matrix.sum(axis=1), np.ones(m))
 
 
-def test_bicubic_at_its_own_places_is_the_identity():
+def test_bicubic_at_its_own_positions_is_the_identity():
     assert_close(model.bicubic(5, 5), np.eye(5), within=0)
 
 

@@ -24,7 +24,7 @@ from tests.support.torch_sides import (
     gradients_of,
     randomised,
 )
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_published
 from vtnp.models.mvit import Block, MViTConfig, apply
 from vtnp.mvit import Pooling
 
@@ -181,7 +181,7 @@ def logits_of(peer, pixels):
 
 
 def params_of(weights):
-    return from_theirs("mvit", CONFIG, "pytorchvideo", weights)
+    return from_published("mvit", CONFIG, "pytorchvideo", weights)
 
 
 def test_whole_model_and_every_gradient():
@@ -258,5 +258,5 @@ def test_torchvisions_whole_model():
     weights = {name: x.numpy() for name, x in peer.state_dict().items()}
     video = np.random.default_rng(1).standard_normal((2, config.frames, *config.image, 3))
     logits = peer(torch.tensor(np.moveaxis(video, -1, 1).copy())).detach().numpy()
-    params = from_theirs("mvit", config, "torchvision", weights)
+    params = from_published("mvit", config, "torchvision", weights)
     assert_close(apply(params, video, config), logits)

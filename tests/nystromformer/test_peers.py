@@ -25,7 +25,7 @@ from tests.support.torch_sides import (
     randomised,
 )
 from vtnp._array.xp import namespace
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_published
 from vtnp.mistakes.nystromformer import mask_only_in_the_last_factor
 from vtnp.models.nystromformer import NystromformerConfig, init
 
@@ -181,11 +181,13 @@ def test_hugging_face_whole_layers(task):
         frames=N, image=(4, 4), patch=(1, 4, 4), d=D, heads=HEADS, d_f=20, layers=2, kernel=K_SIZE
     )
     initial = init(np.random.default_rng(0), config)
-    beside = {name: x for name, x in initial.items() if name != "layers"}
+    extra_params = {name: x for name, x in initial.items() if name != "layers"}
     tensors = {
         name.removeprefix("nystromformer."): x.numpy() for name, x in peer.state_dict().items()
     }
-    params = from_theirs("nystromformer", config, "huggingface", tensors, beside=beside)
+    params = from_published(
+        "nystromformer", config, "huggingface", tensors, extra_params=extra_params
+    )
     x, eps = model.embeddings(ids).detach().numpy(), model.config.layer_norm_eps
     for layer in params["layers"]:
         update = vtnp.nystromformer.nystrom_self_attention(x, **layer["attention"], **RELEASED)

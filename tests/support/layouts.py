@@ -1,4 +1,4 @@
-"""Tensors of a published layout that are not a whole model's."""
+"""Tensors of a published layout that are only a part of a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,11 @@ import numpy as np
 
 from vtnp import models
 from vtnp._array import trees
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_published
 from vtnp.checkpoints.layouts import layout_of
 from vtnp.checkpoints.mapping import to_params
 from vtnp.models import mvit
+from vtnp.models.initialisers import RandomInitialiser
 
 
 def prefixed(front: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,10 +19,10 @@ def prefixed(front: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def params_of(model: str, config: Any, layout: str, tensors: Mapping[str, Any], path: str) -> Any:
-    """Return the params at a path; what else the model has are new params, and not looked at."""
+    """Return the params at a path; the rest of the model is initialised and not used."""
     new = getattr(models, model).init(np.random.default_rng(0), config)
     others = {each: x for each, x in trees.tree_leaves(new) if not each.startswith(f"{path}.")}
-    params = from_theirs(model, config, layout, tensors, beside=others)
+    params = from_published(model, config, layout, tensors, extra_params=others)
     for word in path.split("."):
         params = params[int(word) if word.isdigit() else word]
     return params
@@ -30,9 +31,10 @@ def params_of(model: str, config: Any, layout: str, tensors: Mapping[str, Any], 
 def params_of_block(
     block: mvit.Block, layout: str, tensors: Mapping[str, Any], *paths: str, mode: str = "conv"
 ) -> Any:
-    """Return the params of one block of MViT, twice as wide within, or what of them is at paths."""
+    """Return the params of one block of MViT with an MLP ratio of 2, or those at paths only."""
     config = mvit.MViTConfig(mlp_ratio=2, mode=mode)
-    new = mvit._layer(np.random.default_rng(0), block, config, np.float64)
+    initialiser = RandomInitialiser(np.random.default_rng(0), np.float64)
+    new = mvit.layer_params(initialiser, block, config)
     others = {
         f"layers.0.{each}": x
         for each, x in trees.tree_leaves(new)
@@ -42,6 +44,6 @@ def params_of_block(
         layout_of("mvit", config, layout),
         {"layers": [new]},
         prefixed("blocks.0.", tensors),
-        beside=others,
+        extra_params=others,
     )
     return params["layers"][0]

@@ -17,7 +17,7 @@ from tests.support.compare import assert_close, difference
 from tests.support.peers import installed, needs
 from tests.support.torch_sides import assert_runs_on_tensors, channels_first
 from tests.support.trees import leaves
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_published
 from vtnp.models.timesformer import TimeSformerConfig, apply
 
 torch = installed("torch")
@@ -62,7 +62,7 @@ def peer_of(config):
 
 def params_of(named_tensors, config):
     tensors = {name: x.detach().numpy() for name, x in named_tensors}
-    return from_theirs("timesformer", config, "huggingface", tensors)
+    return from_published("timesformer", config, "huggingface", tensors)
 
 
 def videos(config):

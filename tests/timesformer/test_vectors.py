@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.support.layouts import params_of, prefixed
 from tests.support.vectors import assert_gradients, assert_results, load, named
 from vtnp._array.xp import namespace
-from vtnp.checkpoints import from_theirs
+from vtnp.checkpoints import from_published
 from vtnp.models.timesformer import TimeSformerConfig, apply
 from vtnp.timesformer import divided_layer
 
@@ -30,7 +30,7 @@ def divided_block(vectors):
 
 
 def joint_model(vectors):
-    params = from_theirs("timesformer", JOINT, "official", named(vectors, "par"))
+    params = from_published("timesformer", JOINT, "official", named(vectors, "par"))
     video = vectors["in.x"]
     return {"out.y": apply(params, namespace(video).moveaxis(video, 1, -1), JOINT)}
 

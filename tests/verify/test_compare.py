@@ -19,7 +19,7 @@ from tests.official.timesformer import TimeSformer
 from tests.support.peers import installed, needs
 from vtnp._array.trees import tree_leaves
 from vtnp._registry.errors import UsageError
-from vtnp.checkpoints import FileError, save, to_theirs
+from vtnp.checkpoints import FileError, save, to_published
 from vtnp.cli import main
 from vtnp.models.nystromformer import NystromformerConfig
 from vtnp.models.timesformer import TimeSformerConfig
@@ -393,7 +393,7 @@ def test_every_weight_that_is_off_shows_where_it_is_used(files, tmp_path, model,
     for path in changed:
         other = moved(params, path)
         file = tmp_path / "other.safetensors"
-        save(file, to_theirs(model, config, "huggingface", other))
+        save(file, to_published(model, config, "huggingface", other))
         report = compared_with(made, file, files[model], model, config)
         assert parted(report, "value")[0].removesuffix(".cls") == shown(path), path
         assert report.findings[0].title == titled(shown(path)), path

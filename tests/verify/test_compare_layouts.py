@@ -26,7 +26,7 @@ from tests.official.parts import Module
 from tests.support.peers import installed, needs
 from tests.support.torch_sides import randomised
 from vtnp._registry.errors import UsageError
-from vtnp.checkpoints import save, to_theirs
+from vtnp.checkpoints import save, to_published
 from vtnp.longnet import Branch
 from vtnp.models import longnet, motionformer, mvit, nystromformer, vivit
 from vtnp.verify.models.activations import record
@@ -258,7 +258,7 @@ def as_scenic_has(name, x, model):
         x = x.reshape(-1, *x.shape[2:])
     elif flat:
         x = x.reshape(len(x), -1, x.shape[-1])
-    elif model == "factorised-dot-product" and what in {"q", "k", "v", "merged", "norm_1"}:
+    elif model == "factorised-dot-product" and what in {"q", "k", "v", "merged"}:
         x = x.reshape(len(x), 4, -1, *x.shape[2:])  # frames apart again
     return f"{front}/{path}", x
 
@@ -279,7 +279,7 @@ def test_scenics_names(tmp_path, name):
 
     record(ours.run, params, clip, note)
     weights, file = tmp_path / "weights.npz", tmp_path / "seen.npz"
-    np.savez(weights, **to_theirs("vivit", config, "official", params))
+    np.savez(weights, **to_published("vivit", config, "official", params))
     np.savez(file, **seen)
     right = compare("vivit", config, weights, layout="official", activations=file)
     assert right.status == 0, right.failures()[:2]

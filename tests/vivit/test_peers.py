@@ -15,7 +15,7 @@ from tests.support.compare import assert_close, difference
 from tests.support.peers import installed, needs
 from tests.support.torch_sides import assert_runs_on_tensors, channels_first
 from tests.support.trees import leaves
-from vtnp.checkpoints import from_theirs, load_weights, save, to_theirs
+from vtnp.checkpoints import from_published, load_weights, save, to_published
 from vtnp.models.vivit import ViViTConfig, apply
 
 torch = installed("torch")
@@ -53,7 +53,7 @@ def peer_of(config, attention="sdpa", activation="gelu_pytorch_tanh"):
 
 def params_of(named_tensors):
     tensors = {name: x.detach().numpy() for name, x in named_tensors}
-    return from_theirs("vivit", CONFIG, "huggingface", tensors)
+    return from_published("vivit", CONFIG, "huggingface", tensors)
 
 
 def videos(config):
@@ -147,7 +147,7 @@ def test_files_with_the_names_of_version_4(tmp_path):
     peer.config.dtype = "float64"
     peer.config.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
-    save(path, to_theirs("vivit", CONFIG, "huggingface-4", params), {"format": "pt"})
+    save(path, to_published("vivit", CONFIG, "huggingface-4", params), {"format": "pt"})
     again = transformers.VivitForVideoClassification.from_pretrained(tmp_path).eval()
     logits = again(channels_first(video)).logits.detach().numpy()
     loaded = load_weights(path, "vivit", CONFIG, layout="huggingface-4")

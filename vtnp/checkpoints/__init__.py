@@ -1,7 +1,7 @@
-"""Weights in files: names, layouts, and the files themselves."""
+"""Published weights: their layouts, and the files that hold them."""
 
 from vtnp.checkpoints.files import FileError, load, read_header, replacing, save
-from vtnp.checkpoints.layouts import from_theirs, layouts, shapes_of, to_theirs
+from vtnp.checkpoints.layouts import from_published, layouts, tensor_shapes, to_published
 from vtnp.checkpoints.mapping import LayoutError, Problem
 from vtnp.checkpoints.weights import load_weights
 
@@ -9,13 +9,13 @@ __all__ = [
     "FileError",
     "LayoutError",
     "Problem",
-    "from_theirs",
+    "from_published",
     "layouts",
     "load",
     "load_weights",
     "read_header",
     "replacing",
     "save",
-    "shapes_of",
-    "to_theirs",
+    "tensor_shapes",
+    "to_published",
 ]

@@ -1,4 +1,4 @@
-"""Arrays in safetensors files: written whole or not at all, checked before they are believed."""
+"""Arrays in safetensors files: written completely or not at all, checked before they are used."""
 
 import json
 import math
@@ -17,12 +17,12 @@ _SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4,
     "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-_HEADER_AT_MOST = 100_000_000  # bytes, the format's own limit
-_AXES_AT_MOST = 64  # NumPy's limit
+_MAX_HEADER = 100_000_000  # bytes, the limit of the format
+_MAX_AXES = 64  # NumPy's limit
 
 
 class FileError(ValueError):
-    """A file that cannot be read, written or believed; the message is one line and names it."""
+    """A file that cannot be read or written, or is not valid; the message, one line, names it."""
 
 
 def save(
@@ -30,11 +30,26 @@ def save(
     arrays: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write named arrays, and texts beside them, into a safetensors file.
+    """Write named arrays into a safetensors file.
 
-    Whatever happens, the file at `path` is the old one or the whole new one. It is read back and
-    compared, bit for bit, before it takes that place.
-    Raises FileError, also for names, texts and dtypes that the format does not have.
+    Parameters
+    ----------
+    path : str or PathLike
+        The file, which may exist.
+    arrays : Mapping[str, array]
+        Of NumPy, of any strides.
+    metadata : Mapping[str, str], optional
+        Strings that are stored with the arrays.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written, or the format has no such name, string or dtype.
+
+    Notes
+    -----
+    Whatever happens, the file is the old one or the complete new one. The new one is read back and
+    compared, bit for bit, before it replaces the old one.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save as encoded
@@ -42,63 +57,94 @@ def save(
     if "__metadata__" in arrays:
         raise FileError(f"{path}: no array can have the name __metadata__")
     # safetensors 0.8.0 writes the memory of a strided view as if it were contiguous.
-    whole = {name: _native(array) for name, array in arrays.items()}
+    contiguous = {name: _native(array) for name, array in arrays.items()}
     try:
-        # Of no arrays and an empty table of texts it makes a broken header.
-        data = encoded(whole, metadata=dict(metadata) if metadata else None)
+        # With no arrays and empty metadata it would write a broken header.
+        data = encoded(contiguous, metadata=dict(metadata) if metadata else None)
     except (SafetensorError, TypeError, UnicodeError) as error:
         raise FileError(f"{path}: {one_line(error)}") from None
     with replacing(path) as temporary:
         temporary.write_bytes(data)
-        _compare(path, load(temporary)[0], whole)
+        _compare(path, load(temporary)[0], contiguous)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
-    Raises FileError for a missing, truncated or inconsistent file, and for arrays that NumPy cannot
-    hold.
-    Notes: bfloat16, which NumPy does not have, becomes float32, exactly, with a warning.
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Returns
+    -------
+    dict of str to array
+        The arrays by name.
+    dict of str to str
+        The metadata.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, truncated or inconsistent, or NumPy cannot hold an array.
+
+    Warns
+    -----
+    UserWarning
+        If arrays are bfloat16, which NumPy does not have: they become float32, exactly.
     """
     from safetensors import SafetensorError, safe_open
 
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
-    wide = {name: entry for name, entry in header.items() if entry["dtype"] == "BF16"}
+    bfloat16 = {name: entry for name, entry in header.items() if entry["dtype"] == "BF16"}
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in header if name not in wide}
-        # As the header was checked, the data are the end of the file.
+            arrays = {name: file.get_tensor(name) for name in header if name not in bfloat16}
+        # The header has been checked: the data are the end of the file.
         ends = (entry["data_offsets"][1] for entry in header.values())
         begin = Path(path).stat().st_size - max(ends, default=0)
-        arrays |= {name: _from_bfloat16(path, begin, entry) for name, entry in wide.items()}
-    # A shape with a 0 in it may have any other numbers, and too many.
+        arrays |= {name: _from_bfloat16(path, begin, entry) for name, entry in bfloat16.items()}
+    # A shape that contains 0 may contain any other numbers, even too large ones.
     except (OSError, OverflowError, SafetensorError, ValueError) as error:
         raise FileError(f"{path}: {one_line(error)}") from None
-    if wide:
+    if bfloat16:
         warn_of_bfloat16(path)
     return arrays, metadata
 
 
 def warn_of_bfloat16(path: str | os.PathLike[str]) -> None:
-    """Tell that numbers of a file are not of the dtype that the file has."""
-    told = "bfloat16, which NumPy does not have, is read as float32"
-    warnings.warn(f"{path}: {told}", stacklevel=3)
+    """Warn that numbers of a file are read with another dtype."""
+    message = f"{path}: bfloat16, which NumPy does not have, is read as float32"
+    warnings.warn(message, stacklevel=3)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the header of a safetensors file and hold it to the format.
+    """Read the header of a safetensors file and check it against the format.
 
-    Gives for every name its dtype, shape and data_offsets, and __metadata__ where there is one.
-    Raises FileError for a name that occurs twice (of which readers would silently take one), and
-    for data that overlap, leave holes, or do not fill the file exactly.
+    Parameters
+    ----------
+    path : str or PathLike
+        The file.
+
+    Returns
+    -------
+    dict
+        For every name its ``dtype``, ``shape`` and ``data_offsets``; and ``__metadata__`` if the
+        file has any.
+
+    Raises
+    ------
+    FileError
+        If the header is not valid: among others if a name occurs twice, of which readers would
+        silently take one, or if the data overlap, leave holes or do not fill the file exactly.
     """
     try:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _HEADER_AT_MOST):
-                raise FileError(f"{path}: no safetensors file, or one cut short")
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
+                raise FileError(f"{path}: not a safetensors file, or truncated")
             text = file.read(length)
     except OSError as error:
         raise FileError(f"{path}: {one_line(error)}") from None
@@ -112,10 +158,27 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place at the end.
+    """Replace a file completely or not at all, as a context manager.
 
-    A process killed on the way, or a machine that loses power, leaves the old file as it was.
-    Raises FileError where the system refuses.
+    Parameters
+    ----------
+    path : str or PathLike
+        The file, which may exist.
+
+    Yields
+    ------
+    Path
+        A temporary path in the same folder. At the end of the block, what was written there
+        replaces the file.
+
+    Raises
+    ------
+    FileError
+        If the file system refuses.
+
+    Notes
+    -----
+    If the block raises, the process is killed or the machine loses power, the old file remains.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.part")
@@ -138,11 +201,11 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
 
 def _compare(path: Any, read: Mapping[str, Any], written: Mapping[str, Any]) -> None:
     for name in sorted({*read, *written}):
-        if _told(read.get(name)) != _told(written.get(name)):
+        if _content(read.get(name)) != _content(written.get(name)):
             raise FileError(f"{path}: {name} does not read back as it was written")
 
 
-def _told(array: NDArray[Any] | None) -> Any:
+def _content(array: NDArray[Any] | None) -> Any:
     return None if array is None else (array.dtype, array.shape, array.tobytes())
 
 
@@ -172,42 +235,42 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check(header: Any, data: int) -> None:
     """Raise ValueError unless the header describes exactly `data` bytes."""
-    texts = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("no table, or its __metadata__ no table of texts")
+    strings = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(strings, dict) or not all(isinstance(x, str) for x in strings.values()):
+        raise ValueError("not an object, or its __metadata__ is not an object of strings")
     spans = sorted(_span(name, entry) for name, entry in header.items() if name != "__metadata__")
-    place = 0
+    expected = 0
     for begin, end, name in spans:
-        if begin != place:
-            raise ValueError(f"{name!r} begins at byte {begin} of the data, expected {place}")
-        place = end
-    if place != data:
-        raise ValueError(f"it describes {place} bytes of data, the file holds {data}")
+        if begin != expected:
+            raise ValueError(f"{name!r} begins at byte {begin} of the data, expected {expected}")
+        expected = end
+    if expected != data:
+        raise ValueError(f"it describes {expected} bytes of data, the file holds {data}")
 
 
 def _span(name: str, entry: Any) -> tuple[int, int, str]:
     """Return where an array begins and ends, and its name."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name!r} is no description of an array")
+        raise ValueError(f"{name!r} does not describe an array")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _SIZES:
         raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
-    if not (_counts(shape) and _counts(offsets) and len(offsets) == 2):
-        raise ValueError(f"{name!r} has a shape or offsets that are no lists of counts")
-    if len(shape) > _AXES_AT_MOST:
-        raise ValueError(f"{name!r} has {len(shape)} axes, more than NumPy's {_AXES_AT_MOST}")
+    if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
+        raise ValueError(f"{name!r} has a shape or offsets that are not lists of integers >= 0")
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"{name!r} has {len(shape)} axes, more than NumPy's {_MAX_AXES}")
     begin, end = offsets
     if end - begin != math.prod(shape) * _SIZES[dtype]:
         raise ValueError(f"{name!r} has {end - begin} bytes for a {dtype} array of shape {shape}")
     return begin, end, name
 
 
-def _counts(x: Any) -> bool:
+def _are_sizes(x: Any) -> bool:
     return isinstance(x, list) and all(type(n) is int and n >= 0 for n in x)
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error tells, in a single line."""
+    """Return the message of an error as a single line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())

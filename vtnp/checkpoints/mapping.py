@@ -1,4 +1,4 @@
-"""Params out of the tensors of a layout, and back; what does not fit is listed, all of it."""
+"""Params from the tensors of a layout, and tensors from params; every key that does not fit."""
 
 import difflib
 import re
@@ -7,280 +7,323 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from vtnp._array import trees
+from vtnp._array.trees import tree_leaves
 from vtnp._array.typing import Array
 from vtnp._array.xp import device, namespace
-from vtnp.checkpoints.rows import Part, Row, Shape, Sizes, shape_there, to_here, to_there
+from vtnp.checkpoints.tensors import (
+    Part,
+    PublishedTensor,
+    Shape,
+    Sizes,
+    tensor_shape,
+    to_param,
+    to_tensor,
+)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one publisher lays out the weights of one config.
+class CheckpointLayout:
+    """How one publisher stores the weights of one config.
 
-    rows: of all params that their checkpoints can hold; those whose params a config does not have
-    are left out. sizes: of axes that our arrays do not tell. ignored: what else a checkpoint holds,
-    names with *, each with the reason why it is not needed. refused: likewise, with the reason why
-    our model cannot do without it and has no place for it. alone: our params that have no
-    counterpart there, by the first word of their path, with the reason. prefixes: that files may
-    have before names.
+    tensors: all that hold params; those whose params a config does not have are left out. sizes: of
+    axes that the params lack. ignored: what else a checkpoint may hold, name patterns with *, each
+    with the reason why it is not needed. unsupported: likewise, with the reason why the model would
+    need it and cannot use it. unpublished: params that no tensor holds, by the first word of their
+    path, with the reason. prefixes: that a file may put before names.
     """
 
-    rows: tuple[Row, ...]
+    tensors: tuple[PublishedTensor, ...]
     sizes: Sizes = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    alone: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    unpublished: Mapping[str, str] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ()
 
 
 class Problem(NamedTuple):
     """What is wrong with one key.
 
-    kind: "unknown", "missing", "mis-shaped", "no float", "contradicting" (two names of one tensor,
-    with different numbers), "refused" (with a reason), and "without counterpart" (a param).
+    Attributes
+    ----------
+    kind : str
+        "unknown", "missing", "wrong shape", "wrong dtype", "contradictory" (two names of one tensor
+        with different numbers), "unsupported", or "no counterpart" (of a param).
+    name : str
+        Of a tensor, or the path of a param.
+    detail : str
+        What was expected and what came, or the reason.
     """
 
     kind: str
     name: str
-    told: str
+    detail: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name!r}: {self.told}"
+        return f"{self.kind} {self.name!r}: {self.detail}"
 
 
 class LayoutError(ValueError):
-    """Tensors or params that do not fit a layout; `problems` lists every one of them."""
+    """Tensors or params that do not fit a layout.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+        One for each key that does not fit.
+    """
 
     def __init__(self, what: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        number = f"{len(self.problems)} key{'s' if len(self.problems) > 1 else ''}"
-        super().__init__("\n  ".join([f"{what}: {number} wrong", *map(str, self.problems)]))
+        keys = f"{len(self.problems)} key{'s' if len(self.problems) > 1 else ''}"
+        super().__init__("\n  ".join([f"{what}: {keys} wrong", *map(str, self.problems)]))
 
 
-def names_there(layout: Layout, skeleton: Any) -> dict[str, Shape]:
-    """Return the names and shapes that the layout has for params shaped as the skeleton's."""
-    return {place.row.name: place.shape for place in _placed(layout, _shapes(skeleton))}
+def shapes_by_name(layout: CheckpointLayout, abstract: Any) -> dict[str, Shape]:
+    """Return the name and shape of each tensor of the layout.
+
+    abstract: params of which only the shapes matter.
+    """
+    return {each.tensor.name: each.shape for each in _mapped(layout, _shapes(abstract))}
 
 
 def to_params(
-    layout: Layout,
-    skeleton: Any,
+    layout: CheckpointLayout,
+    abstract: Any,
     tensors: Mapping[str, Any],
     *,
-    beside: Any = None,
+    extra_params: Any = None,
     what: str = "tensors",
 ) -> Any:
-    """Return params shaped as the skeleton's out of their tensors.
+    """Return the params that tensors of the layout hold.
 
-    beside: a tree of params that come from the caller; what tensors there are for them is left
-    aside.
+    abstract: the params, of which only the shapes matter. extra_params: params that take the place
+    of those in the tensors. what: what errors name.
     Raises LayoutError.
     """
-    shapes, own = _shapes(skeleton), dict(trees.tree_leaves(beside))
-    placed = _placed(layout, shapes)
-    used = [place for place in placed if not own.keys() >= place.paths.keys()]
+    shapes, extra = _shapes(abstract), dict(tree_leaves(extra_params))
+    mapped = _mapped(layout, shapes)
+    needed = [each for each in mapped if not extra.keys() >= each.paths.keys()]
     problems = [
-        *_unlike({path: x.shape for path, x in own.items()}, shapes),
-        *_without_counterpart(layout, shapes, placed, own),
-        *_unfit(layout, placed, used, tensors),
+        *_problems_of_params({path: x.shape for path, x in extra.items()}, shapes),
+        *_params_without_counterpart(layout, shapes, mapped, extra),
+        *_problems_of_tensors(layout, mapped, needed, tensors),
     ]
     if problems:
         raise LayoutError(what, problems)
     arrays: dict[str, Any] = {}
-    for place in used:
-        name = next(name for name in place.names if name in tensors)
-        arrays |= place.cut(tensors[name])
-    return _filled(skeleton, arrays | own)
+    for each in needed:
+        name = next(name for name in each.names if name in tensors)
+        arrays |= each.cut(tensors[name])
+    return _filled(abstract, arrays | extra)
 
 
 def to_tensors(
-    layout: Layout, skeleton: Any, params: Any, *, what: str = "params"
+    layout: CheckpointLayout, abstract: Any, params: Any, *, what: str = "params"
 ) -> dict[str, Array]:
-    """Return their tensors by name, out of params shaped as the skeleton's.
+    """Return the tensors of the layout, by name, that hold params.
 
+    abstract: the params, of which only the shapes matter. what: what errors name.
     Raises LayoutError.
     """
-    shapes, arrays = _shapes(skeleton), dict(trees.tree_leaves(params))
-    placed = _placed(layout, shapes)
-    given = {path: tuple(x.shape) for path, x in arrays.items()}
+    shapes, arrays = _shapes(abstract), dict(tree_leaves(params))
+    mapped = _mapped(layout, shapes)
     missing = [
-        Problem("missing", path, f"expected {shapes[path]}") for path in shapes if path not in given
+        Problem("missing", path, f"expected {shapes[path]}")
+        for path in shapes
+        if path not in arrays
     ]
-    left = {path: "" for path in shapes if path.partition(".")[0] in layout.alone}
+    unpublished = {path: "" for path in shapes if path.partition(".")[0] in layout.unpublished}
     problems = [
-        *_unlike(given, shapes),
+        *_problems_of_params({path: tuple(x.shape) for path, x in arrays.items()}, shapes),
         *missing,
-        *_without_counterpart(layout, shapes, placed, left),
+        *_params_without_counterpart(layout, shapes, mapped, unpublished),
     ]
     if problems:
         raise LayoutError(what, problems)
-    return {place.row.name: place.joined(arrays) for place in placed}
+    return {each.tensor.name: each.joined(arrays) for each in mapped}
 
 
-# --- Places ---------------------------------------------------------------------------------------
+# --- Tensors whose shapes are known ---------------------------------------------------------------
 
 
 class _Piece(NamedTuple):
-    """A part, and its shapes; here is None where our params lack it."""
+    """A part, the shape of its param, None where there is none, and its shape in the tensor."""
 
     part: Part
-    here: Shape | None
-    there: Shape
+    param_shape: Shape | None
+    shape: Shape
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A row whose shapes are known."""
+class _MappedTensor:
+    """A tensor whose shape is known from those of its params."""
 
-    row: Row
+    tensor: PublishedTensor
     pieces: tuple[_Piece, ...]
     sizes: Sizes
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.row.name, *self.row.copies)
+        return (self.tensor.name, *self.tensor.copies)
 
     @property
     def paths(self) -> dict[str, Shape]:
-        return {piece.part.path: piece.here for piece in self.pieces if piece.here is not None}
+        return {
+            each.part.path: each.param_shape for each in self.pieces if each.param_shape is not None
+        }
 
     @property
     def shape(self) -> Shape:
-        axis, shape = self.row.axis, self.pieces[0].there
-        whole = sum(piece.there[axis] for piece in self.pieces)
+        axis, shape = self.tensor.axis, self.pieces[0].shape
+        whole = sum(piece.shape[axis] for piece in self.pieces)
         return (*shape[:axis], whole, *shape[axis + 1 :])
 
     def cut(self, x: Array) -> dict[str, Array]:
-        """Return our params out of their tensor."""
-        arrays, begin, before = {}, 0, (slice(None),) * self.row.axis
-        for (path, axes), here, there in self.pieces:
-            end = begin + there[self.row.axis]
-            if here is not None:
-                y = x[(*before, slice(begin, end), ...)]
-                arrays[path] = to_here(y, axes, here, self.sizes)
+        """Return the params that the tensor holds."""
+        arrays, begin, before = {}, 0, (slice(None),) * self.tensor.axis
+        for (path, axes), param_shape, shape in self.pieces:
+            end = begin + shape[self.tensor.axis]
+            if param_shape is not None:
+                piece = x[(*before, slice(begin, end), ...)]
+                arrays[path] = to_param(piece, axes, param_shape, self.sizes)
             begin = end
         return arrays
 
     def joined(self, arrays: Mapping[str, Array]) -> Array:
-        """Return their tensor out of our params; zeros where they have no part."""
-        known = [
-            None if here is None else to_there(arrays[path], axes, here, self.sizes)
-            for (path, axes), here, _ in self.pieces
-        ]
-        like = next(x for x in known if x is not None)
-        xp = namespace(like)
+        """Return the tensor that holds the params, with zeros for those that are missing."""
         pieces = [
-            xp.zeros(piece.there, dtype=like.dtype, device=device(like)) if x is None else x
-            for x, piece in zip(known, self.pieces, strict=True)
+            None if shape is None else to_tensor(arrays[path], axes, shape, self.sizes)
+            for (path, axes), shape, _ in self.pieces
         ]
-        return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=self.row.axis)
+        like = next(x for x in pieces if x is not None)
+        xp = namespace(like)
+        filled = [
+            xp.zeros(piece.shape, dtype=like.dtype, device=device(like)) if x is None else x
+            for x, piece in zip(pieces, self.pieces, strict=True)
+        ]
+        return filled[0] if len(filled) == 1 else xp.concat(filled, axis=self.tensor.axis)
 
 
-def _placed(layout: Layout, shapes: Mapping[str, Shape]) -> list[_Place]:
-    """Return the rows that hold params of these shapes, in the table's order."""
+def _mapped(layout: CheckpointLayout, shapes: Mapping[str, Shape]) -> list[_MappedTensor]:
+    """Return the tensors that hold params of these shapes, in the layout's order."""
     numbers = [int(word) for path in shapes for word in path.split(".") if word.isdigit()]
-    places = []
-    for pattern in layout.rows:
+    mapped = []
+    for pattern in layout.tensors:
         layers = range(max(numbers, default=-1) + 1) if "{i}" in pattern.name else range(1)
-        for row in map(pattern.at, layers):
-            here = [shapes.get(part.path) for part in row.parts]
-            there = [shape is not None for shape in here]
-            if any(there) if row.unread else all(there):
-                places.append(_place(row, here, layout.sizes))
-    return places
+        for tensor in map(pattern.of_layer, layers):
+            param_shapes = [shapes.get(part.path) for part in tensor.parts]
+            known = [shape is not None for shape in param_shapes]
+            if any(known) if tensor.unused else all(known):
+                mapped.append(_with_shapes(tensor, param_shapes, layout.sizes))
+    return mapped
 
 
-def _place(row: Row, here: list[Shape | None], sizes: Sizes) -> _Place:
+def _with_shapes(
+    tensor: PublishedTensor, param_shapes: list[Shape | None], sizes: Sizes
+) -> _MappedTensor:
     pieces: list[_Piece] = []
-    for part, shape in zip(row.parts, here, strict=True):
-        there = pieces[0].there if shape is None else shape_there(part.axes, shape, sizes)
-        pieces.append(_Piece(part, shape, there))
-    return _Place(row, tuple(pieces), sizes)
+    for part, param_shape in zip(tensor.parts, param_shapes, strict=True):
+        if param_shape is None:
+            shape = pieces[0].shape
+        else:
+            shape = tensor_shape(part.axes, param_shape, sizes)
+        pieces.append(_Piece(part, param_shape, shape))
+    return _MappedTensor(tensor, tuple(pieces), sizes)
 
 
-def _shapes(skeleton: Any) -> dict[str, Shape]:
-    return {path: tuple(x.shape) for path, x in trees.tree_leaves(skeleton)}
+def _shapes(params: Any) -> dict[str, Shape]:
+    return {path: tuple(x.shape) for path, x in tree_leaves(params)}
 
 
-def _filled(skeleton: Any, arrays: Mapping[str, Any], path: str = "") -> Any:
-    """Return the skeleton with the arrays of those paths in it."""
+def _filled(abstract: Any, arrays: Mapping[str, Any], path: str = "") -> Any:
+    """Return params with the arrays of those paths in them."""
     front = f"{path}." if path else ""
-    if isinstance(skeleton, Mapping):
-        return {key: _filled(x, arrays, f"{front}{key}") for key, x in skeleton.items()}
-    if isinstance(skeleton, list | tuple):
-        return [_filled(x, arrays, f"{front}{i}") for i, x in enumerate(skeleton)]
+    if isinstance(abstract, Mapping):
+        return {key: _filled(x, arrays, f"{front}{key}") for key, x in abstract.items()}
+    if isinstance(abstract, list | tuple):
+        return [_filled(x, arrays, f"{front}{i}") for i, x in enumerate(abstract)]
     return arrays[path]
 
 
 # --- What does not fit ----------------------------------------------------------------------------
 
 
-def _unlike(given: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> list[Problem]:
-    """Return what is wrong with params that the caller gives."""
+def _problems_of_params(passed: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> list[Problem]:
+    """Return the unknown and misshapen params among those that a caller passes."""
     near, problems = _Near(shapes), []
-    for path, shape in given.items():
+    for path, shape in passed.items():
         if path not in shapes:
             problems.append(Problem("unknown", path, f"a param of shape {shape}{near(path)}"))
         elif tuple(shape) != shapes[path]:
-            told = f"expected {shapes[path]}, found {tuple(shape)}"
-            problems.append(Problem("mis-shaped", path, told))
+            detail = f"expected {shapes[path]}, got {tuple(shape)}"
+            problems.append(Problem("wrong shape", path, detail))
     return problems
 
 
-def _without_counterpart(
-    layout: Layout, shapes: Mapping[str, Shape], placed: list[_Place], own: Mapping[str, Any]
+def _params_without_counterpart(
+    layout: CheckpointLayout,
+    shapes: Mapping[str, Shape],
+    mapped: list[_MappedTensor],
+    extra: Mapping[str, Any],
 ) -> list[Problem]:
-    there = {path for place in placed for path in place.paths}
+    published = {path for each in mapped for path in each.paths}
     return [
         Problem(
-            "without counterpart",
+            "no counterpart",
             path,
-            layout.alone.get(path.partition(".")[0], "the layout has no such weights")
+            layout.unpublished.get(path.partition(".")[0], "the layout has no such weights")
             + f"; a param of shape {shape}",
         )
         for path, shape in shapes.items()
-        if path not in there and path not in own
+        if path not in published and path not in extra
     ]
 
 
-def _unfit(
-    layout: Layout, placed: list[_Place], used: list[_Place], tensors: Mapping[str, Any]
+def _problems_of_tensors(
+    layout: CheckpointLayout,
+    mapped: list[_MappedTensor],
+    needed: list[_MappedTensor],
+    tensors: Mapping[str, Any],
 ) -> list[Problem]:
-    """Return what is wrong with their tensors."""
     missing = {
-        place.row.name: place.shape for place in used if tensors.keys().isdisjoint(place.names)
+        each.tensor.name: each.shape for each in needed if tensors.keys().isdisjoint(each.names)
     }
     problems = [Problem("missing", name, f"expected {shape}") for name, shape in missing.items()]
-    for place in used:
-        there = [name for name in place.names if name in tensors]
-        wrong = [each for name in there for each in _misshaped(name, tensors[name], place.shape)]
-        problems += wrong
-        for name in there[1:] if not wrong else ():
-            first, other = tensors[there[0]], tensors[name]
-            xp = namespace(first, other)
-            if not (first is other or bool(xp.all(first == other))):
-                problems.append(
-                    Problem("contradicting", name, f"it is {there[0]!r}, with other numbers")
-                )
-    known = {name for place in placed for name in place.names}
+    for each in needed:
+        problems += _problems_of_names(each, tensors)
+    known = {name for each in mapped for name in each.names}
     near = _Near(missing or known)
     for name in tensors:
         if name in known or _reason(layout.ignored, name):
             continue
-        if reason := _reason(layout.refused, name):
-            problems.append(Problem("refused", name, reason))
+        if reason := _reason(layout.unsupported, name):
+            problems.append(Problem("unsupported", name, reason))
         else:
             problems.append(Problem("unknown", name, f"{_described(tensors[name])}{near(name)}"))
     return problems
 
 
-def _misshaped(name: str, x: Any, shape: Shape) -> list[Problem]:
+def _problems_of_names(mapped: _MappedTensor, tensors: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a tensor under each of its names."""
+    names = [name for name in mapped.names if name in tensors]
+    problems = [problem for name in names for problem in _misfit(name, tensors[name], mapped.shape)]
+    if problems:
+        return problems
+    for name in names[1:]:
+        first, other = tensors[names[0]], tensors[name]
+        xp = namespace(first, other)
+        if not (first is other or bool(xp.all(first == other))):
+            detail = f"it is {names[0]!r} under another name, with other numbers"
+            problems.append(Problem("contradictory", name, detail))
+    return problems
+
+
+def _misfit(name: str, x: Any, shape: Shape) -> list[Problem]:
     if not _is_array(x):
-        return [Problem("no float", name, f"found {_described(x)}")]
+        return [Problem("wrong dtype", name, f"expected a tensor, got {_described(x)}")]
     if tuple(x.shape) != shape:
-        return [Problem("mis-shaped", name, f"expected {shape}, found {tuple(x.shape)}")]
+        return [Problem("wrong shape", name, f"expected {shape}, got {tuple(x.shape)}")]
     if not namespace(x).isdtype(x.dtype, "real floating"):
-        return [Problem("no float", name, f"found {x.dtype}")]
+        return [Problem("wrong dtype", name, f"expected floats, got {x.dtype}")]
     return []
 
 
@@ -289,9 +332,9 @@ def _is_array(x: Any) -> bool:
 
 
 def _described(x: Any) -> str:
-    return (
-        f"a tensor of shape {tuple(x.shape)}" if _is_array(x) else f"no tensor, {type(x).__name__}"
-    )
+    if _is_array(x):
+        return f"a tensor of shape {tuple(x.shape)}"
+    return f"an object of type {type(x).__name__}"
 
 
 def _reason(table: Mapping[str, str], name: str) -> str:
@@ -299,25 +342,24 @@ def _reason(table: Mapping[str, str], name: str) -> str:
 
 
 class _Near:
-    """The nearest of some names: numbers of layers are set aside, then put back."""
+    """The nearest of some names, compared without the numbers of layers."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = list(names)
         self.by_form: dict[str, list[str]] = {}
-        for name in self.names:
+        for name in names:
             self.by_form.setdefault(_form(name), []).append(name)
-        self.forms: dict[str, list[str]] = {}
+        self.near_forms: dict[str, list[str]] = {}
 
     def __call__(self, name: str) -> str:
-        """Return words to append to a message."""
+        """Return the end of a message: the nearest names, of the same layer if possible."""
         form = _form(name)
-        if form not in self.forms:
-            self.forms[form] = difflib.get_close_matches(form, self.by_form, n=2, cutoff=0.7)
+        if form not in self.near_forms:
+            self.near_forms[form] = difflib.get_close_matches(form, self.by_form, n=2, cutoff=0.7)
         numbers = re.findall(r"\d+", name)
         near = []
-        for each in self.forms[form]:
-            alike = [x for x in self.by_form[each] if re.findall(r"\d+", x) == numbers]
-            near.append(repr((alike or self.by_form[each])[0]))
+        for each in self.near_forms[form]:
+            same_layers = [x for x in self.by_form[each] if re.findall(r"\d+", x) == numbers]
+            near.append(repr((same_layers or self.by_form[each])[0]))
         return f"; near {' and '.join(near)}" if near else ""
 
 

@@ -1,11 +1,8 @@
-"""The layouts of published weights, one table for each model and publisher."""
+"""The layouts of published weights: for each model one of each publisher."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
-
-import numpy as np
+from typing import Any
 
 from vtnp import models
 from vtnp.checkpoints import mapping
@@ -17,135 +14,167 @@ from vtnp.checkpoints.layouts import (
     timesformer,
     vivit,
 )
-from vtnp.checkpoints.mapping import Layout
-from vtnp.checkpoints.rows import Shape
+from vtnp.checkpoints.mapping import CheckpointLayout
+from vtnp.checkpoints.tensors import Shape
 
-
-class _Model(NamedTuple):
-    init: Callable[..., Any]
-    config: type
-    layouts: Mapping[str, Callable[[Any], Layout]]
-
-
-def _model(model: Any, config: type, of: Any) -> _Model:
-    return _Model(model.init, config, MappingProxyType(of.LAYOUTS))
-
-
-_MODELS: Mapping[str, _Model] = {
-    "timesformer": _model(models.timesformer, models.timesformer.TimeSformerConfig, timesformer),
-    "vivit": _model(models.vivit, models.vivit.ViViTConfig, vivit),
-    "motionformer": _model(
-        models.motionformer, models.motionformer.MotionformerConfig, motionformer
-    ),
-    "mvit": _model(models.mvit, models.mvit.MViTConfig, mvit),
-    "nystromformer": _model(
-        models.nystromformer, models.nystromformer.NystromformerConfig, nystromformer
-    ),
-    "longnet": _model(models.longnet, models.longnet.LongNetConfig, longnet),
+_LAYOUTS: Mapping[str, Mapping[str, Callable[[Any], CheckpointLayout]]] = {
+    "timesformer": timesformer.LAYOUTS,
+    "vivit": vivit.LAYOUTS,
+    "motionformer": motionformer.LAYOUTS,
+    "mvit": mvit.LAYOUTS,
+    "nystromformer": nystromformer.LAYOUTS,
+    "longnet": longnet.LAYOUTS,
 }
 
 
 def layouts() -> Mapping[str, tuple[str, ...]]:
-    """Return the names of the layouts of every model.
+    """List the layouts of every model.
 
-    "official" is the released code of the paper's authors. Which one a file has is never guessed.
+    Returns
+    -------
+    Mapping[str, tuple of str]
+        For each model the names of its layouts. "official" is that of the released code of the
+        paper's authors.
+
+    Notes
+    -----
+    The layout of a file is never guessed.
     """
-    return MappingProxyType({name: tuple(model.layouts) for name, model in _MODELS.items()})
+    return MappingProxyType({model: tuple(each) for model, each in _LAYOUTS.items()})
 
 
-def layout_of(model: str, config: Any, layout: str) -> Layout:
-    """Return the table of a layout for a config.
+def layout_of(model: str, config: Any, layout: str) -> CheckpointLayout:
+    """Return the layout of a config by its name.
 
-    Raises ValueError for a model or layout that there is not, TypeError for another model's config.
+    Raises ValueError for an unknown model or layout, TypeError for a config of another model.
     """
-    if model not in _MODELS:
-        raise ValueError(f"model {model!r} is none of {list(_MODELS)}")
-    known = _MODELS[model]
-    if layout not in known.layouts:
-        raise ValueError(f"{model} has no layout {layout!r}, only {list(known.layouts)}")
-    if not isinstance(config, known.config):
-        raise TypeError(f"{model} has a {known.config.__name__}, got {type(config).__name__}")
-    return known.layouts[layout](config)
+    if model not in _LAYOUTS:
+        raise ValueError(f"model {model!r} is none of {list(_LAYOUTS)}")
+    if layout not in _LAYOUTS[model]:
+        raise ValueError(f"{model} has no layout {layout!r}, only {list(_LAYOUTS[model])}")
+    module = models.MODELS[model]
+    if models.model_of(config) is not module:
+        expected = type(next(iter(module.CONFIGS.values()))).__name__
+        raise TypeError(f"{model} has a {expected}, got {type(config).__name__}")
+    return _LAYOUTS[model][layout](config)
 
 
-def shapes_of(model: str, config: Any, layout: str) -> dict[str, Shape]:
-    """Return the name and shape of every tensor that a file of the layout has for a config.
+def tensor_shapes(model: str, config: Any, layout: str) -> dict[str, Shape]:
+    """Return the tensors that a file of published weights has.
 
-    Raises as layout_of does.
+    Parameters
+    ----------
+    model : str
+        One of `layouts`.
+    config : dataclass
+        A configuration of that model.
+    layout : str
+        One of the model's layouts.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        The shape of each tensor by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model or layout.
+    TypeError
+        If the configuration is another model's.
     """
-    return mapping.names_there(layout_of(model, config, layout), _skeleton(model, config))
+    return mapping.shapes_by_name(layout_of(model, config, layout), models.abstract_params(config))
 
 
-def from_theirs(
-    model: str, config: Any, layout: str, tensors: Mapping[str, Any], *, beside: Any = None
+def from_published(
+    model: str, config: Any, layout: str, tensors: Mapping[str, Any], *, extra_params: Any = None
 ) -> Any:
-    """Return the params of a model out of the tensors of a published one.
+    """Return the params of a model, from the tensors of a published one.
 
-    model: a key of layouts(). config: of vtnp.models. layout: one of layouts()[model]. tensors:
-    arrays of any library by their names, autograd's boxes included. beside: params that come from
-    the caller, a tree with any part of the model's; what tensors there are for them is left aside.
-    A head of other classes, and whatever a video encoder has and a language model has not, comes in
-    that way.
-    Raises LayoutError, which lists all keys that are unknown, missing or mis-shaped; ValueError for
-    a model or layout that there is not.
-    Notes: what a checkpoint may hold beyond the params is named in the layout's table, each with
-    the reason why it is not needed; everything else is an error. Arrays keep their dtype and may be
-    views of the tensors.
+    Parameters
+    ----------
+    model : str
+        One of `layouts`.
+    config : dataclass
+        A configuration of that model.
+    layout : str
+        One of the model's layouts.
+    tensors : Mapping[str, array]
+        Arrays of any library, or boxes of autograd, by their published names.
+    extra_params : tree of arrays, optional
+        Params that do not come from the tensors: any part of the model's tree, such as a head for
+        other classes, or what a video encoder has and a language model has not. Tensors that hold
+        them are ignored.
+
+    Returns
+    -------
+    dict
+        Params as the model's `init` returns them. Arrays keep their dtype and may be views of the
+        tensors.
+
+    Raises
+    ------
+    LayoutError
+        If keys are unknown, missing, of another shape or dtype, or not supported; it lists all of
+        them.
+    ValueError
+        If there is no such model or layout.
+    TypeError
+        If the configuration is another model's.
+
+    Notes
+    -----
+    The layout names what else a checkpoint may hold, and why it is not needed. Everything beyond
+    that is an error.
     """
     return mapping.to_params(
         layout_of(model, config, layout),
-        _skeleton(model, config),
+        models.abstract_params(config),
         tensors,
-        beside=beside,
+        extra_params=extra_params,
         what=f"{model}, layout {layout}",
     )
 
 
-def to_theirs(model: str, config: Any, layout: str, params: Any) -> dict[str, Any]:
-    """Return the tensors that the published model of a config would have, by their names.
+def to_published(model: str, config: Any, layout: str, params: Any) -> dict[str, Any]:
+    """Return the tensors of a published model, from the params of a model.
 
-    The way back from from_theirs, exactly. What the layout has no counterpart for, of the encoders
-    of long sequences, is left out.
-    Raises LayoutError, which lists all params that are unknown, missing, mis-shaped or without
-    counterpart; ValueError for a model or layout that there is not.
-    Notes: weights that the published model has and never reads are written as zeros where they are
-    part of a tensor, and left out where they are tensors of their own. Arrays may be views.
+    Parameters
+    ----------
+    model : str
+        One of `layouts`.
+    config : dataclass
+        A configuration of that model.
+    layout : str
+        One of the model's layouts.
+    params : dict
+        As the model's `init` returns them.
+
+    Returns
+    -------
+    dict of str to array
+        Tensors by their published names, which may be views of the params. `from_published` returns
+        exactly these params again.
+
+    Raises
+    ------
+    LayoutError
+        If params are unknown, missing, of another shape, or have no counterpart in the layout; it
+        lists all of them.
+    ValueError
+        If there is no such model or layout.
+    TypeError
+        If the configuration is another model's.
+
+    Notes
+    -----
+    What the video encoders of long sequences have beyond the published layers is left out. Weights
+    that the published model has and does not use are written as zeros where they are part of a
+    tensor, and left out where they are tensors of their own.
     """
     return mapping.to_tensors(
         layout_of(model, config, layout),
-        _skeleton(model, config),
+        models.abstract_params(config),
         params,
         what=f"{model}, layout {layout}",
     )
-
-
-# --- Shapes without numbers -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Undrawn:
-    """An array that nobody has drawn: a large model's shapes are wanted, not its gigabytes."""
-
-    shape: Shape
-    dtype: str = "undrawn"
-
-    def astype(self, _: Any) -> "_Undrawn":
-        return self
-
-    def __rmul__(self, _: object) -> "_Undrawn":
-        return self
-
-
-class _Undrawing:
-    """What the models ask of a generator."""
-
-    def uniform(self, _low: float, _high: float, shape: Shape) -> _Undrawn:
-        return _Undrawn(shape)
-
-    def standard_normal(self, shape: Shape) -> _Undrawn:
-        return _Undrawn(shape)
-
-
-def _skeleton(model: str, config: Any) -> Any:
-    """Return the params of a config without their numbers."""
-    return _MODELS[model].init(cast(np.random.Generator, _Undrawing()), config, dtype=np.float16)

@@ -1,33 +1,35 @@
-"""Motionformer: the released code's names; there is no port."""
+"""Motionformer: the names of the released code; there is no port."""
 
-from vtnp.checkpoints.mapping import Layout
-from vtnp.checkpoints.rows import (
+from vtnp.checkpoints.mapping import CheckpointLayout
+from vtnp.checkpoints.tensors import (
     Part,
-    Row,
+    PublishedTensor,
     attention,
     feed_forward,
     linear,
     norm,
-    row,
-    stacked,
-    under,
+    prefixed,
+    qkv_projections,
+    single,
 )
 from vtnp.models.motionformer import MotionformerConfig
 
 _LAYER = "layers.{i}"
 _TRAJECTORY = f"{_LAYER}.trajectory"
-_UNREAD = "the released models do not project the values a second time"
-_ROWS = (
-    row("cls_token", "cls", "1 1 d -> d"),
-    Row("pos_embed", (Part("e_cls", "1 1 d -> d"), Part("e_space", "1 s d -> s d")), axis=1),
-    row("temp_embed", "e_time", "1 t d -> t d"),
-    *under(
+_UNUSED = "the released models do not project the values a second time"
+_TENSORS = (
+    single("cls_token", "cls", "1 1 d -> d"),
+    PublishedTensor(
+        "pos_embed", (Part("e_cls", "1 1 d -> d"), Part("e_space", "1 s d -> s d")), axis=1
+    ),
+    single("temp_embed", "e_time", "1 t d -> t d"),
+    *prefixed(
         "blocks.{i}.",
         [
             *norm("norm1", f"{_LAYER}.norm_1"),
             *attention({"qkv": "attn.qkv", "c": "attn.proj"}, f"{_LAYER}.attention"),
-            *stacked("attn.proj_q", _TRAJECTORY, "q"),
-            *stacked("attn.proj_kv", _TRAJECTORY, "kv", unread=_UNREAD),
+            *qkv_projections("attn.proj_q", _TRAJECTORY, "q"),
+            *qkv_projections("attn.proj_kv", _TRAJECTORY, "kv", unused=_UNUSED),
             *norm("norm2", f"{_LAYER}.norm_2"),
             *feed_forward("mlp.fc1", "mlp.fc2", f"{_LAYER}.feed_forward"),
         ],
@@ -38,10 +40,10 @@ _ROWS = (
 )
 
 
-def official(config: MotionformerConfig) -> Layout:
+def official(config: MotionformerConfig) -> CheckpointLayout:
     """Return the layout of facebookresearch/Motionformer.
 
-    Notes: the value half of proj_kv is read where the config has a value projection. In the
+    The half of proj_kv for the values is used where the config has a value projection. In the
     released files it is untrained.
     """
     images, tubelets = "patch_embed.proj", "patch_embed_3d.proj"
@@ -50,12 +52,12 @@ def official(config: MotionformerConfig) -> Layout:
     else:
         used, unused, axes = tubelets, images, "d c p_t p_h p_w -> (p_t p_h p_w c) d"
     embedding = (
-        row(f"{used}.weight", "embedding.E", axes),
-        row(f"{used}.bias", "embedding.bias", "d -> d"),
+        single(f"{used}.weight", "embedding.E", axes),
+        single(f"{used}.bias", "embedding.bias", "d -> d"),
     )
     sizes = {"c": config.channels, "p_t": config.tubelet, "p_h": config.patch, "p_w": config.patch}
-    ignored = {f"{unused}.*": "the model has two embeddings, and uses the other one"}
-    return Layout((*embedding, *_ROWS), sizes, ignored)
+    ignored = {f"{unused}.*": "the released model has two embeddings and uses the other one"}
+    return CheckpointLayout((*embedding, *_TENSORS), sizes, ignored)
 
 
 LAYOUTS = {"official": official}

@@ -3,14 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vtnp.checkpoints.mapping import Layout
-from vtnp.checkpoints.rows import Row, attention, feed_forward, linear, norm, row, under
+from vtnp.checkpoints.mapping import CheckpointLayout
+from vtnp.checkpoints.tensors import (
+    PublishedTensor,
+    attention,
+    feed_forward,
+    linear,
+    norm,
+    prefixed,
+    single,
+)
 from vtnp.models.mvit import MViTConfig
 
 
 @dataclass(frozen=True)
 class _Names:
-    """What the three call their modules; {x} is q, k or v."""
+    """What the three publishers call their modules; {x} is q, k or v."""
 
     stem: str
     cls: str
@@ -21,33 +29,33 @@ class _Names:
     kernel: str
     kernel_norm: str
     network: tuple[str, str]
-    widening: str
+    shortcut: str
     norm: str
     head: str
-    # torchvision's tables have no axes of a single entry.
-    axes: str = "1 "
-    # Where pytorchvideo has each pooling once more.
-    twice: str = ""
+    # Axes of a single entry, which torchvision's tables lack.
+    single_axes: str = "1 "
+    # Where pytorchvideo has a copy of each pooling.
+    pooling_copy: str = ""
 
 
-def _rows(names: _Names) -> tuple[Row, ...]:
-    one, here = names.axes, "layers.{i}"
+def _tensors(names: _Names) -> tuple[PublishedTensor, ...]:
+    one, layer = names.single_axes, "layers.{i}"
     return (
-        row(f"{names.stem}.weight", "embedding.kernel", "d c t h w -> t h w c d"),
-        row(f"{names.stem}.bias", "embedding.bias", "d -> d"),
-        row(names.cls, "cls", f"{one}{one}d -> d"),
-        row(names.e_cls, "e_cls", f"{one}{one}d -> d"),
-        row(names.e_space, "e_space", f"{one}s d -> s d"),
-        row(names.e_time, "e_time", f"{one}t d -> t d"),
-        *under(
+        single(f"{names.stem}.weight", "embedding.kernel", "d c t h w -> t h w c d"),
+        single(f"{names.stem}.bias", "embedding.bias", "d -> d"),
+        single(names.cls, "cls", f"{one}{one}d -> d"),
+        single(names.e_cls, "e_cls", f"{one}{one}d -> d"),
+        single(names.e_space, "e_space", f"{one}s d -> s d"),
+        single(names.e_time, "e_time", f"{one}t d -> t d"),
+        *prefixed(
             "blocks.{i}.",
             [
-                *norm("norm1", f"{here}.norm_1"),
-                *attention(names.attention, f"{here}.attention"),
+                *norm("norm1", f"{layer}.norm_1"),
+                *attention(names.attention, f"{layer}.attention"),
                 *(each for letter in "qkv" for each in _pooling(names, letter)),
-                *norm("norm2", f"{here}.norm_2"),
-                *feed_forward(*names.network, f"{here}.feed_forward"),
-                *linear(names.widening, f"{here}.shortcut"),
+                *norm("norm2", f"{layer}.norm_2"),
+                *feed_forward(*names.network, f"{layer}.feed_forward"),
+                *linear(names.shortcut, f"{layer}.shortcut"),
             ],
         ),
         *norm(names.norm, "norm"),
@@ -55,19 +63,20 @@ def _rows(names: _Names) -> tuple[Row, ...]:
     )
 
 
-def _pooling(names: _Names, letter: str) -> list[Row]:
-    """Write a depthwise convolution, which the heads share, and the norm behind it."""
-    here = "layers.{i}.attention"
-    kernel, behind = (name.format(x=letter) for name in (names.kernel, names.kernel_norm))
-    rows = [
-        row(f"{kernel}.weight", f"{here}.kernel_{letter}", "d_h 1 t h w -> t h w d_h"),
-        *norm(behind, f"{here}.norm_{letter}"),
+def _pooling(names: _Names, letter: str) -> list[PublishedTensor]:
+    """Return a depthwise convolution, which the heads share, and the norm after it."""
+    path = "layers.{i}.attention"
+    kernel, after = (name.format(x=letter) for name in (names.kernel, names.kernel_norm))
+    tensors = [
+        single(f"{kernel}.weight", f"{path}.kernel_{letter}", "d_h 1 t h w -> t h w d_h"),
+        *norm(after, f"{path}.norm_{letter}"),
     ]
-    if not names.twice:
-        return rows
-    again = names.twice.format(x=letter)
-    second = (f"{again}.pool.weight", f"{again}.norm.weight", f"{again}.norm.bias")
-    return [each._replace(copies=(copy,)) for each, copy in zip(rows, second, strict=True)]
+    if not names.pooling_copy:
+        return tensors
+    copy = names.pooling_copy.format(x=letter)
+    names_of_copies = (f"{copy}.pool.weight", f"{copy}.norm.weight", f"{copy}.norm.bias")
+    pairs = zip(tensors, names_of_copies, strict=True)
+    return [each._replace(copies=(name,)) for each, name in pairs]
 
 
 _OFFICIAL = _Names(
@@ -80,7 +89,7 @@ _OFFICIAL = _Names(
     kernel="attn.pool_{x}",
     kernel_norm="attn.norm_{x}",
     network=("mlp.fc1", "mlp.fc2"),
-    widening="proj",
+    shortcut="proj",
     norm="norm",
     head="head.projection",
 )
@@ -94,10 +103,10 @@ _PYTORCHVIDEO = _Names(
     kernel="attn.pool_{x}",
     kernel_norm="attn.norm_{x}",
     network=("mlp.fc1", "mlp.fc2"),
-    widening="proj",
+    shortcut="proj",
     norm="norm_embed",
     head="head.proj",
-    twice="attn._attention_pool_{x}",
+    pooling_copy="attn._attention_pool_{x}",
 )
 _TORCHVISION = _Names(
     stem="conv_proj",
@@ -109,33 +118,33 @@ _TORCHVISION = _Names(
     kernel="attn.pool_{x}.pool",
     kernel_norm="attn.pool_{x}.norm_act.0",
     network=("mlp.0", "mlp.3"),
-    widening="project",
+    shortcut="project",
     norm="norm",
     head="head.1",
-    axes="",
+    single_axes="",
 )
-_ROWS_OFFICIAL, _ROWS_PYTORCHVIDEO, _ROWS_TORCHVISION = map(
-    _rows, (_OFFICIAL, _PYTORCHVIDEO, _TORCHVISION)
+_OF_OFFICIAL, _OF_PYTORCHVIDEO, _OF_TORCHVISION = map(
+    _tensors, (_OFFICIAL, _PYTORCHVIDEO, _TORCHVISION)
 )
 
 
-def official(_: MViTConfig) -> Layout:
+def official(_: MViTConfig) -> CheckpointLayout:
     """Return the layout of facebookresearch/SlowFast, queries, keys and values in one tensor."""
-    return Layout(_ROWS_OFFICIAL)
+    return CheckpointLayout(_OF_OFFICIAL)
 
 
-def pytorchvideo(_: MViTConfig) -> Layout:
+def pytorchvideo(_: MViTConfig) -> CheckpointLayout:
     """Return the layout of pytorchvideo.
 
-    Notes: since its last release its repository has every pooling under a second name. Either will
-    do; where both are there they must be the same numbers. The first is what is written.
+    Since its last release its repository has every pooling under two names. Either is enough; where
+    both are present, their numbers must agree. The first is the one that is written.
     """
-    return Layout(_ROWS_PYTORCHVIDEO)
+    return CheckpointLayout(_OF_PYTORCHVIDEO)
 
 
-def torchvision(_: MViTConfig) -> Layout:
+def torchvision(_: MViTConfig) -> CheckpointLayout:
     """Return the layout of torchvision's mvit_v1_b."""
-    return Layout(_ROWS_TORCHVISION)
+    return CheckpointLayout(_OF_TORCHVISION)
 
 
 LAYOUTS = {"official": official, "pytorchvideo": pytorchvideo, "torchvision": torchvision}

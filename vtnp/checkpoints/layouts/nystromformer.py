@@ -1,36 +1,43 @@
 """Nyströmformer: the layers of the released language models and of HuggingFace's port.
 
-Here is a video encoder of such layers, which shares nothing else with a language model: what is
-before and behind them has to come from elsewhere. The released layers normalise the sum,
-norm(x + f(x)); the video encoder normalises before, x + f(norm(x)). So the params of a layer are
-those of a released one, exactly, where nystrom-self-attention, add-and-norm and feed-forward are
-put together as there; for the video encoder they are a start for training.
+The video encoder shares its layers with a language model and nothing else; what comes before and
+after them is published nowhere. The released layers are post-norm, norm(x + f(x)), those of the
+video encoder pre-norm, x + f(norm(x)). The params of a released layer therefore give its results
+where nystrom-self-attention, add-and-norm and feed-forward are composed as in the released code;
+in the video encoder they are a starting point for training.
 """
 
 from vtnp.checkpoints.layouts import sequence
-from vtnp.checkpoints.mapping import Layout
-from vtnp.checkpoints.rows import Row, attention, feed_forward, norm, row, under
+from vtnp.checkpoints.mapping import CheckpointLayout
+from vtnp.checkpoints.tensors import (
+    PublishedTensor,
+    attention,
+    feed_forward,
+    norm,
+    prefixed,
+    single,
+)
 from vtnp.models.nystromformer import NystromformerConfig
 
-_HERE = "layers.{i}"
-_TEXT = "embeds words and their positions, which a video has not"
-_TASK = "belongs to a task of language"
+_PATH = "layers.{i}"
+_TEXT = "embeds words and their positions, which a video does not have"
+_TASK = "belongs to a language task"
 
 
 def _layer(
-    prefix: str, projections: str, merge: str, conv: str, norms: tuple[str, str],
+    prefix: str, projections: str, output: str, conv: str, norms: tuple[str, str],
     network: tuple[str, str],
-) -> tuple[Row, ...]:  # fmt: skip
+) -> tuple[PublishedTensor, ...]:  # fmt: skip
     q, k, v = projections.split()
     return tuple(
-        under(
+        prefixed(
             prefix,
             [
-                *attention({"q": q, "k": k, "v": v, "c": merge}, f"{_HERE}.attention"),
-                row(f"{conv}.weight", f"{_HERE}.attention.kernel", "heads 1 k 1 -> heads k"),
-                *norm(norms[0], f"{_HERE}.norm_1"),
-                *feed_forward(*network, f"{_HERE}.feed_forward"),
-                *norm(norms[1], f"{_HERE}.norm_2"),
+                *attention({"q": q, "k": k, "v": v, "c": output}, f"{_PATH}.attention"),
+                single(f"{conv}.weight", f"{_PATH}.attention.kernel", "heads 1 k 1 -> heads k"),
+                *norm(norms[0], f"{_PATH}.norm_1"),
+                *feed_forward(*network, f"{_PATH}.feed_forward"),
+                *norm(norms[1], f"{_PATH}.norm_2"),
             ],
         )
     )
@@ -54,21 +61,26 @@ _HUGGINGFACE = _layer(
 )
 
 
-def official(_: NystromformerConfig) -> Layout:
+def official(_: NystromformerConfig) -> CheckpointLayout:
     """Return the layout of mlpen/Nystromformer."""
     ignored = {
         "embeddings.*": _TEXT,
         "*.conv.bias": "left over in old files; the convolution has no bias",
     }
-    return Layout(_OFFICIAL, ignored=ignored, alone=sequence.ALONE)
+    return CheckpointLayout(_OFFICIAL, ignored=ignored, unpublished=sequence.UNPUBLISHED)
 
 
-def huggingface(_: NystromformerConfig) -> Layout:
-    """Return the layout of transformers' NystromformerModel, alone or within a model of a task."""
+def huggingface(_: NystromformerConfig) -> CheckpointLayout:
+    """Return the layout of transformers' NystromformerModel, alone or within a model for a task."""
     ignored = {"embeddings.*": _TEXT} | {
         f"{head}.*": _TASK for head in ("cls", "classifier", "qa_outputs")
     }
-    return Layout(_HUGGINGFACE, ignored=ignored, alone=sequence.ALONE, prefixes=("nystromformer.",))
+    return CheckpointLayout(
+        _HUGGINGFACE,
+        ignored=ignored,
+        unpublished=sequence.UNPUBLISHED,
+        prefixes=("nystromformer.",),
+    )
 
 
 LAYOUTS = {"official": official, "huggingface": huggingface}

@@ -1,10 +1,10 @@
 """What video encoders have around the layers that they share with language models."""
 
-_WHY = "language models have none, give it as `beside`"
-ALONE = {
-    "embedding": f"makes tokens of patches; {_WHY}",
-    "e_space": f"positions of places; {_WHY}",
-    "e_time": f"positions of frames; {_WHY}",
-    "norm": f"of the mean of all tokens; {_WHY}",
-    "head": f"makes logits of the classes; {_WHY}",
+_REASON = "language models have none, pass it in `extra_params`"
+UNPUBLISHED = {
+    "embedding": f"embeds patches; {_REASON}",
+    "e_space": f"spatial positions; {_REASON}",
+    "e_time": f"positions of frames; {_REASON}",
+    "norm": f"normalises the mean of all tokens; {_REASON}",
+    "head": f"maps to the logits of the classes; {_REASON}",
 }

@@ -1,25 +1,35 @@
-"""TimeSformer: the released code's names, and those of HuggingFace's port."""
+"""TimeSformer: the names of the released code, and those of HuggingFace's port."""
 
-from vtnp.checkpoints.mapping import Layout
-from vtnp.checkpoints.rows import Part, Row, attention, feed_forward, linear, norm, row
+from vtnp.checkpoints.mapping import CheckpointLayout
+from vtnp.checkpoints.tensors import (
+    Part,
+    PublishedTensor,
+    attention,
+    feed_forward,
+    linear,
+    norm,
+    single,
+)
 from vtnp.models.timesformer import TimeSformerConfig
 
 _EMBEDDING = "d c p_h p_w -> (p_h p_w c) d"
 
 
-def _positions(name: str) -> Row:
-    """Write a table whose first row is the class token's."""
-    return Row(name, (Part("e_cls", "1 1 d -> d"), Part("e_space", "1 s d -> s d")), axis=1)
+def _positions(name: str) -> PublishedTensor:
+    """Return a table whose first row is the class token's."""
+    return PublishedTensor(
+        name, (Part("e_cls", "1 1 d -> d"), Part("e_space", "1 s d -> s d")), axis=1
+    )
 
 
-# The released code has the steps of these schemes only. Of the divided one norm1 and attn are the
-# step in space; in the others they stand in the layer itself.
+# The released code has the schemes space, joint and divided only. In divided layers norm1 and attn
+# are the sublayer in space; in the others they belong to the layer itself.
 _OFFICIAL = (
-    row("cls_token", "cls", "1 1 d -> d"),
+    single("cls_token", "cls", "1 1 d -> d"),
     _positions("pos_embed"),
-    row("time_embed", "e_time", "1 t d -> t d"),
-    row("patch_embed.proj.weight", "embedding.E", _EMBEDDING),
-    row("patch_embed.proj.bias", "embedding.bias", "d -> d"),
+    single("time_embed", "e_time", "1 t d -> t d"),
+    single("patch_embed.proj.weight", "embedding.E", _EMBEDDING),
+    single("patch_embed.proj.bias", "embedding.bias", "d -> d"),
     *norm("blocks.{i}.temporal_norm1", "layers.{i}.time.norm_1"),
     *attention(
         {"qkv": "blocks.{i}.temporal_attn.qkv", "c": "blocks.{i}.temporal_attn.proj"},
@@ -28,11 +38,11 @@ _OFFICIAL = (
     *linear("blocks.{i}.temporal_fc", "layers.{i}.time.fc"),
     *(
         each
-        for step in ("layers.{i}", "layers.{i}.space")
+        for sublayer in ("layers.{i}", "layers.{i}.space")
         for each in (
-            *norm("blocks.{i}.norm1", f"{step}.norm_1"),
+            *norm("blocks.{i}.norm1", f"{sublayer}.norm_1"),
             *attention(
-                {"qkv": "blocks.{i}.attn.qkv", "c": "blocks.{i}.attn.proj"}, f"{step}.attention"
+                {"qkv": "blocks.{i}.attn.qkv", "c": "blocks.{i}.attn.proj"}, f"{sublayer}.attention"
             ),
         )
     ),
@@ -42,7 +52,7 @@ _OFFICIAL = (
     *linear("head", "head"),
 )
 
-# HuggingFace's port keeps every tensor as it is and renames them.
+# HuggingFace's port renames the tensors and changes none.
 _RENAMED = {
     "cls_token": "timesformer.embeddings.cls_token",
     "pos_embed": "timesformer.embeddings.position_embeddings",
@@ -64,8 +74,8 @@ _RENAMED_IN_LAYERS = {
     "mlp.fc2": "output.dense",
 }
 _NAMES = _RENAMED | {
-    f"blocks.{{i}}.{theirs}": f"timesformer.encoder.layer.{{i}}.{new}"
-    for theirs, new in _RENAMED_IN_LAYERS.items()
+    f"blocks.{{i}}.{official}": f"timesformer.encoder.layer.{{i}}.{renamed}"
+    for official, renamed in _RENAMED_IN_LAYERS.items()
 }
 
 
@@ -83,14 +93,14 @@ def _sizes(config: TimeSformerConfig) -> dict[str, int]:
     return {"c": config.channels, "p_h": config.patch, "p_w": config.patch}
 
 
-def official(config: TimeSformerConfig) -> Layout:
-    """Return the layout of facebookresearch/TimeSformer, files .pyth with names after "model."."""
-    return Layout(_OFFICIAL, _sizes(config), prefixes=("model.",))
+def official(config: TimeSformerConfig) -> CheckpointLayout:
+    """Return the layout of facebookresearch/TimeSformer, files .pyth with the prefix "model."."""
+    return CheckpointLayout(_OFFICIAL, _sizes(config), prefixes=("model.",))
 
 
-def huggingface(config: TimeSformerConfig) -> Layout:
+def huggingface(config: TimeSformerConfig) -> CheckpointLayout:
     """Return the layout of transformers' TimesformerForVideoClassification."""
-    return Layout(_HUGGINGFACE, _sizes(config))
+    return CheckpointLayout(_HUGGINGFACE, _sizes(config))
 
 
 LAYOUTS = {"official": official, "huggingface": huggingface}

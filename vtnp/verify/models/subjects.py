@@ -9,7 +9,7 @@ import numpy as np
 
 from vtnp import encoder, models, nystromformer
 from vtnp._registry.errors import UsageError
-from vtnp.checkpoints import LayoutError, layouts, load_weights, to_theirs
+from vtnp.checkpoints import LayoutError, layouts, load_weights, to_published
 from vtnp.verify.models.activations import Run
 
 
@@ -73,10 +73,12 @@ def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict
         raise UsageError(f"no weights of {model} are published; of {', '.join(layouts())} they are")
     if layout not in layouts()[model]:
         raise UsageError(f"{model} has the layouts {', '.join(layouts()[model])}, not {layout!r}")
-    torch, beside = is_of_torch(file), _unread(model, config)
+    torch, extra_params = is_of_torch(file), _unread(model, config)
     try:
-        params = load_weights(file, model, config, layout=layout, torch=torch, beside=beside)
-        return params, to_theirs(model, config, layout, params)
+        params = load_weights(
+            file, model, config, layout=layout, torch=torch, extra_params=extra_params
+        )
+        return params, to_published(model, config, layout, params)
     except LayoutError as error:
         first, *more = error.problems
         others = f", and {len(more)} more such keys" if more else ""
