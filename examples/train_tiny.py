@@ -36,10 +36,9 @@ from tiny.models import MODELS
 from tiny.runs import Settings, State
 from tiny.task import Task
 
-from vtnp._array.trees import tree_map
 from vtnp.checkpoints import FileError, replacing
 from vtnp.cost import counted
-from vtnp.models import parts
+from vtnp.models import parts, tree_map
 from vtnp.video import VideoError
 
 RUN = "run.json"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tiny.training import Optimiser, filled, fresh
 
-from vtnp._array.trees import tree_leaves
 from vtnp.checkpoints import FileError, load, save
+from vtnp.models import tree_leaves
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 

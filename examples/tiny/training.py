@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from autograd import value_and_grad
 
-from vtnp._array.trees import tree_leaves, tree_map
 from vtnp._array.xp import constant, namespace
+from vtnp.models import tree_leaves, tree_map
 
 Table = dict[str, Any]  # arrays by name
 _PEAK_RATE = 3e-3
