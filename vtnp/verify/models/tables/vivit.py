@@ -54,7 +54,7 @@ _HUGGINGFACE_4 = _ported(
 # --- Scenic ---------------------------------------------------------------------------------------
 
 _ATTENTION = """
-{norm} = {here}.norm_1 : {tokens} d -> {ours} d
+{norm} = {here}.norm_1 : {tokens} d -> {normed} d
 {attn}/query = {here}.q : {tokens} heads d_h -> {heads} d_h
 {attn}/key   = {here}.k : {tokens} heads d_h -> {heads} d_h
 {attn}/value = {here}.v : {tokens} heads d_h -> {heads} d_h
@@ -72,11 +72,12 @@ output_projection = logits
 
 
 class _Axes(NamedTuple):
-    """How tokens lie there; here; and here with the heads of queries, keys and values."""
+    """The axes of scenic's tokens, of ours, of our heads, and of our tokens after norm_1."""
 
     tokens: str = "b n"
     ours: str = "b n"
     heads: str = "b heads n"
+    normed: str = "b n"
 
 
 _SEQUENCE = _Axes()
@@ -116,14 +117,14 @@ def _two_steps() -> str:
         "here": "encoder.layers.{i}",
     }
     return (
-        _half("time", _Axes("(b s) t", "b s t", "b s heads t"))
-        + _half("space", _Axes("(b t) s", "b t s", "b t heads s"))
+        _half("time", _Axes("(b s) t", "b s t", "b s heads t", "b s t"))
+        + _half("space", _Axes("(b t) s", "b t s", "b t heads s", "b t s"))
         + filled(_NETWORK, {**words, **_FLAT._asdict()})
     )
 
 
 _NORM_OF_GRID = "Transformer/encoder_norm = encoder.norm : b (t s) d -> b t s d\n"
-_DOT_PRODUCT = _Axes("b t s", "b (t s)", "b heads (t s)")
+_DOT_PRODUCT = _Axes("b t s", "b (t s)", "b heads (t s)", "b t s")
 # The first encoder of model 2 runs under a vmap, where flax shows none of its values.
 _OFFICIAL = {
     "spatio-temporal": _ENDS + _encoder("Transformer", "encoder"),
