@@ -212,8 +212,8 @@ def reach(case):
 def a_reversed_sequence_with_reversed_tables(case):
     mask = case.args.get("mask")
     changed = {name: np.flip(case[name], axis=-2) for name in ("Q", "K", "V", "w_K", "w_V")}
-    turned = case(**changed, mask=None if mask is None else np.flip(mask, axis=(-2, -1)))
-    assert_close(turned, np.flip(case(), axis=-2))
+    reversed_y = case(**changed, mask=None if mask is None else np.flip(mask, axis=(-2, -1)))
+    assert_close(reversed_y, np.flip(case(), axis=-2))
 
 
 @law("relative-attention", "longer-tables-repeat-their-ends")

@@ -260,8 +260,8 @@ def spatial_kernel_flipped(video, kernel, **options):
 def spatial_kernel_transposed(video, kernel, **options):
     """The kernel is taken for one stored column by column."""
     xp = namespace(kernel)
-    turned = xp.reshape(xp.moveaxis(kernel, 0, 1), kernel.shape)
-    return spatial_embedding(video, turned, **options)
+    transposed = xp.reshape(xp.moveaxis(kernel, 0, 1), kernel.shape)
+    return spatial_embedding(video, transposed, **options)
 
 
 @mistake("spatial-embedding", "channels-outside")
