@@ -84,7 +84,7 @@ class ViViTConfig:
 
     @property
     def embedded(self) -> tuple[int, int, int]:
-        """Frames that are embedded, height and width."""
+        """Size of the video that is embedded: frames, height and width."""
         return self.frames if self.sampled is None else self.sampled, *self.image
 
     @property
