@@ -493,12 +493,16 @@ def _sub_clips(x: Array, clips: int, *, axis: int) -> Array:
 def _each_head(
     formula: Callable[..., Array], q: Array, m: Array, W: Array, bias: Array | None
 ) -> Array:
-    """Apply a formula with the weights and bias of each head: `*b heads t s u ...`."""
-    heads = [
-        formula(q, m, W[h, ...], bias=None if bias is None else bias[h, ...])
-        for h in range(W.shape[0])
-    ]
-    return namespace(*heads).stack(heads, axis=q.ndim - 3)
+    """Apply a formula with the weights of every head: `*b heads t s u points ...`.
+
+    The samples of all heads are those of one head with as many samples as all have.
+    """
+    xp, (heads, d, points, *xy) = namespace(W), W.shape
+    W = xp.reshape(xp.moveaxis(W, 0, 1), (d, heads * points, *xy))
+    bias = None if bias is None else namespace(bias).reshape(bias, (heads * points, *xy))
+    y = formula(q, m, W, bias=bias)
+    y = namespace(y).reshape(y, (*m.shape[:-1], heads, points, *xy))
+    return namespace(y).moveaxis(y, q.ndim, q.ndim - 3)
 
 
 @spec("deformable-layer", requires=(*_ON_GRID, *_IN_SUB_CLIPS))

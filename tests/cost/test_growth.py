@@ -125,9 +125,9 @@ def test_pooling_attention_has_as_many_fewer_pairs_as_its_strides_say(t, h, w, c
 
 
 @given(t=FEW, h=MANY, points=FEW)
-def test_deformable_attention_is_linear_in_places(t, h, points):
+def test_deformable_attention_is_linear_in_positions(t, h, points):
     def of(t, h, points):
-        return taken("deformable-attention", t=t, grid=(h, 7), points=points, d=5)
+        return taken("deformable-attention", t=t, grid=(t, h, 7), points=points, d=5)
 
     once = of(t, h, points)
     assert of(t, 2 * h, points) == of(t, h, 2 * points) == 2 * once
