@@ -495,7 +495,7 @@ def widening_mlp(
     eps: float,
     activation: Activation = "gelu",
 ) -> Float[Array, "*b n d_out"]:
-    """Map every token to a wider one: an MLP beside a projected shortcut.
+    """Map every token to a wider one: an MLP plus a projected shortcut.
 
     z = W_2^T f(W_1^T v + b_1) + b_2 + W^T v + b, v = LN_2(y)
 

@@ -1,4 +1,4 @@
-"""Prices of whole models: their own closed forms, really drawn params, and published figures."""
+"""Costs of whole models: against closed forms, params with numbers, and published figures."""
 
 import inspect
 import json
@@ -20,18 +20,19 @@ from vtnp.cost.closed_forms import closed_form
 from vtnp.cost.models import model_cost
 from vtnp.cost.sizes import size_names, sized_call
 from vtnp.models import abstract_params, deformable, motionformer, mvit, parts, timesformer, vivit
+from vtnp.motionformer import Prototypes
 
 SPEC = Path(__file__).parents[2] / "spec"
 
 
-# --- Without weights ------------------------------------------------------------------------------
+# --- Without numbers ------------------------------------------------------------------------------
 
 DRAWN = {name: small.config for name, small in SMALL.items()}
 DRAWN["deformable"] = deformable.CONFIGS["deformable-tiny"]
 
 
 def fields_of(config):
-    """Name a configuration of its model, and all that has to be changed to have this one."""
+    """Return the name and module of a configuration, and the fields that make it this one."""
     name, module = next(
         (name, module)
         for name, module in models.names().items()
@@ -41,15 +42,15 @@ def fields_of(config):
 
 
 @pytest.mark.parametrize("config", DRAWN.values(), ids=DRAWN)
-def test_params_are_those_that_a_generator_draws(config):
+def test_params_are_those_that_init_draws(config):
     name, module, changes = fields_of(config)
     drawn = module.init(np.random.default_rng(0), config, dtype=np.float32)
     abstract = abstract_params(models.config(name, **changes), dtype=np.float32)
-    expected, found = (
+    expected, described = (
         [(path, tuple(x.shape), x.dtype) for path, x in trees.tree_leaves(tree)]
         for tree in (drawn, abstract)
     )
-    assert found == expected
+    assert described == expected
     assert model_cost(name, **changes).parameters == parts.size(drawn)
 
 
@@ -74,7 +75,7 @@ def test_no_weights_are_allocated(name):
     assert priced.cost.argument_bytes > 4 * priced.parameters
 
 
-def test_every_configuration_has_a_price():
+def test_every_configuration_has_a_cost():
     modules = (timesformer, vivit, motionformer, deformable, mvit)
     assert {name for module in modules for name in module.CONFIGS} < set(models.names())
     assert all(name in module.CONFIGS for name, module in models.names().items())
@@ -101,7 +102,7 @@ def test_bytes_are_those_of_the_dtype():
     assert double.argument_bytes == 2 * single.argument_bytes
 
 
-def test_names_and_fields_that_there_are_not_are_refused():
+def test_unknown_names_and_fields_are_refused():
     with pytest.raises(ValueError, match=r"no configuration 'vivit'; there are .*vivit-b, "):
         model_cost("vivit")
     with pytest.raises(ValueError, match=r"vivit-b has no field 'depth'; it has model, frames, "):
@@ -114,7 +115,7 @@ def test_names_and_fields_that_there_are_not_are_refused():
 
 
 def stated(id, **sizes):
-    """Return what the page says, options at their defaults."""
+    """Return the closed form of a page, with options at their defaults."""
     options = inspect.signature(vtnp.formula(id).function).parameters.values()
     return closed_form(id, {option.name: option.default for option in options} | sizes)
 
@@ -124,12 +125,10 @@ def timesformers(config):
     d_h = d // config.heads
     sizes = {"s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f, "grid": config.grid}
     sizes |= {"p": config.patch**2 * config.channels, "d_h": d_h, "d_v": d_h}
-    *extra, last = timesformer.SCHEMES[config.scheme]
-    sizes |= {"params": {step: {"fc"} for step in extra} | {last: set()}}
     times, frames = (t, 1) if config.scheme == "space" else (1, t)
     id = f"{config.scheme}-layer"
-    given = {name: size for name, size in sizes.items() if name in size_names(id)}
-    layer = times * closed_form(id, sized_call(id, t=frames, **given).letters)
+    known = {name: size for name, size in sizes.items() if name in size_names(id)}
+    layer = times * closed_form(id, sized_call(id, t=frames, **known).letters)
     embedding = stated("space-time-embedding", t=t, **sizes)
     return embedding + config.layers * layer + d * config.classes
 
@@ -161,11 +160,10 @@ def vivits(config):
 
 def motionformers(config):
     (t, h, w), d = config.grid, config.d
-    sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f, "g": 1}
+    sizes = {"t": t, "s": h * w, "d": d, "heads": config.heads, "d_f": config.d_f}
     sizes |= dict.fromkeys(("d_h", "d_k", "d_v"), d // config.heads)
     sizes["value_projection"] = config.value_projection
-    options = config.prototypes and {"candidates": "queries", **config.prototypes}
-    sizes |= {"prototypes": options, "r": options and options["r"]}
+    sizes["prototypes"] = config.prototypes
     layer = stated("trajectory-layer", **sizes)
     flat = config.tubelet * config.patch**2 * config.channels
     return config.layers * layer + t * h * w * flat * d + d * d + d * config.classes
@@ -226,9 +224,9 @@ def rows():
 
 
 def of(rows, source, *, explained=True):
-    found = [row for row in rows if row.source == source and row.unexplained != explained]
-    assert found
-    return found
+    chosen = [row for row in rows if row.source == source and row.unexplained != explained]
+    assert chosen
+    return chosen
 
 
 # Each says on its row why; all others are met to the last digit.
@@ -250,14 +248,14 @@ def test_parameters_are_the_printed_ones(rows):
 
 
 def test_timesformer_costs_what_is_printed_to_the_last_digit(rows):
-    found = [row for row in rows if row.config.startswith("timesformer")]
-    assert {row.config for row in found} == {"timesformer", "timesformer-hr", "timesformer-l"}
-    assert {row.changes.get("scheme") for row in found} >= set(timesformer.SCHEMES)
-    assert all(row.multiply_adds_agree for row in found)
+    chosen = [row for row in rows if row.config.startswith("timesformer")]
+    assert {row.config for row in chosen} == {"timesformer", "timesformer-hr", "timesformer-l"}
+    assert {row.changes.get("scheme") for row in chosen} >= set(timesformer.SCHEMES)
+    assert all(row.multiply_adds_agree for row in chosen)
 
 
 def test_the_printed_cost_has_a_class_token_for_every_frame(rows):
-    """Projected once, it is too little for the last digit of TimeSformer-L."""
+    """Counted once, the last digit of TimeSformer-L is too low."""
     row = next(row for row in rows if row.model == "TimeSformer-L")
     config = models.config(row.config)
     assert row.printed_multiply_adds.digits_of(3 * row.multiply_adds) == "7.13 T"
@@ -265,33 +263,33 @@ def test_the_printed_cost_has_a_class_token_for_every_frame(rows):
     assert row.printed_multiply_adds.digits_of(3 * (row.multiply_adds + again)) == "7.14 T"
 
 
-def test_vivit_costs_what_is_printed_but_for_a_hundredth(rows):
-    """As its tool may have counted, but for three in ten thousand."""
-    found = [row for row in of(rows, "arnab2021") if row.printed_multiply_adds]
-    assert len(found) == 12
-    for row in found:
+def test_vivit_costs_what_is_printed_within_a_hundredth(rows):
+    """Counted as its tool may have counted, within three in ten thousand."""
+    chosen = [row for row in of(rows, "arnab2021") if row.printed_multiply_adds]
+    assert len(chosen) == 12
+    for row in chosen:
         assert 0.99 < row.multiply_adds_ratio < 1.0
         assert row.conventions == ("half-of-arithmetic",)
         assert abs(row.as_counted_ratio - 1.0) < 3e-4
-    assert sum(row.multiply_adds_agree for row in found) == 8
+    assert sum(row.multiply_adds_agree for row in chosen) == 8
 
 
-def test_motionformer_costs_what_is_printed_but_for_a_thousandth(rows):
-    found = [row for row in rows if row.source == "patrick2021" and "norms" in row.conventions]
-    assert len(found) == 6
-    for row in found:
+def test_motionformer_costs_what_is_printed_within_a_thousandth(rows):
+    chosen = [row for row in rows if row.source == "patrick2021" and "norms" in row.conventions]
+    assert len(chosen) == 6
+    for row in chosen:
         assert abs(row.multiply_adds_ratio - 1.0) < 1e-3
         assert abs(row.as_counted_ratio - 1.0) < 3e-4
-    other = {row.model for row in found if not row.multiply_adds_agree}
+    other = {row.model for row in chosen if not row.multiply_adds_agree}
     assert other == {"Motionformer-L", "Motionformer, square tokens"}
 
 
 def test_mvit_costs_what_is_printed_to_the_last_digit(rows):
-    """But for the maxima's cost that is printed for convolutions, too."""
-    found = [row for row in of(rows, "fan2021") if row.config.startswith("mvit")]
-    other = {row.model for row in found if not row.multiply_adds_agree}
+    """Except that the cost of maxima is printed for convolutions too."""
+    chosen = [row for row in of(rows, "fan2021") if row.config.startswith("mvit")]
+    other = {row.model for row in chosen if not row.multiply_adds_agree}
     assert other == {"MViT-B, 16x4", "MViT-B, 16x4, Kinetics-600"}
-    assert all(abs(row.multiply_adds_ratio - 1.0) < 3e-3 for row in found)
+    assert all(abs(row.multiply_adds_ratio - 1.0) < 3e-3 for row in chosen)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +302,7 @@ def test_mvit_costs_what_is_printed_to_the_last_digit(rows):
     ],
 )
 def test_maxima_with_norms_give_all_that_is_printed_of_mvit(name, printed):
-    """Convolutions with norms do not: of the four they give one."""
+    """Convolutions with norms give only one of the four."""
     counts = {}
     for mode, size in (("max", None), ("conv", (3, 3, 3))):
         priced = model_cost(name, mode=mode, size=size)
@@ -315,14 +313,14 @@ def test_maxima_with_norms_give_all_that_is_printed_of_mvit(name, printed):
     assert (counts["conv"] == printed) == (name == "mvit-b-32x3")
 
 
-def test_libraries_count_mvit_as_it_is_counted_here(rows):
-    found = of(rows, "torchvision") + of(rows, "pytorchvideo")
-    assert all(row.multiply_adds_agree and row.parameters_agree for row in found)
-    assert len(found) == 3
+def test_libraries_count_mvit_alike(rows):
+    chosen = of(rows, "torchvision") + of(rows, "pytorchvideo")
+    assert all(row.multiply_adds_agree and row.parameters_agree for row in chosen)
+    assert len(chosen) == 3
 
 
-def test_what_is_not_understood_is_said_to_be(rows):
-    """Of the small MViT no schedule of keys and values is right; the nearest is 4 % off."""
+def test_differences_without_explanation_are_marked(rows):
+    """No strides of keys and values give the cost of the small MViT; the nearest is 4 % off."""
     small = [row for row in rows if row.config == "mvit-s"]
     assert {row.changes.get("stride_kv") for row in small} >= {(1, 2, 2), (1, 8, 8), (2, 2, 2)}
     assert all(row.unexplained for row in small)
@@ -333,14 +331,14 @@ def test_what_is_not_understood_is_said_to_be(rows):
         assert agree or row.reason or row.conventions == ("half-of-arithmetic",)
 
 
-def test_other_papers_counts_are_met(rows):
-    found = {row.model: row for row in rows if "ListOps" in row.model or row.model == "ViT-B"}
-    assert len(found) == 3
-    assert all(row.multiply_adds_agree and row.parameters_agree for row in found.values())
+def test_counts_of_other_papers_agree(rows):
+    chosen = {row.model: row for row in rows if "ListOps" in row.model or row.model == "ViT-B"}
+    assert len(chosen) == 3
+    assert all(row.multiply_adds_agree and row.parameters_agree for row in chosen.values())
 
 
 def test_four_layers_in_time_are_too_cheap_for_the_printed_large_model(rows):
-    """24 are: the difference is larger than what the paper's way of counting adds."""
+    """It has 24: the difference is larger than what the paper's way of counting adds."""
     row = next(row for row in rows if row.printed_multiply_adds == table.Printed("3980.4 G"))
     added = row.printed_multiply_adds.value - row.multiply_adds
     four = model_cost("vivit-l-fe", time_layers=4).cost.multiply_adds
@@ -348,16 +346,16 @@ def test_four_layers_in_time_are_too_cheap_for_the_printed_large_model(rows):
     assert four + added < 3966e9
 
 
-def test_what_dead_values_and_prototypes_cost():
-    living = model_cost("motionformer").cost.multiply_adds
-    assert f"{living / 1e9:.1f}" == "280.6"
-    options = {"r": 128, "start": 0, "candidates": "queries"}
-    changed = model_cost("motionformer", value_projection=True, prototypes=options)
+def test_costs_of_unused_values_and_of_prototypes():
+    used = model_cost("motionformer").cost.multiply_adds
+    assert f"{used / 1e9:.1f}" == "280.6"
+    prototypes = Prototypes(128)
+    changed = model_cost("motionformer", value_projection=True, prototypes=prototypes)
     selection = 12 * 12 * 128 * 1568 * 64
     assert f"{(changed.cost.multiply_adds - selection) / 1e9:.1f}" == "344.4"
 
 
-def test_vivits_costs_and_sizes_stand_on_a_page():
+def test_costs_and_sizes_of_vivit_are_on_a_page():
     page = vtnp.formula("spatio-temporal-encoder").page
     for name in ("vivit-b", "vivit-b-fe", "vivit-b-fsa", "vivit-b-fdp", "vivit-b-average"):
         priced = model_cost(name)
@@ -365,7 +363,7 @@ def test_vivits_costs_and_sizes_stand_on_a_page():
         assert f"| {priced.parameters:,} |".replace(",", " ") in page
 
 
-def test_mvits_first_checkpoint_lacks_the_kernels_of_the_last_two_blocks():
+def test_the_first_checkpoint_of_mvit_lacks_kernels_in_the_last_two_blocks():
     params = abstract_params(models.config("mvit-b"))
     lacking = [params["layers"][i]["attention"][f"{what}_{c}"]
                for i in (14, 15) for what in ("kernel", "norm") for c in "kv"]  # fmt: skip
@@ -387,13 +385,13 @@ def test_every_figure_has_a_source():
     assert len(each) == len(set(each))
 
 
-def test_every_convention_is_told_and_used(rows):
-    told = set(table.published()["conventions"])
-    assert told == {name for row in rows for name in row.conventions}
-    assert told == set(conventions.MULTIPLY_ADDS) | set(conventions.PARAMETERS)
+def test_every_convention_is_explained_and_used(rows):
+    explained = set(table.published()["conventions"])
+    assert explained == {name for row in rows for name in row.conventions}
+    assert explained == set(conventions.MULTIPLY_ADDS) | set(conventions.PARAMETERS)
 
 
-def test_what_is_computed_reads_no_figure(rows, monkeypatch):
+def test_what_is_computed_does_not_depend_on_figures(rows, monkeypatch):
     figure = table.published()["figures"][0]
     wrong = {**figure, "parameters": "1.5 M", "multiply_adds": "2 G"}
     monkeypatch.setattr(table, "published", lambda: {"figures": [wrong]})
@@ -439,9 +437,9 @@ def test_the_table_as_text_has_a_line_for_every_row_and_every_remark(rows, monke
 
 def test_the_table_as_json_is_the_rows(rows, monkeypatch):
     monkeypatch.setattr(table, "rows", lambda: rows)
-    found = json.loads(table.to_json())
-    assert len(found) == len(rows)
-    for row, each in zip(rows, found, strict=True):
+    chosen = json.loads(table.to_json())
+    assert len(chosen) == len(rows)
+    for row, each in zip(rows, chosen, strict=True):
         assert each["model"] == row.model
         assert each["multiply_adds"] == row.multiply_adds
         assert each["as_counted_ratio"] == row.as_counted_ratio

@@ -17,6 +17,7 @@ from tests.support.whole_models import (
     videos,
 )
 from vtnp.models import motionformer as model
+from vtnp.motionformer import Prototypes
 
 torch = installed("torch")
 
@@ -57,7 +58,7 @@ def test_without_times_positions_tubelets_have_no_order():
 
 @pytest.mark.parametrize(
     ("effect", "changed"),
-    [("1.4", {"value_projection": True}), ("0.26", {"prototypes": {"r": 16, "start": 0}})],
+    [("1.4", {"value_projection": True}), ("0.26", {"prototypes": Prototypes(16)})],
 )
 def test_choices_change_as_much_as_the_page_says(effect, changed):
     """Root mean square change of the logits over their spread between clips."""

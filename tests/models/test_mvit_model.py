@@ -18,7 +18,7 @@ B, TINY = model.CONFIGS["mvit-b"], model.CONFIGS["mvit-tiny"]
 ODD = SMALL["mvit-odd"].config
 
 
-def test_the_grid_shrinks_as_the_width_grows():
+def test_the_grid_is_pooled_as_the_width_grows():
     blocks = B.blocks
     assert [i for i, block in enumerate(blocks) if block.d_out != block.d] == [0, 2, 13]
     assert [i for i, block in enumerate(blocks) if block.pool_q.size is not None] == [1, 3, 14]
@@ -28,7 +28,7 @@ def test_the_grid_shrinks_as_the_width_grows():
 
 
 def test_the_last_queries_of_the_grid_do_not_matter():
-    """The class token is what is classified: pooled queries of the last block are in vain."""
+    """The class token is what is classified: the pooled queries of the last block are not used."""
     config = replace(TINY, stages=(1, 1))
     params, video = drawn(model, config), videos(config, (2,))
     moved = params["layers"][1]["attention"]
@@ -40,8 +40,8 @@ def test_the_last_queries_of_the_grid_do_not_matter():
     assert difference(model.apply({**params, "layers": layers}, video, config), same) > 1e-9
 
 
-def test_positions_of_places_and_frames():
-    """A row for each place and one for each frame: only their sum is seen."""
+def test_positions_in_space_and_time():
+    """One row for each spatial position and one for each frame: only their sum matters."""
     config = ODD
     params, video = drawn(model, config), videos(config, (2,))
     t, h, w = config.grid

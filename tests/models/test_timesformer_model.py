@@ -29,7 +29,7 @@ def test_params_of_a_new_model_share_no_memory():
 
 
 def test_init_starts_without_time():
-    """A new model's clip that stands still is one image to it, through all layers."""
+    """To a new model a clip in which nothing moves is one image, through all layers."""
     params = new(model, TINY)
     still = np.repeat(videos(TINY)[:, :1], TINY.frames, axis=1)
     one = {**params, "e_time": params["e_time"][:1]}
@@ -45,7 +45,7 @@ def test_a_new_model_learns(scheme):
 
 
 def test_divided_clip_repeated_is_the_same_clip():
-    """Without time's positions: no class token in the time step, and a mean over frames."""
+    """Without positions in time: no class token in time attention, and a mean over frames."""
     config, video = replace(TINY, frames=4), videos(TINY)
     params = drawn(model, config)
     params["e_time"] = 0 * params["e_time"]

@@ -26,7 +26,7 @@ def attention_params(tree):
 
 
 def pooled(tree):
-    """The operator P alone: a convolution on an odd grid, the class token beside it, a norm."""
+    """The operator P alone: a convolution on an odd grid, a class token, and a norm."""
     grid, weights = (3, 5, 7), named(tree, "par")
     weights = {name.replace(".", "_q.", 1): x for name, x in weights.items()}
     params = params_of_block(

@@ -38,8 +38,8 @@ class Attention(Pooling):
 
     def forward(self, x, grid):
         parts = zip("qkv", self.qkv(x).chunk(3, dim=-1), strict=True)
-        found = [self.pooled(letter, of_heads(y, self.heads), grid) for letter, y in parts]
-        return self.proj(merged(attend(*(y for y, _ in found)))), found[0][1]
+        pooled = [self.pooled(letter, of_heads(y, self.heads), grid) for letter, y in parts]
+        return self.proj(merged(attend(*(y for y, _ in pooled)))), pooled[0][1]
 
 
 class Block(Module):
@@ -107,8 +107,8 @@ class MViT(Module):
 
     def forward(self, videos):
         (video,) = videos
-        places = self.pos_embed_spatial[:, None] + self.pos_embed_temporal[:, :, None]
-        x = self.patch_embed(video) + places.flatten(1, 2)
+        positions = self.pos_embed_spatial[:, None] + self.pos_embed_temporal[:, :, None]
+        x = self.patch_embed(video) + positions.flatten(1, 2)
         cls = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
         x, grid = torch.cat([cls, x], dim=1), self.grid
         for block in self.blocks:

@@ -11,6 +11,7 @@ import vtnp
 from vtnp._array import trees
 from vtnp.longnet import Branch
 from vtnp.models import longnet, motionformer, mvit, nystromformer, parts, timesformer, vivit
+from vtnp.motionformer import Prototypes
 
 
 class Small(NamedTuple):
@@ -42,10 +43,10 @@ SMALL = {
         "motionformer",
         released={},
         paper={"value_projection": True},
-        orthoformer={"prototypes": {"r": 6, "start": 0}},
+        orthoformer={"prototypes": Prototypes(6)},
         both={
             "value_projection": True,
-            "prototypes": {"r": 6, "start": 1, "candidates": "both"},
+            "prototypes": Prototypes(6, "both", start=1),
         },
     ),
     **_variants(
@@ -136,7 +137,7 @@ def trained(params: Any, steps: int, *loss_args: Any, rate: float = 3e-3) -> lis
 
 
 def moved(params: Any, updates: list[Any]) -> Any:
-    """Return params less the updates, which stand in the order of the leaves."""
+    """Return params minus the updates, which are in the order of the leaves."""
     each = iter(updates)
     return trees.tree_map(lambda x: x - next(each), params)
 

@@ -466,7 +466,7 @@ def residual_all_negative(case):
 
 @law("widening-mlp", "blind-to-level-and-scale")
 def widening_blind_to_level_and_scale(case):
-    """Only the normalised token matters, where eps is next to nothing beside its variance."""
+    """Only the normalised token matters, where eps is negligible compared to its variance."""
     y = 100.0 * case["y"]
     assert_close(case(y=3.0 * y + 7.0), case(y=y), within=1e-7)
 

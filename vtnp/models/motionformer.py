@@ -1,7 +1,7 @@
 """Motionformer (Patrick et al. 2021): tubelets, separate positions, trajectory layers, head."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ from vtnp.encoder import Activation, layer_norm
 from vtnp.models import parts
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
-from vtnp.motionformer import trajectory_layer
+from vtnp.motionformer import Prototypes, trajectory_layer
 from vtnp.positions import separable_positions
 from vtnp.tokens import Grid, linear_embedding, patch_tokens
 
@@ -41,8 +41,8 @@ class MotionformerConfig:
     value_projection : bool
         Whether the second stage of attention projects its values: False in the released code, True
         in the paper.
-    prototypes : Mapping[str, Any], optional
-        Options of the prototypes of trajectory-self-attention; left out, attention is exact.
+    prototypes : Prototypes, optional
+        How prototypes are chosen; left out, attention is exact.
     eps : float
         Added to the variance in all norms.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -61,7 +61,7 @@ class MotionformerConfig:
     layers: int = 12
     classes: int = 400
     value_projection: bool = False
-    prototypes: Mapping[str, Any] | None = field(default=None, hash=False)
+    prototypes: Prototypes | None = None
     eps: float = 1e-6
     activation: Activation = "gelu"
 
@@ -83,7 +83,7 @@ CONFIGS: Mapping[str, MotionformerConfig] = MappingProxyType({
     "motionformer": _BASE,
     "motionformer-hr": replace(_BASE, image=(336, 336), table=(14, 14)),
     "motionformer-l": replace(_BASE, frames=32),
-    "motionformer-orthoformer": replace(_BASE, prototypes={"r": 128, "start": 0}),
+    "motionformer-orthoformer": replace(_BASE, prototypes=Prototypes(128)),
     "motionformer-tiny": MotionformerConfig(
         frames=8, image=(16, 16), patch=4, channels=1, d=24, heads=3, d_f=48, layers=2, classes=4
     ),
@@ -124,8 +124,8 @@ def init(
 
 def make_params(new: Initialiser, config: MotionformerConfig) -> Params:
     """Return the params of a model, whose arrays `new` makes."""
-    d, (t, *places) = config.d, config.grid
-    h, w = config.table or places
+    d, (t, *rows_and_columns) = config.d, config.grid
+    h, w = config.table or rows_and_columns
     flat = config.tubelet * config.patch * config.patch * config.channels
     pre_logits = {"W": parts.linear(new, (d, d), d, d), "b": parts.zeros(new, d)}
     return {
