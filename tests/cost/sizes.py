@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vtnp.cost.sizes import size_names
 from vtnp.longnet import Branch
+from vtnp.motionformer import Prototypes
 from vtnp.mvit import Pooling
 from vtnp.tokens import Grid
 
@@ -187,7 +188,9 @@ def prototype_trajectory_tokens(draw, given):
 
 @rule("trajectory-self-attention", "trajectory-layer")
 def through_prototypes(draw, given):
-    given["prototypes"] = draw(st.none() | st.integers(1, 5))
+    candidates = st.sampled_from(["queries", "keys", "both"])
+    choices = st.tuples(st.integers(1, 5), candidates, st.booleans())
+    given["prototypes"] = draw(st.none() | choices.map(lambda choice: Prototypes(*choice)))
     given["s"] += 5
 
 

@@ -24,6 +24,7 @@ from vtnp.cost.closed_forms import ClosedFormError, closed_form, integer
 from vtnp.cost.option_text import text_of, value_of
 from vtnp.cost.sizes import default_sizes, parsed_size, size_names, sized_call
 from vtnp.longnet import Branch
+from vtnp.motionformer import Prototypes
 from vtnp.mvit import Pooling
 from vtnp.tokens import Grid
 
@@ -219,7 +220,8 @@ def test_what_a_formula_has_no_meaning_for_it_refuses_itself(id, given):
         ("dilated-attention", "causal", "False", False),
         ("dilated-attention", "offsets", "torchscale", "torchscale"),
         ("adaptive-strides", "strides_q", "1x2x2,1x1x1", ((1, 2, 2), (1, 1, 1))),
-        ("trajectory-layer", "prototypes", "128", 128),
+        ("trajectory-layer", "prototypes", "128", Prototypes(128)),
+        ("trajectory-layer", "prototypes", "128,both", Prototypes(128, "both")),
         ("trajectory-layer", "prototypes", "none", None),
         ("orthogonal-prototypes", "start", "3", 3),
         ("nystrom-attention", "landmarks", "none", None),

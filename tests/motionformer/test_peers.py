@@ -1,8 +1,8 @@
 """xFormers' Orthoformer (up to 0.0.28), which runs on the CPU: the same values and gradients.
 
-It draws the first prototype from torch's global generator, chooses among queries alone, and
-computes exact attention where there are as many prototypes as tokens; here that is an
-approximation like any other.
+It draws the first prototype from the global generator of torch, chooses among queries only, and
+computes exact attention where there are as many prototypes as tokens, where the formula is an
+approximation too.
 """
 
 import warnings
@@ -16,14 +16,14 @@ from tests.support.peers import installed, needs
 from tests.support.torch_sides import assert_same_side, autograd_side, tensors
 
 torch = installed("torch")
-# Importing it warns about what it lacks without a GPU.
+# Importing it without a GPU warns about missing features.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     ortho = installed("xformers.components.attention.ortho")
 pytestmark = [
     needs(torch, "vtnp[peers]"),
     needs(ortho, "xformers==0.0.28"),
-    # It calls itself deprecated; later versions no longer have it.
+    # It is deprecated, and later versions do not have it.
     pytest.mark.filterwarnings("ignore:.*is deprecated and is not maintained:FutureWarning"),
 ]
 
@@ -36,7 +36,7 @@ def drawn():
 
 
 def theirs(arrays, r, cotangent, seed=0):
-    """Return values, gradients, and the first prototypes that torch's generator draws."""
+    """Return values, gradients, and the first prototypes, which torch draws."""
     inputs = tensors(arrays)
     torch.manual_seed(seed)
     start = torch.randint(SHAPE[1], (SHAPE[0], 1, 1)).flatten().numpy()
@@ -52,16 +52,16 @@ def test_values_and_gradients():
 
     def ours(arrays):
         index = vtnp.motionformer.orthogonal_prototypes(arrays["Q"], R, start=start)
-        # Prototypes are constants, as there.
+        # Prototypes have no gradient there.
         P = np.take_along_axis(drawn()["Q"], index[..., None], axis=-2)
         return vtnp.motionformer.prototype_attention(**arrays, P=P)
 
     assert_same_side(autograd_side(ours, arrays, cotangent), expected)
 
 
-def test_all_tokens_as_prototypes_are_exact_there():
+def test_all_tokens_as_prototypes_are_exact_in_xformers():
     arrays = drawn()
     value, _, _ = theirs(arrays, SHAPE[1], np.ones(SHAPE))
     assert_close(vtnp.encoder.attention(**arrays), value)
-    here = vtnp.motionformer.prototype_attention(**arrays, P=arrays["Q"])
-    assert difference(here, value) > 0.01
+    ours = vtnp.motionformer.prototype_attention(**arrays, P=arrays["Q"])
+    assert difference(ours, value) > 0.01

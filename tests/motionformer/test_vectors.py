@@ -1,4 +1,4 @@
-"""Numbers that the official implementation computed: values, and the gradient of everything."""
+"""Official numbers: values, and the gradients of all inputs and params."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from vtnp._array.xp import namespace
 from vtnp.encoder import qkv_projection
 from vtnp.models.motionformer import MotionformerConfig
 from vtnp.motionformer import (
+    Prototypes,
     orthogonal_prototypes,
     prototype_attention,
     trajectory_prototypes,
@@ -17,8 +18,8 @@ from vtnp.motionformer import (
     trajectory_tokens,
 )
 
-FRAMES, PLACES, HEADS = 3, 4, 3
-# Its second stage has params for the values even where they are not read.
+FRAMES, POSITIONS, HEADS = 3, 4, 3
+# Its second stage has params for the values even where they are not used.
 CONFIG = MotionformerConfig(
     frames=6, image=(4, 4), patch=2, d=12, heads=HEADS, d_f=20, layers=1, classes=5,
     value_projection=True,
@@ -26,7 +27,7 @@ CONFIG = MotionformerConfig(
 
 
 def attention_params(vectors):
-    """The params of trajectory-self-attention."""
+    """Return the params of trajectory-self-attention."""
     weights = prefixed("blocks.0.attn.", named(vectors, "par"))
     return {
         part: params_of("motionformer", CONFIG, "official", weights, f"layers.0.{part}")
@@ -35,12 +36,12 @@ def attention_params(vectors):
 
 
 def options_of(vectors, *, value_projection):
-    """Return the keywords of a case; its random first prototypes are among its arrays."""
+    """Return the options of a case; the arrays have the first prototypes, which were random."""
     if "aux.first_index" not in vectors:
         return {"value_projection": value_projection}
-    order = vectors["aux.selection_order"]
+    r = vectors["aux.selection_order"].shape[-1]
     start = vectors["aux.first_index"].reshape(-1, HEADS, 1)
-    return {"prototypes": {"r": order.shape[-1], "start": start}}
+    return {"prototypes": Prototypes(r, start=start)}
 
 
 CASES = {
@@ -52,13 +53,13 @@ each_case = pytest.mark.parametrize(("name", "value_projection"), CASES.items())
 
 
 def self_attention(value_projection):
-    """The formula of the official arrays; their tokens are the class token, then frame by frame."""
+    """Return the formula for official arrays: the class token, then the patches frame by frame."""
 
     def f(vectors):
         options = options_of(vectors, value_projection=value_projection)
         x, params = vectors["in.x"], attention_params(vectors)
         batch, n, d = x.shape
-        patches = x[:, 1:].reshape((batch, FRAMES, PLACES, d))
+        patches = x[:, 1:].reshape((batch, FRAMES, POSITIONS, d))
         z, cls = trajectory_self_attention(patches, x[:, 0], params, **options)
         rows = [cls[:, None], z.reshape((batch, n - 1, d))]
         return {"out.y": namespace(z).concat(rows, axis=1)}
@@ -77,18 +78,20 @@ def test_gradient_of_everything(name, value_projection):
 
 
 @each_case
-def test_the_dead_value_projection_has_no_gradient(name, value_projection):
-    """The rows of proj_kv after the keys are its values'; the released code does not read them."""
+def test_the_unused_value_projection_has_no_gradient(name, value_projection):
+    """The second half of proj_kv projects the values, which the released code does not use."""
     found = gradients(self_attention(value_projection), load(name))["par.proj_kv.weight"]
     assert np.any(found[len(found) // 2 :]) == value_projection
 
 
 def test_trajectory_tokens():
     vectors = load("motionformer_trajectory_original")
-    Q, K, V = (vectors[f"aux.{x}"][..., 1:, :].reshape(2, HEADS, FRAMES, PLACES, -1) for x in "qkv")
+    Q, K, V = (
+        vectors[f"aux.{x}"][..., 1:, :].reshape(2, HEADS, FRAMES, POSITIONS, -1) for x in "qkv"
+    )
     tokens = np.moveaxis(trajectory_tokens(Q, K, V), 1, -2)
-    shape = (2, FRAMES * PLACES, FRAMES, -1)
-    assert_close(tokens.reshape(shape), vectors["aux.trajectory_tokens"], within=WITHIN)
+    tokens = tokens.reshape(2, FRAMES * POSITIONS, FRAMES, -1)
+    assert_close(tokens, vectors["aux.trajectory_tokens"], within=WITHIN)
 
 
 def test_choice_of_prototypes_in_a_video():
@@ -99,15 +102,15 @@ def test_choice_of_prototypes_in_a_video():
     start = vectors["aux.first_index"].reshape(-1, HEADS)
     order = orthogonal_prototypes(Q, 5, start=start)
     assert np.array_equal(order.reshape(-1, 5), vectors["aux.selection_order"])
-    Q = Q.reshape(2, HEADS, FRAMES, PLACES, -1)
+    Q = Q.reshape(2, HEADS, FRAMES, POSITIONS, -1)
     P = trajectory_prototypes(Q, 5, start=start[..., None])[..., 0, :, :]
-    # The released code stores them in the order of their indices, and scaled.
+    # The released code has them in ascending order of their indices, and scaled.
     P = np.take_along_axis(P, np.argsort(order, axis=-1)[..., None], axis=-2)
     assert_close(P * P.shape[-1] ** -0.25, vectors["aux.landmarks"], within=WITHIN)
 
 
 def test_prototype_attention():
-    """Values and gradients; the released code lets none through the prototypes."""
+    """Values and gradients, of which the prototypes have none in the released code."""
     vectors = load("orthoformer_plain")
     order = orthogonal_prototypes(vectors["in.q"], 4, start=vectors["aux.first_index"])
     assert np.array_equal(order, vectors["aux.selection_order"])

@@ -1,4 +1,4 @@
-"""Loops written from spec/motionformer/: each patch, each frame it looks at, each prototype."""
+"""Loops written from spec/motionformer/, over patches, frames and prototypes."""
 
 import math
 
@@ -25,7 +25,7 @@ def trajectory_tokens(Q, K, V):
 
 
 def mapped(x, W, b):
-    """W^T x + b for one vector."""
+    """Return W^T x + b for one vector."""
     y = np.zeros(W.shape[1], W.dtype)
     for k in range(W.shape[1]):
         y[k] = sum(W[m, k] * x[m] for m in range(W.shape[0]))
@@ -35,7 +35,7 @@ def mapped(x, W, b):
 
 
 def along(trajectory, own, q_map, k_map, v_map):
-    """What one patch reads along its trajectory; each map is a matrix and a bias."""
+    """Return the output for one patch along its trajectory; each map is a matrix and a bias."""
     q = mapped(trajectory[own], *q_map)
     keys = np.stack([mapped(token, *k_map) for token in trajectory])
     values = np.stack([token if v_map is None else mapped(token, *v_map) for token in trajectory])
@@ -69,7 +69,7 @@ def prototype_attention(Q, K, V, P):
 
 
 def weights(q, keys):
-    """The softmax weights of one query for some keys."""
+    """Return the softmax weights of some keys for one query."""
     scores = [sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(len(q)) for k in keys]
     return softmax(np.asarray(scores, q.dtype))
 
@@ -85,20 +85,20 @@ def orthogonal_prototypes(candidates, r, *, start):
     for b in np.ndindex(*batch):
         rows, order = candidates[b], [start]
         while len(order) < r:
-            free = [i for i in range(n) if i not in order]
-            worst = [max(absolute_cosine(rows[i], rows[j]) for j in order) for i in free]
-            order.append(free[worst.index(min(worst))])
+            others = [i for i in range(n) if i not in order]
+            scores = [max(absolute_cosine(rows[i], rows[j]) for j in order) for i in others]
+            order.append(others[scores.index(min(scores))])
         chosen[b] = order
     return chosen
 
 
 def trajectory_prototypes(candidates, r, *, shared=True, start=None, gradient=False):
     *batch, t, s, d = candidates.shape
-    frames = [range(t)] if shared else [[i] for i in range(t)]
-    P = np.zeros((*batch, len(frames), r, d), candidates.dtype)
+    sets = [range(t)] if shared else [[i] for i in range(t)]
+    P = np.zeros((*batch, len(sets), r, d), candidates.dtype)
     for b in np.ndindex(*batch):
-        for g, seen in enumerate(frames):
-            rows = np.stack([candidates[(*b, i, j)] for i in seen for j in range(s)])
+        for g, frames in enumerate(sets):
+            rows = np.stack([candidates[(*b, i, j)] for i in frames for j in range(s)])
             for l, row in enumerate(orthogonal_prototypes(rows, r, start=start)):
                 P[(*b, g, l)] = rows[row]
     return P
@@ -109,9 +109,9 @@ def prototype_trajectory_tokens(Q, K, V, P):
     Y = np.zeros((*batch, t, s, t, V.shape[-1]), V.dtype)
     for b in np.ndindex(*batch):
         for i, j, u in np.ndindex(t, s, t):
-            own = P[(*b, i if P.shape[-3] > 1 else 0)]
+            of_query = P[(*b, i if P.shape[-3] > 1 else 0)]
             Y[(*b, i, j, u)] = prototype_attention(
-                Q[(*b, i, j)][None], K[(*b, u)], V[(*b, u)], own
+                Q[(*b, i, j)][None], K[(*b, u)], V[(*b, u)], of_query
             )[0]
     return Y
 
@@ -128,9 +128,9 @@ def trajectory_self_attention(z, cls, params, *, value_projection=False, prototy
     if prototypes is None:
         Y = trajectory_tokens(Q, K, V)
     else:
-        options = {"candidates": "queries", **prototypes}
-        sources = {"queries": [Q], "keys": [K], "both": [Q, K]}[options.pop("candidates")]
-        P = trajectory_prototypes(np.concatenate(sources, axis=-2), **options)
+        r, candidates, shared, start, _ = prototypes
+        sources = {"queries": [Q], "keys": [K], "both": [Q, K]}[candidates]
+        P = trajectory_prototypes(np.concatenate(sources, axis=-2), r, shared=shared, start=start)
         Y = prototype_trajectory_tokens(Q, K, V, P)
 
     def map_of(letter, h):

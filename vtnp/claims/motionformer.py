@@ -10,6 +10,7 @@ import vtnp
 from vtnp._array.xp import namespace
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
+from vtnp.motionformer import Prototypes
 
 
 def assert_between(y, values, axis):
@@ -20,13 +21,13 @@ def assert_between(y, values, axis):
 
 
 def assert_within_frames(Y, V):
-    """Assert that what a token reads of each frame lies between the values of that frame."""
+    """Assert that the token of each frame lies between the values of that frame."""
     for u in range(Y.shape[-2]):
         assert_between(Y[..., u, :], V[..., u, :, :][..., None, :, :], -2)
 
 
 def shuffled(x, orders):
-    """Reorder the places of each frame, x: `*b t s ...` with t at axis -3 of its tokens."""
+    """Reorder the patches of x, `*b t s d`, each frame in its own order."""
     return np.stack([x[..., i, order, :] for i, order in enumerate(orders)], axis=-3)
 
 
@@ -35,7 +36,7 @@ def orders_of(case, t, s):
 
 
 def permuted_tokens(Y, frames, orders):
-    """Reorder trajectory tokens as their patches: own places and frames, and frames looked at."""
+    """Reorder trajectory tokens as their patches are reordered, the frames along both axes."""
     Y = np.stack([Y[..., i, order, :, :] for i, order in enumerate(orders)], axis=-4)
     return Y[..., frames, :, :, :][..., frames, :]
 
@@ -48,9 +49,8 @@ def tokens_in_the_hull_of_a_frame(case):
     assert_within_frames(case(), case["V"])
 
 
-@law("trajectory-tokens", "permute-places")
-def tokens_permute_places(case):
-    """What is looked at in a frame has no order."""
+@law("trajectory-tokens", "permute-positions")
+def tokens_permute_positions(case):
     orders = orders_of(case, *case["K"].shape[-3:-1])
     assert_close(case(K=shuffled(case["K"], orders), V=shuffled(case["V"], orders)), case())
 
@@ -85,7 +85,7 @@ def tokens_replication(case):
 
 @law("trajectory-tokens", "mixes-to-joint-attention")
 def tokens_mix_to_joint_attention(case):
-    """Joint attention weighs the same tokens by the frames' shares of its softmax."""
+    """Joint attention weights the tokens by the shares of the frames in its softmax."""
     Q, K, V = case["Q"], case["K"], case["V"]
     *batch, t, s, d = Q.shape
     scores = Q.reshape(*batch, 1, t * s, d) @ np.swapaxes(K, -1, -2) / math.sqrt(d)
@@ -95,8 +95,8 @@ def tokens_mix_to_joint_attention(case):
     assert_close((shares * case()).sum(axis=-2), vtnp.timesformer.joint_attention(Q, K, V))
 
 
-@special("trajectory-tokens", "single-place")
-def tokens_of_a_single_place(case):
+@special("trajectory-tokens", "single-position")
+def tokens_of_a_single_position(case):
     Q, K, V = (case[x][..., :1, :] for x in "QKV")
     Y = case(Q=Q, K=K, V=V)
     assert_close(Y, np.broadcast_to(np.moveaxis(V, -3, -2)[..., None, :, :], Y.shape), within=0)
@@ -152,7 +152,7 @@ def attention_permute_tokens(case):
 
 
 @law("trajectory-attention", "own-trajectory-only")
-def attention_reads_its_own_trajectory_only(case):
+def attention_own_trajectory_only(case):
     Y = case["Y_tilde"].copy()
     Y[..., 0, 0, :, :] += 1.0
     changed = np.abs(case(Y_tilde=Y) - case()).max(axis=-1) > 0
@@ -160,8 +160,8 @@ def attention_reads_its_own_trajectory_only(case):
     assert not np.any(changed[..., 1:])
 
 
-@law("trajectory-attention", "key-bias-is-invisible")
-def attention_key_bias(case):
+@law("trajectory-attention", "key-bias-cancels")
+def attention_key_bias_cancels(case):
     b_k = case.rng.standard_normal(case["W_k"].shape[-1])
     assert_close(case(b_k=b_k), case(b_k=None))
 
@@ -169,15 +169,15 @@ def attention_key_bias(case):
 @law("trajectory-attention", "query-key-gauge")
 def attention_query_key_gauge(case):
     A = case.rng.standard_normal(2 * case["W_k"].shape[-1:]) + 3 * np.eye(case["W_k"].shape[-1])
-    plain = {"b_q": None, "b_k": None}
-    turned = case(W_q=case["W_q"] @ A, W_k=case["W_k"] @ np.linalg.inv(A).T, **plain)
-    assert_close(turned, case(**plain), within=1e-14 * np.linalg.cond(A) ** 2 + 1e-12)
+    no_biases = {"b_q": None, "b_k": None}
+    changed = case(W_q=case["W_q"] @ A, W_k=case["W_k"] @ np.linalg.inv(A).T, **no_biases)
+    assert_close(changed, case(**no_biases), within=1e-14 * np.linalg.cond(A) ** 2 + 1e-12)
 
 
 @special("trajectory-attention", "single-frame")
 def attention_of_a_single_frame(case):
-    one = case.with_args(Y_tilde=case["Y_tilde"][..., :1, :, :1, :])
-    assert_close(one(), values_of(one)[..., 0, :])
+    single = case.with_args(Y_tilde=case["Y_tilde"][..., :1, :, :1, :])
+    assert_close(single(), values_of(single)[..., 0, :])
 
 
 @special("trajectory-attention", "zero-query-or-key")
@@ -189,13 +189,14 @@ def attention_of_zero_queries_or_keys(case):
 
 @special("trajectory-attention", "unprojected-values")
 def attention_of_unprojected_values(case):
-    """The same as projecting by the identity; W_v is not looked at."""
+    """The same as projecting by the identity; W_v is ignored."""
     Y, eye = case["Y_tilde"], np.eye(case["W_q"].shape[0])
-    one_way = case(W_v=eye, b_v=None, value_projection=True)
-    nothing = case(W_v=None, b_v=None, value_projection=False)
-    assert_close(nothing, one_way)
-    assert_close(case(W_v=eye + math.nan, b_v=None, value_projection=False), nothing, within=0)
-    assert_between(nothing[..., None, :], Y, -2)
+    by_identity = case(W_v=eye, b_v=None, value_projection=True)
+    unprojected = case(W_v=None, b_v=None, value_projection=False)
+    assert_close(unprojected, by_identity)
+    ignored = case(W_v=eye + math.nan, b_v=None, value_projection=False)
+    assert_close(ignored, unprojected, within=0)
+    assert_between(unprojected[..., None, :], Y, -2)
 
 
 @special("trajectory-attention", "huge-logits")
@@ -207,19 +208,17 @@ def attention_of_huge_logits(case):
 
 
 def approximate_weights(case, **changed):
-    """Return what the formula makes of V = I: the approximation of the attention weights."""
+    """Return the result for V = I: the approximation of the attention weights."""
     m = {**case.args, **changed}["K"].shape[-2]
     V = np.broadcast_to(np.eye(m), (*case["K"].shape[:-2], m, m))
     return case(V=V, **changed)
 
 
 def row_error(case, **changed):
-    """Return the sum of magnitudes of each row's error, and the approximation."""
+    """Return the sum of the magnitudes of the errors of each row of weights."""
     args = {**case.args, **changed}
-    approximation = approximate_weights(case, **changed)
-    return np.abs(approximation - vtnp.encoder.attention_weights(args["Q"], args["K"])).sum(
-        -1
-    ), approximation
+    exact = vtnp.encoder.attention_weights(args["Q"], args["K"])
+    return np.abs(approximate_weights(case, **changed) - exact).sum(axis=-1)
 
 
 @law("prototype-attention", "rows-sum-to-one")
@@ -238,9 +237,8 @@ def prototypes_rank(case):
 
 @law("prototype-attention", "brackets")
 def prototypes_brackets(case):
-    product = vtnp.encoder.attention_weights(case["Q"], case["P"]) @ vtnp.encoder.attention_weights(
-        case["P"], case["K"]
-    )
+    weights = vtnp.encoder.attention_weights
+    product = weights(case["Q"], case["P"]) @ weights(case["P"], case["K"])
     assert_close(case(), product @ case["V"])
 
 
@@ -265,45 +263,42 @@ def prototypes_permute_queries(case):
 @law("prototype-attention", "error-of-the-weights")
 def prototypes_error_of_the_weights(case):
     Q, K, P = case["Q"], case["K"], case["P"]
-    error, _ = row_error(case)
-    first = vtnp.encoder.attention_weights(Q, P)
-    away = P[..., None, :, :] - Q[..., :, None, :]
-    reach = np.abs(away @ np.swapaxes(K, -1, -2)[..., None, :, :]).max(-1) / math.sqrt(Q.shape[-1])
-    tight = (first * reach).sum(-1)
-    assert np.all(error <= tight + 1e-12)
+    Omega_1 = vtnp.encoder.attention_weights(Q, P)
+    offset = P[..., None, :, :] - Q[..., :, None, :]
+    change = np.abs(offset @ np.swapaxes(K, -1, -2)[..., None, :, :]) / math.sqrt(Q.shape[-1])
+    bound = (Omega_1 * change.max(-1)).sum(-1)
+    assert np.all(row_error(case) <= bound + 1e-12)
     length = np.linalg.norm(K, axis=-1).max(-1)[..., None] / math.sqrt(Q.shape[-1])
-    assert np.all(tight <= length * (first * np.linalg.norm(away, axis=-1)).sum(-1) + 1e-12)
+    assert np.all(bound <= length * (Omega_1 * np.linalg.norm(offset, axis=-1)).sum(-1) + 1e-12)
 
 
 @law("prototype-attention", "error-of-the-output")
 def prototypes_error_of_the_output(case):
-    error, _ = row_error(case)
     V = case["V"]
     width = (V.max(-2) - V.min(-2))[..., None, :]
-    off = np.abs(case() - vtnp.encoder.attention(case["Q"], case["K"], V))
-    assert np.all(off <= error[..., None] / 2 * width + 1e-12)
+    error = np.abs(case() - vtnp.encoder.attention(case["Q"], case["K"], V))
+    assert np.all(error <= row_error(case)[..., None] / 2 * width + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-queries")
 def prototypes_error_with_all_queries(case):
-    error, _ = row_error(case, P=case["Q"])
-    own = np.diagonal(vtnp.encoder.attention_weights(case["Q"], case["Q"]), axis1=-2, axis2=-1)
-    assert np.all(error <= 2 * (1 - own) + 1e-12)
+    weights = vtnp.encoder.attention_weights(case["Q"], case["Q"])
+    diagonal = np.diagonal(weights, axis1=-2, axis2=-1)
+    assert np.all(row_error(case, P=case["Q"]) <= 2 * (1 - diagonal) + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-keys")
 def prototypes_error_with_all_keys(case):
-    error, _ = row_error(case, P=case["K"])
-    own = np.diagonal(vtnp.encoder.attention_weights(case["K"], case["K"]), axis1=-2, axis2=-1)
-    assert np.all(error <= 2 * (1 - own.min(-1))[..., None] + 1e-12)
+    weights = vtnp.encoder.attention_weights(case["K"], case["K"])
+    smallest = np.diagonal(weights, axis1=-2, axis2=-1).min(-1)[..., None]
+    assert np.all(row_error(case, P=case["K"]) <= 2 * (1 - smallest) + 1e-12)
 
 
 @special("prototype-attention", "one-prototype")
 def one_prototype(case):
     P = case["P"][..., :1, :]
-    assert_close(
-        case(P=P), np.broadcast_to(vtnp.encoder.attention(P, case["K"], case["V"]), case().shape)
-    )
+    output = vtnp.encoder.attention(P, case["K"], case["V"])
+    assert_close(case(P=P), np.broadcast_to(output, case().shape))
 
 
 @special("prototype-attention", "equal-keys")
@@ -320,15 +315,14 @@ def prototypes_equal_queries(case):
 
 @special("prototype-attention", "sharp-limit")
 def prototypes_sharp_limit(case):
-    """All queries, or all keys, of equal length: exact once every softmax has decided."""
+    """All queries, or all keys, of equal length, with scores so large that it is exact."""
 
     def unit(x):
         return 1e5 * x / np.linalg.norm(x, axis=-1, keepdims=True)
 
     Q, K = unit(case["Q"]), unit(case["K"])
     for P in (Q, K):
-        error, _ = row_error(case, Q=Q, K=K, P=P)
-        assert np.max(error) < 1e-6
+        assert np.max(row_error(case, Q=Q, K=K, P=P)) < 1e-6
 
 
 @special("prototype-attention", "huge-logits")
@@ -353,6 +347,7 @@ def each(case, order):
 
 
 def worst_pair(cosine, chosen):
+    """Return the largest cosine among all pairs of the chosen."""
     return max((cosine[i, j] for i, j in combinations(chosen, 2)), default=0.0)
 
 
@@ -372,8 +367,8 @@ def choice_is_nested(case):
         assert np.array_equal(case(r=r), whole[..., :r])
 
 
-@law("orthogonal-prototypes", "scores-never-fall")
-def scores_never_fall(case):
+@law("orthogonal-prototypes", "scores-never-decrease")
+def scores_never_decrease(case):
     for candidates, order in each(case, case()):
         cosine = cosines(candidates)
         scores = [cosine[order[k], order[:k]].max() for k in range(1, len(order))]
@@ -382,7 +377,7 @@ def scores_never_fall(case):
 
 
 @law("orthogonal-prototypes", "sign-scale-rotation")
-def choice_knows_directions_only(case):
+def choice_depends_on_directions_only(case):
     x = case["candidates"]
     *_, n, d = x.shape
     sign = case.rng.choice([-1.0, 1.0], (n, 1))
@@ -395,16 +390,16 @@ def choice_knows_directions_only(case):
 def choice_permute_candidates(case):
     x = case["candidates"]
     if not np.all(x[..., case["start"], :].any(axis=-1)):
-        return  # All candidates are orthogonal to a start of zeros: they tie.
+        return  # All candidates are orthogonal to a start of zeros, and tie.
     order = case.rng.permutation(x.shape[-2])
-    there = np.argsort(order)
-    moved = case(candidates=x[..., order, :], start=int(there[case["start"]]))
+    start = int(np.argsort(order)[case["start"]])
+    moved = case(candidates=x[..., order, :], start=start)
     assert np.array_equal(order[moved], case())
 
 
 @law("orthogonal-prototypes", "greedy-guarantee")
 def greedy_guarantee(case):
-    """The smallest angle is at least half of that of any other set of as many."""
+    """The smallest angle is at least half of that of any other set of the same size."""
     r = min(case["r"], 4)
     for candidates, order in each(case, case(r=r)):
         if not np.all(candidates.any(axis=-1)):
@@ -431,7 +426,7 @@ def all_candidates_are_chosen_once(case):
 
 
 @special("orthogonal-prototypes", "copies-of-orthogonal-directions")
-def each_of_the_orthogonal_directions_is_found_once(case):
+def each_of_the_orthogonal_directions_is_chosen_once(case):
     d = 5
     axes = np.linalg.qr(case.rng.standard_normal((d, d)))[0]
     which = case.rng.permutation(np.arange(3 * d) % d)
@@ -454,7 +449,7 @@ def a_candidate_of_zeros_comes_second(case):
 
 
 @special("orthogonal-prototypes", "not-finite")
-def what_is_not_finite_comes_last(case):
+def candidates_that_are_not_finite_come_last(case):
     x = case.rng.standard_normal((6, 4))
     x[1, 2], x[3, 0] = math.nan, -math.inf
     order = case(candidates=x, r=6, start=0)
@@ -489,7 +484,7 @@ def drawn_start(case):
 
 @special("orthogonal-prototypes", "no-gradient", differentiates=True)
 def choice_is_constant(case):
-    """On boxed candidates it works on their values; what is weighed by it has a gradient."""
+    """Indices are plain arrays, and what is computed with them has a gradient."""
     x = case["candidates"]
 
     def f(x):
@@ -500,7 +495,7 @@ def choice_is_constant(case):
     assert_close(grad(f)(x), np.full(x.shape, float(case().sum())))
 
 
-# --- Prototypes of a video ------------------------------------------------------------------------
+# --- Trajectory prototypes ------------------------------------------------------------------------
 
 
 @law("trajectory-prototypes", "rows-of-the-candidates")
@@ -529,7 +524,7 @@ def each_frame_has_its_own_set(case):
 
 
 @special("trajectory-prototypes", "no-gradient", differentiates=True)
-def prototypes_are_constants_unless_asked(case):
+def prototypes_have_no_gradient_by_default(case):
     x = case["candidates"]
 
     def f(x, *, gradient):
@@ -540,7 +535,7 @@ def prototypes_are_constants_unless_asked(case):
     assert grad(f)(x, gradient=True).sum() == case().size
 
 
-# --- Trajectory tokens through prototypes ---------------------------------------------------------
+# --- Prototype trajectory tokens ------------------------------------------------------------------
 
 
 @law("prototype-trajectory-tokens", "in-the-hull-of-a-frame")
@@ -567,8 +562,8 @@ def prototype_tokens_shift_keys_of_a_frame(case):
     assert_close(case(K=case["K"] + case.rng.standard_normal((t, 1, d))), case())
 
 
-@law("prototype-trajectory-tokens", "permute-places")
-def prototype_tokens_permute_places(case):
+@law("prototype-trajectory-tokens", "permute-positions")
+def prototype_tokens_permute_positions(case):
     orders = orders_of(case, *case["K"].shape[-3:-1])
     assert_close(case(K=shuffled(case["K"], orders), V=shuffled(case["V"], orders)), case())
 
@@ -601,7 +596,7 @@ def prototype_tokens_of_huge_logits(case):
 
 
 def moved(case):
-    """Return the case with its tokens reordered, and how to reorder the patches' results."""
+    """Return an exact case, the same with its patches reordered, and how to reorder results."""
     t, s = case["z"].shape[-3:-1]
     frames, orders = case.rng.permutation(t), orders_of(case, t, s)
 
@@ -612,8 +607,8 @@ def moved(case):
     return exact, exact.with_args(z=move(case["z"])), move
 
 
-@law("trajectory-self-attention", "class-token-only-reads")
-def self_attention_class_token_only_reads(case):
+@law("trajectory-self-attention", "patches-ignore-class-token")
+def self_attention_patches_ignore_class_token(case):
     patches, cls = case(cls=1.0 - 3.0 * case["cls"])
     before, cls_before = case()
     assert_close(patches, before)
@@ -627,9 +622,9 @@ def self_attention_permute_tokens(case):
     assert_close(other(), (move(patches), cls))
 
 
-@law("trajectory-self-attention", "key-bias-is-invisible")
-def self_attention_key_bias(case):
-    """Of both stages. Prototypes chosen among the keys would see that of the first."""
+@law("trajectory-self-attention", "key-bias-cancels")
+def self_attention_key_bias_cancels(case):
+    """In both stages. Prototypes chosen among the keys would depend on that of the first."""
     exact = case.with_args(prototypes=None)
     params = {name: dict(stage) for name, stage in case["params"].items()}
     for stage in params.values():
@@ -640,7 +635,7 @@ def self_attention_key_bias(case):
 
 @law("trajectory-self-attention", "permute-heads")
 def self_attention_permute_heads(case):
-    """With their weights, and with the rows by which the second stage reads them."""
+    """With their weights, and with the rows of the second projections that take them."""
     exact = case.with_args(prototypes=None)
     first, second = case["params"]["attention"], case["params"]["trajectory"]
     heads = first["W_v"].shape[0]
@@ -657,15 +652,15 @@ def self_attention_permute_heads(case):
 
 @special("trajectory-self-attention", "single-frame")
 def self_attention_of_a_single_frame(case):
-    """Without a value projection the second stage has nothing to choose: plain attention."""
+    """With a single frame and no value projection the second stage changes nothing."""
     z = case["z"][..., :1, :, :]
     patches, _ = case(z=z, prototypes=None, value_projection=False)
     plain = vtnp.encoder.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
     assert_close(patches[..., 0, :, :], plain)
 
 
-@special("trajectory-self-attention", "class-token-reads-all")
-def self_attention_class_token_reads_all(case):
+@special("trajectory-self-attention", "class-token-attends-to-all")
+def self_attention_class_token_attends_to_all(case):
     z, cls = case["z"], case["cls"]
     *batch, t, s, d = z.shape
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
@@ -673,27 +668,27 @@ def self_attention_class_token_reads_all(case):
     assert_close(case()[1], plain[..., 0, :])
 
 
-@special("trajectory-self-attention", "dead-value-projection")
-def self_attention_dead_value_projection(case):
-    """Without it W_v is not looked at, and its gradient is 0."""
+@special("trajectory-self-attention", "unused-value-projection")
+def self_attention_unused_value_projection(case):
+    """W_v is ignored, NaN included."""
     exact = case.with_args(prototypes=None, value_projection=False)
     second = case["params"]["trajectory"]
-    dead = np.full((*second["W_q"].shape[:-1], 2), math.nan)
-    params = {**case["params"], "trajectory": {**second, "W_v": dead}}
+    d_v = case["params"]["attention"]["W_v"].shape[-1]
+    unused = np.full((*second["W_q"].shape[:-1], d_v), math.nan)
+    params = {**case["params"], "trajectory": {**second, "W_v": unused}}
     assert_close(exact(params=params), exact(), within=0)
 
 
 @special("trajectory-self-attention", "equal-patches")
 def self_attention_of_equal_patches(case):
-    """Prototypes or not: where all patches are equal there is nothing to approximate."""
+    """With prototypes the result is exact, whatever they are chosen from."""
     z = np.broadcast_to(case["z"][..., :1, :1, :], case["z"].shape)
-    for candidates in ("queries", "keys", "both"):
-        through = case(z=z, prototypes={"r": 2, "start": 0, "candidates": candidates})
-        assert_close(through, case(z=z, prototypes=None))
+    for prototypes in (Prototypes(2), Prototypes(2, "keys"), Prototypes(2, "both")):
+        assert_close(case(z=z, prototypes=prototypes), case(z=z, prototypes=None))
 
 
-@law("trajectory-layer", "class-token-only-reads")
-def layer_class_token_only_reads(case):
+@law("trajectory-layer", "patches-ignore-class-token")
+def layer_patches_ignore_class_token(case):
     patches, _ = case(cls=1.0 - 3.0 * case["cls"])
     assert_close(patches, case()[0])
 
@@ -718,8 +713,8 @@ def layer_shift_passes_through(case):
 def layer_of_zero_sublayers(case):
     names = {"attention": ("W_c", "b_c"), "feed_forward": ("W_2", "b_2")}
     params = dict(case["params"])
-    for part, silent in names.items():
-        params[part] = {k: 0 * x if k in silent else x for k, x in params[part].items()}
+    for part, zero in names.items():
+        params[part] = {k: 0 * x if k in zero else x for k, x in params[part].items()}
     assert_close(case(params=params), (case["z"], case["cls"]), within=0)
 
 

@@ -15,7 +15,7 @@ from vtnp.encoder import (
 )
 from vtnp.mistakes._registry import mistake
 from vtnp.motionformer import (
-    _along,
+    _attend_along,
     _own_frame,
     orthogonal_prototypes,
     prototype_attention,
@@ -39,8 +39,8 @@ def _scores(Q, K, scale=None):
     return xp.reshape(scores * (d**-0.5 if scale is None else scale), (*batch, t, s, t, s))
 
 
-def _read(alpha, V):
-    """Return what weights, `*b t s t s`, read in each frame."""
+def _averaged(alpha, V):
+    """Average the values of each frame with weights, `*b t s t s`."""
     *batch, t, s, _, _ = alpha.shape
     xp = namespace(alpha, V)
     alpha = xp.moveaxis(xp.reshape(alpha, (*batch, t * s, t, s)), -2, -3)
@@ -50,7 +50,7 @@ def _read(alpha, V):
 @mistake("trajectory-tokens", "softmax-over-queries")
 def softmax_over_queries(Q, K, V):
     xp = namespace(Q, K, V)
-    return _read(xp.moveaxis(softmax(xp.moveaxis(_scores(Q, K), -4, -1)), -1, -4), V)
+    return _averaged(xp.moveaxis(softmax(xp.moveaxis(_scores(Q, K), -4, -1)), -1, -4), V)
 
 
 @mistake("trajectory-tokens", "joint-softmax")
@@ -58,17 +58,17 @@ def joint_softmax(Q, K, V):
     scores = _scores(Q, K)
     *front, t, s = scores.shape
     xp = namespace(Q, K, V)
-    return _read(xp.reshape(softmax(xp.reshape(scores, (*front, t * s))), scores.shape), V)
+    return _averaged(xp.reshape(softmax(xp.reshape(scores, (*front, t * s))), scores.shape), V)
 
 
 @mistake("trajectory-tokens", "no-scale")
 def tokens_no_scale(Q, K, V):
-    return _read(softmax(_scores(Q, K, 1.0)), V)
+    return _averaged(softmax(_scores(Q, K, 1.0)), V)
 
 
 @mistake("trajectory-tokens", "scale-twice")
 def tokens_scale_twice(Q, K, V):
-    return _read(softmax(_scores(Q, K, 1.0 / Q.shape[-1])), V)
+    return _averaged(softmax(_scores(Q, K, 1.0 / Q.shape[-1])), V)
 
 
 @mistake("trajectory-tokens", "frames-swapped")
@@ -87,9 +87,10 @@ def own_frame_only(Q, K, V):
 # --- Trajectory attention -------------------------------------------------------------------------
 
 
-def _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection, read=_along):
+def _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection, attend=_attend_along):
+    """Trajectory attention with queries of other tokens, or with other weights."""
     Q, K = plus_bias(own @ W_q, b_q), plus_bias(Y_tilde @ W_k, b_k)
-    return read(Q, K, plus_bias(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
+    return attend(Q, K, plus_bias(Y_tilde @ W_v, b_v) if value_projection else Y_tilde)
 
 
 @mistake("trajectory-attention", "query-of-first-frame")
@@ -116,8 +117,8 @@ def query_of_mean(
     return _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection)
 
 
-@mistake("trajectory-attention", "place-major-diagonal")
-def place_major_diagonal(
+@mistake("trajectory-attention", "position-major-diagonal")
+def position_major_diagonal(
     Y_tilde, W_q, W_k, W_v=None, *, b_q=None, b_k=None, b_v=None, value_projection=True
 ):
     *_, t, s, _, _ = Y_tilde.shape
@@ -130,32 +131,28 @@ def place_major_diagonal(
     return _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection)
 
 
-def _reading(weigh):
-    """Return a reading along trajectories with weights made another way from the scores."""
+def _wrong_weights(name, weights_of):
+    """Register trajectory attention with other weights than the softmax of the scores."""
 
-    def read(Q, K, V):
+    def attend(Q, K, V):
         scores = namespace(Q, K).sum(Q[..., None, :] * K, axis=-1) * K.shape[-1] ** -0.5
-        return namespace(scores, V).sum(weigh(scores)[..., None] * V, axis=-2)
+        return namespace(scores, V).sum(weights_of(scores)[..., None] * V, axis=-2)
 
-    return read
-
-
-def _wrong_weights(name, weigh):
     @mistake("trajectory-attention", name)
     def wrong(Y_tilde, W_q, W_k, W_v=None, *, b_q=None, b_k=None, b_v=None, value_projection=True):
-        own, read = _own_frame(Y_tilde), _reading(weigh)
-        return _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection, read)
+        own = _own_frame(Y_tilde)
+        return _pooled(Y_tilde, own, W_q, W_k, W_v, b_q, b_k, b_v, value_projection, attend)
 
 
-def _over_places(scores):
+def _over_positions(scores):
     xp = namespace(scores)
     return xp.moveaxis(softmax(xp.moveaxis(scores, -2, -1)), -1, -2)
 
 
-_wrong_weights("softmax-over-places", _over_places)
+_wrong_weights("softmax-over-positions", _over_positions)
 _wrong_weights("no-softmax", lambda scores: scores)
 _wrong_weights("mean-over-frames", lambda scores: softmax(0.0 * scores))
-_wrong_weights("sum-over-places", lambda scores: softmax(scores) * scores.shape[-2])
+_wrong_weights("sum-over-positions", lambda scores: softmax(scores) * scores.shape[-2])
 
 
 @mistake("trajectory-attention", "no-scale")
@@ -213,19 +210,19 @@ def one_softmax(Q, K, V, P):
 
 
 def _chosen(candidates, r, start, rng, similarity, merge):
-    """Choose as the formula does, by another similarity, merged another way with older ones."""
+    """Choose by another similarity, or combine similarities with earlier ones in another way."""
     first = orthogonal_prototypes(candidates, 1, start=start, rng=rng)
     xp = namespace(candidates)
-    place = xp.arange(candidates.shape[-2])
+    number = xp.arange(candidates.shape[-2])
     chosen, scores = [first], None
     for _ in range(1, r):
-        here = place == chosen[-1]
-        row = xp.sum(xp.where(here[..., None], candidates, 0.0), axis=-2, keepdims=True)
+        is_last = number == chosen[-1]
+        row = xp.sum(xp.where(is_last[..., None], candidates, 0.0), axis=-2, keepdims=True)
         new = similarity(candidates, row)
         scores = new if scores is None else merge(scores, new)
-        taken = xp.any(place == xp.stack(chosen, axis=0), axis=0)
-        free = xp.where(taken, math.inf, scores)
-        chosen.append(xp.expand_dims(xp.argmin(free, axis=-1), axis=-1))
+        is_chosen = xp.any(number == xp.stack(chosen, axis=0), axis=0)
+        others = xp.where(is_chosen, math.inf, scores)
+        chosen.append(xp.expand_dims(xp.argmin(others, axis=-1), axis=-1))
     return xp.concat(chosen, axis=-1)
 
 
@@ -282,11 +279,11 @@ def order_lost(candidates, r, *, start=None, rng=None):
 def chosen_again(candidates, r, *, start=None, rng=None):
     first = orthogonal_prototypes(candidates, 1, start=start, rng=rng)
     xp = namespace(candidates)
-    place = xp.arange(candidates.shape[-2])
+    number = xp.arange(candidates.shape[-2])
     chosen, scores = [first], xp.zeros(candidates.shape[:-1], dtype=candidates.dtype)
     for _ in range(1, r):
-        here = place == chosen[-1]
-        row = xp.sum(xp.where(here[..., None], candidates, 0.0), axis=-2, keepdims=True)
+        is_last = number == chosen[-1]
+        row = xp.sum(xp.where(is_last[..., None], candidates, 0.0), axis=-2, keepdims=True)
         scores = xp.maximum(scores, _absolute(candidates, row))
         chosen.append(xp.expand_dims(xp.argmin(scores, axis=-1), axis=-1))
     return xp.concat(chosen, axis=-1)
@@ -298,21 +295,19 @@ def start_ignored(candidates, r, *, start=None, rng=None):
 
 
 @mistake("trajectory-prototypes", "rows-normalised")
-def rows_normalised(candidates, r, *, shared=True, start=None, rng=None, gradient=False):
-    options = {"shared": shared, "start": start, "rng": rng, "gradient": gradient}
+def rows_normalised(candidates, r, **options):
     return _unit(trajectory_prototypes(candidates, r, **options))
 
 
-@mistake("trajectory-prototypes", "place-by-place")
-def place_by_place(candidates, r, *, shared=True, start=None, rng=None, gradient=False):
-    options = {"start": start, "rng": rng, "gradient": gradient}
+@mistake("trajectory-prototypes", "position-major")
+def position_major(candidates, r, *, shared=True, **options):
     if not shared:
         return trajectory_prototypes(candidates, r, shared=False, **options)
     return trajectory_prototypes(namespace(candidates).moveaxis(candidates, -2, -3), r, **options)
 
 
 @mistake("trajectory-prototypes", "first-ones")
-def first_ones(candidates, r, *, shared=True, start=None, rng=None, gradient=False):
+def first_ones(candidates, r, *, shared=True, **options):
     *batch, t, s, d = candidates.shape
     shape = (*batch, 1, t * s, d) if shared else candidates.shape
     return namespace(candidates).reshape(candidates, shape)[..., :r, :]
@@ -325,10 +320,10 @@ def prototypes_joint_softmax(Q, K, V, P):
     xp = namespace(Q, K, V, P)
     keys = xp.broadcast_to(xp.reshape(K, (*batch, 1, t * s, d)), (*batch, g, t * s, d))
     beta = xp.reshape(attention_weights(P, keys), (*batch, g, r, t, s))
-    read = xp.moveaxis(beta, -2, -3) @ V[..., None, :, :, :]
-    read = xp.reshape(xp.moveaxis(read, -3, -2), (*batch, g, r, t * V.shape[-1]))
+    pooled = xp.moveaxis(beta, -2, -3) @ V[..., None, :, :, :]
+    pooled = xp.reshape(xp.moveaxis(pooled, -3, -2), (*batch, g, r, t * V.shape[-1]))
     alpha = attention_weights(xp.reshape(Q, (*batch, g, t * s // g, d)), P)
-    return xp.reshape(alpha @ read, (*batch, t, s, t, V.shape[-1]))
+    return xp.reshape(alpha @ pooled, (*batch, t, s, t, V.shape[-1]))
 
 
 @mistake("prototype-trajectory-tokens", "sets-of-attended-frames")
@@ -350,7 +345,7 @@ def first_set_for_all(Q, K, V, P):
 
 
 def _with_stage(z, cls, params, second_stage, class_in_patches=False):  # noqa: FBT002
-    """Pass exact tokens through another second stage, or one that has met the class token."""
+    """Trajectory self-attention with another second stage, or with the class token as a key."""
     weights, xp = params["attention"], namespace(z, cls)
     *batch, t, s, d = z.shape
     tokens = xp.concat([cls[..., None, :], xp.reshape(z, (*batch, t * s, d))], axis=-2)
@@ -358,9 +353,9 @@ def _with_stage(z, cls, params, second_stage, class_in_patches=False):  # noqa: 
     patches = [xp.reshape(x[..., 1:, :], (*x.shape[:-2], t, s, x.shape[-1])) for x in (Q, K, V)]
     if class_in_patches:
         front = (*patches[0].shape[:-3], t, 1)
-        lone = [xp.broadcast_to(x[..., None, :1, :], (*front, x.shape[-1])) for x in (Q, K, V)]
-        wide = [xp.concat([a, b], axis=-2) for a, b in zip(lone, patches, strict=True)]
-        Y_tilde = trajectory_tokens(*wide)[..., 1:, :, :]
+        cls_rows = [xp.broadcast_to(x[..., None, :1, :], (*front, x.shape[-1])) for x in (Q, K, V)]
+        rows = [xp.concat([a, b], axis=-2) for a, b in zip(cls_rows, patches, strict=True)]
+        Y_tilde = trajectory_tokens(*rows)[..., 1:, :, :]
     else:
         Y_tilde = trajectory_tokens(*patches)
     y = second_stage(Y_tilde)
@@ -370,9 +365,12 @@ def _with_stage(z, cls, params, second_stage, class_in_patches=False):  # noqa: 
 
 
 def _each_head(Y_tilde, params, value_projection, tokens_of, own_of=_own_frame):
-    """Apply eq. (3) to each head, on the tokens that a head is given."""
+    """Apply eq. (3) in each head.
+
+    tokens_of: returns the tokens that a head projects, and the rows of its matrices that take them.
+    """
     heads, xp = Y_tilde.shape[-5], namespace(Y_tilde)
-    read = []
+    outputs = []
     for h in range(heads):
         W = {f"W_{x}": params[f"W_{x}"][h, :, :] for x in "qk"}
         tokens, rows = tokens_of(h)
@@ -381,8 +379,8 @@ def _each_head(Y_tilde, params, value_projection, tokens_of, own_of=_own_frame):
         V = Y_tilde[..., h, :, :, :, :]
         if value_projection:
             V = plus_bias(tokens @ params["W_v"][h, :, :][rows, :], _row_of(params, "b_v", h))
-        read.append(_along(Q, K, V))
-    return xp.stack(read, axis=-4)
+        outputs.append(_attend_along(Q, K, V))
+    return xp.stack(outputs, axis=-4)
 
 
 def _row_of(params, name, h):
@@ -395,11 +393,12 @@ def _side_by_side(Y_tilde):
     return xp.reshape(xp.moveaxis(Y_tilde, -5, -2), (*batch, t, s, t, heads * d_v))
 
 
+def _update_cls(z, cls, params, **options):
+    return trajectory_self_attention(z, cls, params, **options)[1]
+
+
 @mistake("trajectory-self-attention", "heads-not-mixed")
-def heads_not_mixed(z, cls, params, *, value_projection=False, prototypes=None):
-    _, update_cls = trajectory_self_attention(
-        z, cls, params, value_projection=value_projection, prototypes=prototypes
-    )
+def heads_not_mixed(z, cls, params, *, value_projection=False, **options):
     d_v = params["attention"]["W_v"].shape[-1]
 
     def stage(Y_tilde):
@@ -408,7 +407,7 @@ def heads_not_mixed(z, cls, params, *, value_projection=False, prototypes=None):
 
         return _each_head(Y_tilde, params["trajectory"], value_projection, tokens_of)
 
-    return _with_stage(z, cls, params, stage), update_cls
+    return _with_stage(z, cls, params, stage), _update_cls(z, cls, params, **options)
 
 
 def _mixed_stage(params, value_projection, own_of=_own_frame):
@@ -422,28 +421,21 @@ def _mixed_stage(params, value_projection, own_of=_own_frame):
 
 
 @mistake("trajectory-self-attention", "query-of-first-frame")
-def self_attention_query_of_first_frame(z, cls, params, *, value_projection=False, prototypes=None):
-    _, update_cls = trajectory_self_attention(
-        z, cls, params, value_projection=value_projection, prototypes=prototypes
-    )
+def self_attention_query_of_first_frame(z, cls, params, *, value_projection=False, **options):
     stage = _mixed_stage(params, value_projection, lambda tokens: tokens[..., 0, :])
-    return _with_stage(z, cls, params, stage), update_cls
+    return _with_stage(z, cls, params, stage), _update_cls(z, cls, params, **options)
 
 
 @mistake("trajectory-self-attention", "class-token-as-key")
-def class_token_as_key(z, cls, params, *, value_projection=False, prototypes=None):
-    _, update_cls = trajectory_self_attention(
-        z, cls, params, value_projection=value_projection, prototypes=prototypes
-    )
+def class_token_as_key(z, cls, params, *, value_projection=False, **options):
     stage = _mixed_stage(params, value_projection)
-    return _with_stage(z, cls, params, stage, class_in_patches=True), update_cls
+    update = _with_stage(z, cls, params, stage, class_in_patches=True)
+    return update, _update_cls(z, cls, params, **options)
 
 
-@mistake("trajectory-self-attention", "class-token-skips-itself")
-def class_token_skips_itself(z, cls, params, *, value_projection=False, prototypes=None):
-    update, _ = trajectory_self_attention(
-        z, cls, params, value_projection=value_projection, prototypes=prototypes
-    )
+@mistake("trajectory-self-attention", "class-token-without-itself")
+def class_token_without_itself(z, cls, params, **options):
+    update, _ = trajectory_self_attention(z, cls, params, **options)
     weights, xp = params["attention"], namespace(z, cls)
     *batch, t, s, d = z.shape
     patches = xp.reshape(z, (*batch, t * s, d))
@@ -454,22 +446,22 @@ def class_token_skips_itself(z, cls, params, *, value_projection=False, prototyp
 
 
 @mistake("trajectory-self-attention", "values-of-the-other-kind")
-def values_of_the_other_kind(z, cls, params, *, value_projection=False, prototypes=None):
+def values_of_the_other_kind(z, cls, params, *, value_projection=False, **options):
     second = params["trajectory"]
     if not value_projection:
-        # The rows that training has never touched, drawn at random, here those of the keys.
+        # In checkpoints these weights are random, as they are not trained; here those of the keys.
         heads, D, _ = second["W_k"].shape
         d_v = D // heads
         xp = namespace(second["W_k"])
         wide = xp.concat([second["W_k"]] * d_v, axis=-1)[..., :d_v]
         params = {**params, "trajectory": {**second, "W_v": wide}}
     return trajectory_self_attention(
-        z, cls, params, value_projection=not value_projection, prototypes=prototypes
+        z, cls, params, value_projection=not value_projection, **options
     )
 
 
-@mistake("trajectory-self-attention", "place-by-place")
-def self_attention_place_by_place(z, cls, params, *, value_projection=False, prototypes=None):
+@mistake("trajectory-self-attention", "position-major")
+def self_attention_position_major(z, cls, params, *, value_projection=False, **options):
     xp = namespace(z)
     *batch, t, s, d = z.shape
     other, update_cls = trajectory_self_attention(
@@ -479,7 +471,7 @@ def self_attention_place_by_place(z, cls, params, *, value_projection=False, pro
 
 
 @mistake("trajectory-self-attention", "joint-attention")
-def joint_for_trajectory(z, cls, params, *, value_projection=False, prototypes=None):
+def joint_for_trajectory(z, cls, params, **options):
     *batch, t, s, d = z.shape
     xp = namespace(z, cls)
     tokens = xp.concat([cls[..., None, :], xp.reshape(z, (*batch, t * s, d))], axis=-2)
@@ -487,68 +479,51 @@ def joint_for_trajectory(z, cls, params, *, value_projection=False, prototypes=N
     return xp.reshape(u[..., 1:, :], z.shape), u[..., 0, :]
 
 
-def _step(x, update, params, eps, activation):
+def _feed_forward(x, update, params, eps, activation):
+    """Add an update, and apply the feed-forward sublayer."""
     return feed_forward_sublayer(x + update, params, eps=eps, activation=activation)
 
 
 @mistake("trajectory-layer", "post-norm")
-def post_norm(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
-    options = {"value_projection": value_projection, "prototypes": prototypes}
+def post_norm(z, cls, params, *, eps=1e-6, activation="gelu", **options):
     update, update_cls = trajectory_self_attention(z, cls, params, **options)
     y = layer_norm(z + update, **params["norm_1"], eps=eps)
     y_cls = layer_norm(cls + update_cls, **params["norm_1"], eps=eps)
-    out = _step(y, 0.0, params, eps, activation)
-    return out, _step(y_cls[..., None, :], 0.0, params, eps, activation)[..., 0, :]
+    out = _feed_forward(y, 0.0, params, eps, activation)
+    return out, _feed_forward(y_cls[..., None, :], 0.0, params, eps, activation)[..., 0, :]
 
 
-def _layered(z, cls, x, x_cls, params, options, eps, activation):
+def _layer(z, cls, x, x_cls, params, eps, activation, **options):
+    """Add the updates of x and x_cls to z and cls, and apply the feed-forward sublayer."""
     update, update_cls = trajectory_self_attention(x, x_cls, params, **options)
-    out = _step(z, update, params, eps, activation)
-    return out, _step(cls[..., None, :], update_cls[..., None, :], params, eps, activation)[
-        ..., 0, :
-    ]
+    out = _feed_forward(z, update, params, eps, activation)
+    out_cls = _feed_forward(cls[..., None, :], update_cls[..., None, :], params, eps, activation)
+    return out, out_cls[..., 0, :]
 
 
 @mistake("trajectory-layer", "norm-missing")
-def norm_missing(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
-    options = {"value_projection": value_projection, "prototypes": prototypes}
-    return _layered(z, cls, z, cls, params, options, eps, activation)
+def norm_missing(z, cls, params, *, eps=1e-6, activation="gelu", **options):
+    return _layer(z, cls, z, cls, params, eps, activation, **options)
 
 
 @mistake("trajectory-layer", "class-token-not-normalised")
-def class_token_not_normalised(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
-    options = {"value_projection": value_projection, "prototypes": prototypes}
+def class_token_not_normalised(z, cls, params, *, eps=1e-6, activation="gelu", **options):
     x = layer_norm(z, **params["norm_1"], eps=eps)
-    return _layered(z, cls, x, cls, params, options, eps, activation)
+    return _layer(z, cls, x, cls, params, eps, activation, **options)
 
 
 @mistake("trajectory-layer", "residual-of-the-norm")
-def residual_of_the_norm(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
-    options = {"value_projection": value_projection, "prototypes": prototypes}
+def residual_of_the_norm(z, cls, params, *, eps=1e-6, activation="gelu", **options):
     x, x_cls = (layer_norm(x, **params["norm_1"], eps=eps) for x in (z, cls))
-    return _layered(x, x_cls, x, x_cls, params, options, eps, activation)
+    return _layer(x, x_cls, x, x_cls, params, eps, activation, **options)
 
 
 @mistake("trajectory-layer", "norm-shared")
-def norm_shared(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
+def norm_shared(z, cls, params, **options):
     params = {**params, "norm_2": params["norm_1"]}
-    options = {"value_projection": value_projection, "prototypes": prototypes}
-    return trajectory_layer(z, cls, params, **options, eps=eps, activation=activation)
+    return trajectory_layer(z, cls, params, **options)
 
 
 @mistake("trajectory-layer", "relu-for-gelu")
-def relu_for_gelu(
-    z, cls, params, *, value_projection=False, prototypes=None, eps=1e-6, activation="gelu"
-):
-    options = {"value_projection": value_projection, "prototypes": prototypes}
-    return trajectory_layer(z, cls, params, **options, eps=eps, activation="relu")
+def relu_for_gelu(z, cls, params, *, activation="gelu", **options):
+    return trajectory_layer(z, cls, params, activation="relu", **options)

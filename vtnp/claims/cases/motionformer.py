@@ -1,14 +1,11 @@
-"""Inputs for the formulas of vtnp.motionformer.
-
-Besides the axis letters, sizes holds what the costs on the pages are written in: g sets of
-prototypes, and candidates, how many a set is chosen from.
-"""
+"""Inputs for the formulas of vtnp.motionformer."""
 
 from typing import Any
 
 from vtnp._array.trees import tree_map
 from vtnp.claims.cases._draw import Draw, builds
 from vtnp.claims.cases.encoder import network, norm, projections
+from vtnp.motionformer import Prototypes
 
 
 @builds("trajectory-attention")
@@ -32,7 +29,7 @@ def trajectory_attention(draw: Draw) -> dict[str, Any]:
 
 @builds("orthogonal-prototypes")
 def orthogonal_prototypes(draw: Draw) -> dict[str, Any]:
-    """One candidate may be zero, which every other candidate is orthogonal to."""
+    """One candidate may be zero, which counts as orthogonal to all others."""
     candidates = draw.array("*b n d")
     n = draw.sizes["n"]
     if draw.chance():
@@ -45,19 +42,22 @@ def orthogonal_prototypes(draw: Draw) -> dict[str, Any]:
     }
 
 
-def choice(draw: Draw, sources: int = 1) -> dict[str, Any]:
-    """Draw the options of trajectory-prototypes, with the gradient that differences show."""
+def prototypes(draw: Draw, *, candidates: str = "queries") -> Prototypes:
+    """Draw how prototypes are chosen; with gradients, as central differences have them."""
     t, s = draw.size("t"), draw.size("s")
     shared = draw.chance()
-    count = sources * s * (t if shared else 1)
+    count = s * (t if shared else 1) * (2 if candidates == "both" else 1)
     r, start = (int(draw.rng.integers(low, low + min(count, 6))) for low in (1, 0))
-    draw.sizes |= {"g": 1 if shared else t, "r": r, "candidates": count}
-    return {"r": r, "shared": shared, "start": start, "gradient": True}
+    draw.sizes |= {"g": 1 if shared else t, "r": r}
+    return Prototypes(r, candidates, shared, start, gradient=True)  # type: ignore[arg-type]
 
 
 @builds("trajectory-prototypes")
 def trajectory_prototypes(draw: Draw) -> dict[str, Any]:
-    return {"candidates": draw.array("*b t s d"), **choice(draw)}
+    candidates = draw.array("*b t s d")
+    r, _, shared, start, gradient = prototypes(draw)
+    options = {"shared": shared, "start": start, "gradient": gradient}
+    return {"candidates": candidates, "r": r, **options}
 
 
 @builds("prototype-trajectory-tokens")
@@ -72,16 +72,16 @@ def prototype_trajectory_tokens(draw: Draw) -> dict[str, Any]:
 
 
 def layer_sizes(draw: Draw) -> None:
-    """Draw sizes that are distinct and small: tokens times widths grow fast."""
+    """Draw sizes that are distinct and small."""
     axes = {"t s": (2, 3), "heads d_v": (4, 5), "d d_h d_k": (6, 7, 8)}
     for letters, sizes in axes.items():
-        drawn = map(int, draw.rng.permutation(sizes))
-        draw.sizes |= dict(zip(letters.split(), drawn, strict=True))
+        order = map(int, draw.rng.permutation(sizes))
+        draw.sizes |= dict(zip(letters.split(), order, strict=True))
     draw.sizes["d_f"] = 9
 
 
-def second(draw: Draw, *, value_projection: bool) -> dict[str, Any]:
-    """Draw the projections of trajectory tokens, all heads of which lie side by side."""
+def second_projections(draw: Draw, *, value_projection: bool) -> dict[str, Any]:
+    """Draw the projections of the tokens of all heads side by side."""
     heads, d_v, d_k = (draw.size(axis) for axis in ("heads", "d_v", "d_k"))
     widths = {"q": d_k, "k": d_k} | ({"v": d_v} if value_projection else {})
     plus_bias = draw.chance()
@@ -93,26 +93,25 @@ def second(draw: Draw, *, value_projection: bool) -> dict[str, Any]:
     return params
 
 
-def choice_among(draw: Draw) -> dict[str, Any]:
-    candidates = str(draw.rng.choice(["queries", "keys", "both"]))
-    return {"candidates": candidates, **choice(draw, 2 if candidates == "both" else 1)}
+def any_prototypes(draw: Draw) -> Prototypes:
+    return prototypes(draw, candidates=str(draw.rng.choice(["queries", "keys", "both"])))
 
 
 @builds("trajectory-self-attention")
 def trajectory_self_attention(draw: Draw) -> dict[str, Any]:
     layer_sizes(draw)
     value_projection = draw.chance()
-    # Small weights: where every softmax has nearly decided, differences see nothing but curvature.
+    # Small weights: differences of a saturated softmax show nothing but its curvature.
     params = {
         "attention": projections(draw),
-        "trajectory": second(draw, value_projection=value_projection),
+        "trajectory": second_projections(draw, value_projection=value_projection),
     }
     return {
         "z": draw.array("*b t s d"),
         "cls": draw.array("*b d"),
         "params": tree_map(lambda W: 0.4 * W, params),
         "value_projection": value_projection,
-        "prototypes": choice_among(draw) if draw.chance() else None,
+        "prototypes": any_prototypes(draw) if draw.chance() else None,
     }
 
 

@@ -3,20 +3,7 @@
 Where a formula is that of one head, its width is 64 (Patrick et al. 2021).
 """
 
-from typing import Any
-
 from vtnp.cost.recipes.recipe import Recipe, Sizes
-
-
-def _prototypes(z: Sizes) -> dict[str, Any]:
-    if z["prototypes"] is None:
-        return {"prototypes": None}
-    chosen = {"r": z["prototypes"], "start": 0}
-    return {"prototypes": {**chosen, "candidates": z["candidates"], "shared": z["shared"]}}
-
-
-def _letters(z: Sizes) -> dict[str, Any]:
-    return {"r": z["prototypes"], "g": 1 if z["shared"] else z["t"]}
 
 
 def _own_values(z: Sizes) -> int:
@@ -25,17 +12,13 @@ def _own_values(z: Sizes) -> int:
 
 _HEAD = {"d": 64}
 _TRAJECTORY = Recipe(
-    names={"prototypes": int | None, "candidates": str, "shared": bool},
     params={
         "trajectory.W_v": lambda z: z["value_projection"],
         "trajectory.b_v": lambda z: z["value_projection"] and z["biases"],
-    },
-    arguments=_prototypes,
-    letters=_letters,
+    }
 )
 SIZES = {
-    "r": 128, "start": 0, "prototypes": None, "candidates": "queries", "shared": True,
-    "d_k": lambda z: z.get("d_h", 64), "e": lambda z: z["heads"] * z["d_v"],
+    "r": 128, "start": 0, "d_k": lambda z: z.get("d_h", 64), "e": lambda z: z["heads"] * z["d_v"],
 }  # fmt: skip
 RECIPES = {
     "trajectory-tokens": Recipe(_HEAD),
