@@ -706,8 +706,9 @@ def space_layer(
     params : LayerParams
         ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``.
     cls_in_space : {"out", "key", "mean", "all"}
-        The class token takes no part; is a key and stays as it is; attends to each frame in turn,
-        and averages; attends to all patches at once.
+        "out": the class token takes no part; "key": patches attend to it, and it stays as it is;
+        "mean": it also attends to each frame in turn, and averages; "all": it also attends to all
+        patches at once.
     eps : float
         Added to the variance in both norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -733,11 +734,11 @@ def space_layer(
     ----------
     spec/timesformer/space-layer.md; survey, Fig. 4.
     """
-    half: AttentionSublayerParams = {
+    first: AttentionSublayerParams = {
         "norm_1": params["norm_1"],
         "attention": params["attention"],
     }
-    z, cls = attention_sublayer(z, cls, half, attend="space", class_token=cls_in_space, eps=eps)
+    z, cls = attention_sublayer(z, cls, first, attend="space", class_token=cls_in_space, eps=eps)
     return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
@@ -785,11 +786,11 @@ def joint_layer(
     ----------
     spec/timesformer/joint-layer.md; survey, Fig. 4.
     """
-    half: AttentionSublayerParams = {
+    first: AttentionSublayerParams = {
         "norm_1": params["norm_1"],
         "attention": params["attention"],
     }
-    z, cls = attention_sublayer(z, cls, half, attend="joint", class_token="mean", eps=eps)
+    z, cls = attention_sublayer(z, cls, first, attend="joint", class_token="mean", eps=eps)
     return _feed_forward_sublayer(z, cls, params, eps=eps, activation=activation)
 
 
@@ -819,8 +820,9 @@ def divided_layer(
     order : {"time-space", "space-time"}
         Which attention comes first.
     cls_in_time, cls_in_space : {"out", "key", "mean", "all"}
-        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn, and averages; attends to all patches at once.
+        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
+        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -882,8 +884,9 @@ def local_global_layer(
         Frames, rows and columns (t, h, w) of the patches, all even; position s is in row s // w and
         column s % w.
     cls_in_local, cls_in_global : {"out", "key", "mean", "all"}
-        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn, and averages; attends to all patches at once.
+        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
+        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
@@ -944,8 +947,9 @@ def axial_layer(
         Frames, rows and columns (t, h, w) of the patches; position s is in row s // w and column
         s % w.
     cls_in_time, cls_in_width, cls_in_height : {"out", "key", "mean", "all"}
-        In that sublayer the class token takes no part; is a key and stays as it is; attends to each
-        neighbourhood in turn, and averages; attends to all patches at once.
+        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
+        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
     activation : {"relu", "gelu", "gelu_tanh"}
