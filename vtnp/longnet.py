@@ -93,7 +93,7 @@ def dense_to_sparse(
     Returns
     -------
     array
-        ceil(n / w) segments with ceil(w / r) rows each, in every head.
+        The selected rows of each head: ceil(w / r) of each of ceil(n / w) segments.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from tiny.task import Task
 
 from vtnp.longnet import Branch
 from vtnp.models import deformable, longnet, motionformer, mvit, nystromformer, timesformer, vivit
+from vtnp.motionformer import Prototypes
 
 Params = Any
 Config = Any
@@ -122,7 +123,7 @@ def _vivit(scheme: str, task: Task) -> vivit.ViViTConfig:
 
 
 def _motionformer(scheme: str, task: Task) -> motionformer.MotionformerConfig:
-    prototypes = {"exact": None, "orthoformer": {"r": 16, "start": 0}}[scheme]
+    prototypes = {"exact": None, "orthoformer": Prototypes(16)}[scheme]
     return motionformer.MotionformerConfig(
         tubelet=_PATCH[0], patch=_PATCH[1], prototypes=prototypes, **_LAYERS, **_of(task)
     )
