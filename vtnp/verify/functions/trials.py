@@ -43,7 +43,7 @@ class Trial:
     @property
     def numbers(self) -> int:
         """How many numbers it is made of."""
-        return sum(x.size for x in self.arguments.values() if hasattr(x, "size"))
+        return sum(x.size for x in self.arguments.values() if hasattr(x, "dtype"))
 
 
 def _repeated(x: Array) -> Array:

@@ -113,12 +113,23 @@ def _argument(name: str, each: Any) -> dict[str, Any]:
 
 
 def _explained(id: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    told = {}
+    explained = {}
     for name in cases[0]["options"]:
-        given = [case["options"][name] for case in cases]
-        words = sorted({value for value in given if isinstance(value, str)} - {"inf", "-inf"})
-        told[name] = {"says": options.says(id, name), "values": options.values(id, name, words)}
-    return told
+        words = sorted({x for case in cases for x in _strings(case["options"][name])})
+        explained[name] = {
+            "says": options.says(id, name),
+            "values": options.values(id, name, words),
+        }
+    return explained
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the strings of an option, those of its fields included."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+    elif isinstance(value, str) and value not in {"inf", "-inf"}:
+        yield value
 
 
 # --- The folder -----------------------------------------------------------------------------------
