@@ -27,7 +27,8 @@ class Reading(NamedTuple):
         if self.name == "dask":
             import dask
 
-            return list(dask.compute(*arrays, scheduler="synchronous"))
+            # To optimise a graph takes longer than to run it once, on arrays as small as these.
+            return list(dask.compute(*arrays, scheduler="synchronous", optimize_graph=False))
         return [self.to_numpy(x) for x in arrays]
 
     def call(self, function: Callable[..., Any], args: dict[str, Any]) -> Any:
@@ -79,8 +80,9 @@ def _dask() -> Reading:
     import dask.array as da
 
     def asarray(x: np.ndarray) -> Any:
-        # The last two axes in two chunks each: what formulas sum over is never in one piece.
-        halves = tuple(max(1, -(-size // 2)) for size in x.shape[-2:])
+        # The last two axes in two chunks each, but for those of two and one: tokens and channels,
+        # which formulas sum over, are never in one piece.
+        halves = tuple(-(-size // 2) if size > 2 else size for size in x.shape[-2:])
         return da.from_array(x, chunks=(*x.shape[:-2], *halves))
 
     return Reading("dask", asarray, lambda x: x.compute(scheduler="synchronous"))
