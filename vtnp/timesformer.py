@@ -281,7 +281,7 @@ def local_attention(
 
     Notes
     -----
-    The paper leaves open which patches are near each other; the page has the other reading.
+    The paper leaves open which patches are near each other; the page has the other interpretation.
 
     References
     ----------
@@ -331,7 +331,7 @@ def global_attention(
     Notes
     -----
     Each patch is among its own keys. The paper leaves open where the stride starts; the page has
-    the other reading.
+    the other interpretation.
 
     References
     ----------

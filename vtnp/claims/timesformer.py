@@ -2,7 +2,7 @@
 
 import numpy as np
 
-import vtnp
+from vtnp import encoder, timesformer
 from vtnp._array.trees import tree_map
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close, difference, refused
@@ -166,7 +166,7 @@ def masked_joint(case):
         K = np.concatenate([case["K_cls"], K], axis=-2)
         V = np.concatenate([case["V_cls"], V], axis=-2)
         mask = np.concatenate([np.ones((t * s, 1), bool), mask], axis=-1)
-    Y = vtnp.encoder.attention(flat(case["Q"]), K, V, mask=mask)
+    Y = encoder.attention(flat(case["Q"]), K, V, mask=mask)
     assert_close(flat(case()), Y)
 
 
@@ -195,11 +195,11 @@ def within_values(case):
     attend, (t, s) = case.id.removesuffix("-attention"), case["Q"].shape[-3:-1]
     mask, V, Y = allowed(attend, case.args.get("grid"), t, s), case["V"], case()
     for i, j in np.ndindex(t, s):
-        seen = V[..., mask[i, j], :]
+        values = V[..., mask[i, j], :]
         if "V_cls" in case.args:
-            seen = np.concatenate([seen, case["V_cls"]], axis=-2)
-        assert np.all(Y[..., i, j, :] <= seen.max(axis=-2) + 1e-12)
-        assert np.all(Y[..., i, j, :] >= seen.min(axis=-2) - 1e-12)
+            values = np.concatenate([values, case["V_cls"]], axis=-2)
+        assert np.all(Y[..., i, j, :] <= values.max(axis=-2) + 1e-12)
+        assert np.all(Y[..., i, j, :] >= values.min(axis=-2) - 1e-12)
 
 
 @law("space-attention", "permute-positions")
@@ -290,7 +290,7 @@ def width_transposed(case):
     grid = case["grid"]
     tokens = changed(case, lambda x: transposed(x, grid))
     args = {**case.args, **tokens, "grid": transposed_grid(grid)}
-    assert_close(transposed(case(), grid), vtnp.timesformer.height_attention(**args))
+    assert_close(transposed(case(), grid), timesformer.height_attention(**args))
 
 
 @law("height-attention", "transposed-is-width")
@@ -298,7 +298,7 @@ def height_transposed(case):
     grid = case["grid"]
     tokens = changed(case, lambda x: transposed(x, grid))
     args = {**case.args, **tokens, "grid": transposed_grid(grid)}
-    assert_close(transposed(case(), grid), vtnp.timesformer.width_attention(**args))
+    assert_close(transposed(case(), grid), timesformer.width_attention(**args))
 
 
 def assert_attends_to_itself(case, t, s, **grid):
@@ -335,14 +335,14 @@ def height_single_row(case):
 @special("joint-attention", "single-frame")
 def joint_single_frame(case):
     first = changed(case, lambda x: x[..., :1, :, :])
-    expected = vtnp.timesformer.space_attention(**{**case.args, **first})
+    expected = timesformer.space_attention(**{**case.args, **first})
     assert_close(case(**first), expected)
 
 
 @special("local-attention", "two-by-two")
 def local_two_by_two(case):
     args = resized(case, 3, 4)
-    assert_close(case(**args, grid=(3, 2, 2)), vtnp.timesformer.time_attention(**args))
+    assert_close(case(**args, grid=(3, 2, 2)), timesformer.time_attention(**args))
 
 
 @special("local-attention", "odd-grid", refuses=True)
@@ -404,7 +404,7 @@ def class_joint(case):
     if "K_cls" in case.args:
         K = np.concatenate([case["K_cls"], K], axis=-2)
         V = np.concatenate([case["V_cls"], V], axis=-2)
-    assert_close(case(over="joint", grid=None), vtnp.encoder.attention(case["Q_cls"], K, V))
+    assert_close(case(over="joint", grid=None), encoder.attention(case["Q_cls"], K, V))
 
 
 @special("class-attention", "single-frame")
@@ -476,11 +476,11 @@ def sublayer_single_frame(case):
     """With one frame, time attention returns each token's own value, whatever queries and keys."""
     z = case["z"][..., :1, :, :]
     weights = case["params"]["attention"]
-    values = vtnp.encoder.qkv_projection(
-        vtnp.encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
+    values = encoder.qkv_projection(
+        encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
         weights["W_v"], bias=weights.get("b_v"),
     )  # fmt: skip
-    update = vtnp.encoder.output_projection(values, weights["W_c"], bias=weights.get("b_c"))
+    update = encoder.output_projection(values, weights["W_c"], bias=weights.get("b_c"))
     if "fc" in case["params"]:
         update = update @ case["params"]["fc"]["W"] + case["params"]["fc"].get("b", 0.0)
     result, _ = case(z=z, attend="time", class_token="out", grid=None)
@@ -596,7 +596,7 @@ def space_layer_frames_as_batch(case):
 
 
 def assert_is_pre_norm_layer(case, z):
-    tokens = vtnp.encoder.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
+    tokens = encoder.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
     assert_close(case(z=z), split_sequence(tokens, z))
 
 
@@ -635,7 +635,7 @@ def divided_static_clip_is_image(case):
     frame = case["z"][..., :1, :, :]
     static = np.broadcast_to(frame, case["z"].shape)
     params = without_time(case["params"])
-    image = vtnp.timesformer.space_layer(frame, case["cls"], as_image(params))
+    image = timesformer.space_layer(frame, case["cls"], as_image(params))
     z, cls = case(z=static, params=params)
     assert_close(cls, image[1])
     assert_close(z, np.broadcast_to(image[0], z.shape))
@@ -645,7 +645,7 @@ def divided_static_clip_is_image(case):
 def divided_class_token_is_mean_of_frames(case):
     params, z = without_time(case["params"]), case["z"]
     of_frames = [
-        vtnp.timesformer.attention_sublayer(
+        timesformer.attention_sublayer(
             z[..., i : i + 1, :, :],
             case["cls"],
             params["space"],
@@ -655,7 +655,7 @@ def divided_class_token_is_mean_of_frames(case):
         for i in range(z.shape[-3])
     ]
     mean = sum(of_frames) / len(of_frames)
-    expected = vtnp.encoder.feed_forward_sublayer(mean[..., None, :], params, eps=1e-6)[..., 0, :]
+    expected = encoder.feed_forward_sublayer(mean[..., None, :], params, eps=1e-6)[..., 0, :]
     assert_close(case(params=params)[1], expected)
 
 
@@ -666,18 +666,16 @@ def divided_two_masked_attentions(case):
     t, s = z.shape[-3:-1]
     same = {name: allowed(name, None, t, s).reshape(t * s, t * s) for name in ("time", "space")}
     time, space = params["time"], params["space"]
-    normalised = vtnp.encoder.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
-    r = vtnp.encoder.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
+    normalised = encoder.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
+    r = encoder.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
     y = flat(z) + r @ time["fc"]["W"] + time["fc"].get("b", 0.0)
     tokens = np.concatenate([case["cls"][..., None, :], y], axis=-2)
-    normalised = vtnp.encoder.layer_norm(tokens, **space["norm_1"], eps=1e-6)
+    normalised = encoder.layer_norm(tokens, **space["norm_1"], eps=1e-6)
     mask = np.concatenate([np.ones((t * s, 1), bool), same["space"]], axis=-1)
-    y = y + vtnp.encoder.cross_attention(
+    y = y + encoder.cross_attention(
         normalised[..., 1:, :], normalised, **space["attention"], mask=mask
     )
-    assert_close(
-        flat(case()[0]), vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6), within=1e-11
-    )
+    assert_close(flat(case()[0]), encoder.feed_forward_sublayer(y, params, eps=1e-6), within=1e-11)
 
 
 @special("divided-layer", "single-frame")
@@ -702,16 +700,16 @@ def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
     params, grid = case["params"], transposed_grid(case["grid"])
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
-    z, cls = vtnp.timesformer.attention_sublayer(
+    z, cls = timesformer.attention_sublayer(
         z, cls, params["time"], attend="time", class_token="out"
     )
     for attend, own, rule in (("height", "width", "out"), ("width", "height", "mean")):
-        z, cls = vtnp.timesformer.attention_sublayer(
+        z, cls = timesformer.attention_sublayer(
             z, cls, params[own], attend=attend, class_token=rule, grid=grid
         )
     expected = (
-        vtnp.encoder.feed_forward_sublayer(z, params, eps=1e-6),
-        vtnp.encoder.feed_forward_sublayer(cls[..., None, :], params, eps=1e-6)[..., 0, :],
+        encoder.feed_forward_sublayer(z, params, eps=1e-6),
+        encoder.feed_forward_sublayer(cls[..., None, :], params, eps=1e-6)[..., 0, :],
     )
     z, cls = case()
     assert_close((transposed(z, case["grid"]), cls), expected, within=1e-11)
