@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from autograd import grad
 
-import vtnp
+from vtnp import encoder, motionformer, timesformer
 from vtnp._array.xp import namespace
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
@@ -92,7 +92,7 @@ def tokens_mix_to_joint_attention(case):
     shares = np.exp(scores - scores.max(axis=(-3, -1), keepdims=True)).sum(axis=-1)
     shares = np.moveaxis(shares / shares.sum(axis=-2, keepdims=True), -2, -1)
     shares = shares.reshape(*batch, t, s, t, 1)
-    assert_close((shares * case()).sum(axis=-2), vtnp.timesformer.joint_attention(Q, K, V))
+    assert_close((shares * case()).sum(axis=-2), timesformer.joint_attention(Q, K, V))
 
 
 @special("trajectory-tokens", "single-position")
@@ -106,7 +106,7 @@ def tokens_of_a_single_position(case):
 def tokens_of_the_own_frame(case):
     Y = case()
     own = np.stack([Y[..., i, :, i, :] for i in range(Y.shape[-2])], axis=-3)
-    assert_close(own, vtnp.timesformer.space_attention(case["Q"], case["K"], case["V"]))
+    assert_close(own, timesformer.space_attention(case["Q"], case["K"], case["V"]))
 
 
 @special("trajectory-tokens", "zero-queries")
@@ -217,7 +217,7 @@ def approximate_weights(case, **changed):
 def row_error(case, **changed):
     """Return the sum of the magnitudes of the errors of each row of weights."""
     args = {**case.args, **changed}
-    exact = vtnp.encoder.attention_weights(args["Q"], args["K"])
+    exact = encoder.attention_weights(args["Q"], args["K"])
     return np.abs(approximate_weights(case, **changed) - exact).sum(axis=-1)
 
 
@@ -237,7 +237,7 @@ def prototypes_rank(case):
 
 @law("prototype-attention", "brackets")
 def prototypes_brackets(case):
-    weights = vtnp.encoder.attention_weights
+    weights = encoder.attention_weights
     product = weights(case["Q"], case["P"]) @ weights(case["P"], case["K"])
     assert_close(case(), product @ case["V"])
 
@@ -263,7 +263,7 @@ def prototypes_permute_queries(case):
 @law("prototype-attention", "error-of-the-weights")
 def prototypes_error_of_the_weights(case):
     Q, K, P = case["Q"], case["K"], case["P"]
-    Omega_1 = vtnp.encoder.attention_weights(Q, P)
+    Omega_1 = encoder.attention_weights(Q, P)
     offset = P[..., None, :, :] - Q[..., :, None, :]
     change = np.abs(offset @ np.swapaxes(K, -1, -2)[..., None, :, :]) / math.sqrt(Q.shape[-1])
     bound = (Omega_1 * change.max(-1)).sum(-1)
@@ -276,20 +276,20 @@ def prototypes_error_of_the_weights(case):
 def prototypes_error_of_the_output(case):
     V = case["V"]
     width = (V.max(-2) - V.min(-2))[..., None, :]
-    error = np.abs(case() - vtnp.encoder.attention(case["Q"], case["K"], V))
+    error = np.abs(case() - encoder.attention(case["Q"], case["K"], V))
     assert np.all(error <= row_error(case)[..., None] / 2 * width + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-queries")
 def prototypes_error_with_all_queries(case):
-    weights = vtnp.encoder.attention_weights(case["Q"], case["Q"])
+    weights = encoder.attention_weights(case["Q"], case["Q"])
     diagonal = np.diagonal(weights, axis1=-2, axis2=-1)
     assert np.all(row_error(case, P=case["Q"]) <= 2 * (1 - diagonal) + 1e-12)
 
 
 @law("prototype-attention", "error-with-all-keys")
 def prototypes_error_with_all_keys(case):
-    weights = vtnp.encoder.attention_weights(case["K"], case["K"])
+    weights = encoder.attention_weights(case["K"], case["K"])
     smallest = np.diagonal(weights, axis1=-2, axis2=-1).min(-1)[..., None]
     assert np.all(row_error(case, P=case["K"]) <= 2 * (1 - smallest) + 1e-12)
 
@@ -297,20 +297,20 @@ def prototypes_error_with_all_keys(case):
 @special("prototype-attention", "one-prototype")
 def one_prototype(case):
     P = case["P"][..., :1, :]
-    output = vtnp.encoder.attention(P, case["K"], case["V"])
+    output = encoder.attention(P, case["K"], case["V"])
     assert_close(case(P=P), np.broadcast_to(output, case().shape))
 
 
 @special("prototype-attention", "equal-keys")
 def prototypes_equal_keys(case):
     K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
-    assert_close(case(K=K), vtnp.encoder.attention(case["Q"], K, case["V"]))
+    assert_close(case(K=K), encoder.attention(case["Q"], K, case["V"]))
 
 
 @special("prototype-attention", "equal-queries")
 def prototypes_equal_queries(case):
     Q = np.broadcast_to(case["Q"][..., :1, :], case["Q"].shape)
-    assert_close(case(Q=Q, P=Q[..., :2, :]), vtnp.encoder.attention(Q, case["K"], case["V"]))
+    assert_close(case(Q=Q, P=Q[..., :2, :]), encoder.attention(Q, case["K"], case["V"]))
 
 
 @special("prototype-attention", "sharp-limit")
@@ -503,7 +503,7 @@ def prototypes_are_candidates(case):
     P, x = case(), case["candidates"]
     *batch, t, s, d = x.shape
     groups = x.reshape(*batch, 1, t * s, d) if case["shared"] else x
-    order = vtnp.motionformer.orthogonal_prototypes(groups, case["r"], start=case["start"])
+    order = motionformer.orthogonal_prototypes(groups, case["r"], start=case["start"])
     assert np.array_equal(P, np.take_along_axis(groups, order[..., None], axis=-2))
 
 
@@ -549,7 +549,7 @@ def each_frame_is_prototype_attention(case):
     t = Y.shape[-2]
     for i in range(t):
         for u in range(t):
-            expected = vtnp.motionformer.prototype_attention(
+            expected = motionformer.prototype_attention(
                 case["Q"][..., i, :, :], case["K"][..., u, :, :], case["V"][..., u, :, :],
                 P[..., i if P.shape[-3] > 1 else 0, :, :],
             )  # fmt: skip
@@ -584,7 +584,7 @@ def equal_sets_are_a_shared_set(case):
 @special("prototype-trajectory-tokens", "equal-keys")
 def prototype_tokens_of_equal_keys_are_exact(case):
     K = np.broadcast_to(case["K"][..., :1, :], case["K"].shape)
-    assert_close(case(K=K), vtnp.motionformer.trajectory_tokens(case["Q"], K, case["V"]))
+    assert_close(case(K=K), motionformer.trajectory_tokens(case["Q"], K, case["V"]))
 
 
 @special("prototype-trajectory-tokens", "huge-logits")
@@ -655,7 +655,7 @@ def self_attention_of_a_single_frame(case):
     """With a single frame and no value projection the second stage changes nothing."""
     z = case["z"][..., :1, :, :]
     patches, _ = case(z=z, prototypes=None, value_projection=False)
-    plain = vtnp.encoder.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
+    plain = encoder.multi_head_self_attention(z[..., 0, :, :], **case["params"]["attention"])
     assert_close(patches[..., 0, :, :], plain)
 
 
@@ -664,7 +664,7 @@ def self_attention_class_token_attends_to_all(case):
     z, cls = case["z"], case["cls"]
     *batch, t, s, d = z.shape
     tokens = np.concatenate([cls[..., None, :], z.reshape(*batch, t * s, d)], axis=-2)
-    plain = vtnp.encoder.multi_head_self_attention(tokens, **case["params"]["attention"])
+    plain = encoder.multi_head_self_attention(tokens, **case["params"]["attention"])
     assert_close(case()[1], plain[..., 0, :])
 
 
@@ -722,12 +722,10 @@ def layer_of_zero_sublayers(case):
 def layer_is_its_parts(case):
     params = case["params"]
     x, x_cls = (
-        vtnp.encoder.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"])
+        encoder.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"])
     )
     options = {k: case[k] for k in ("value_projection", "prototypes")}
-    update, update_cls = vtnp.motionformer.trajectory_self_attention(x, x_cls, params, **options)
-    z = vtnp.encoder.feed_forward_sublayer(case["z"] + update, params, eps=1e-6)
-    cls = vtnp.encoder.feed_forward_sublayer(
-        (case["cls"] + update_cls)[..., None, :], params, eps=1e-6
-    )
+    update, update_cls = motionformer.trajectory_self_attention(x, x_cls, params, **options)
+    z = encoder.feed_forward_sublayer(case["z"] + update, params, eps=1e-6)
+    cls = encoder.feed_forward_sublayer((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
     assert_close(case(), (z, cls[..., 0, :]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from autograd import elementwise_grad
 
-import vtnp
+from vtnp import encoder, mvit, tokens
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close, refused
 from vtnp.mvit import Pooling
@@ -80,7 +80,7 @@ def pool_on_the_pooled_grid(case):
     kernel, pooling = case.args.get("kernel"), case["pooling"]
     sized = pooling if kernel is None else pooling._replace(size=kernel.shape[:3])
     grid = Grid(*case["x"].shape[-4:-1])
-    assert case().shape[-4:-1] == vtnp.mvit.pooled_grid(grid, pooling=sized)
+    assert case().shape[-4:-1] == mvit.pooled_grid(grid, pooling=sized)
 
 
 @law("pool", "average-is-a-constant-kernel")
@@ -190,7 +190,7 @@ def tokens_pools_the_grid(case):
     if kernel is None and pooling.size is None:
         return
     body = case["x"][..., case["has_cls"] :, :]
-    pooled = vtnp.mvit.pool(gridded(body, case["grid"]), kernel, pooling=pooling)
+    pooled = mvit.pool(gridded(body, case["grid"]), kernel, pooling=pooling)
     pooled = pooled.reshape((*pooled.shape[:-4], -1, pooled.shape[-1]))
     y = case(gamma=None, beta=None)[..., case["has_cls"] :, :]
     assert_close(y, pooled)
@@ -205,9 +205,7 @@ def tokens_class_token_passes_by(case):
     with_row = case(x=np.concatenate([row, body], axis=-2), has_cls=True)
     assert_close(with_row[..., 1:, :], case(x=body, has_cls=False))
     normed = case.args.get("gamma") is not None
-    expected = (
-        vtnp.encoder.layer_norm(row, case["gamma"], case["beta"], eps=1e-6) if normed else row
-    )
+    expected = encoder.layer_norm(row, case["gamma"], case["beta"], eps=1e-6) if normed else row
     assert_close(with_row[..., :1, :], expected)
 
 
@@ -236,7 +234,7 @@ def projection_averages_commute(case):
     """Without a bias, the average may be taken first."""
     X, W = case["X"], case["W"]
     window: dict[str, Any] = {"pooling": Pooling((1, 2, 1), (2, 3, 1), mode="avg")}
-    pooled = vtnp.mvit.pooled_tokens(X, grid=case["grid"], has_cls=case["has_cls"], **window)
+    pooled = mvit.pooled_tokens(X, grid=case["grid"], has_cls=case["has_cls"], **window)
     assert_close(case(**BARE, **window), pooled @ W)
 
 
@@ -246,17 +244,15 @@ def projection_shared_kernels_commute(case):
     weights = drawn(case, 3, 1, 3, 1)
     narrow, wide = (np.repeat(weights, d, axis=-1) for d in W.shape)
     window: dict[str, Any] = {"pooling": Pooling((2, 1, 1))}
-    pooled = vtnp.mvit.pooled_tokens(
-        X, narrow, grid=case["grid"], has_cls=case["has_cls"], **window
-    )
+    pooled = mvit.pooled_tokens(X, narrow, grid=case["grid"], has_cls=case["has_cls"], **window)
     assert_close(case(**{**BARE, "kernel": wide}, **window), pooled @ W)
 
 
 @law("pooled-projection", "projects-first")
 def projection_projects_first(case):
     others = {name: each for name, each in case.args.items() if name not in {"X", "W", "bias"}}
-    projected = vtnp.tokens.linear_embedding(case["X"], case["W"], bias=case.args.get("bias"))
-    assert_close(case(), vtnp.mvit.pooled_tokens(projected, **others))
+    projected = tokens.linear_embedding(case["X"], case["W"], bias=case.args.get("bias"))
+    assert_close(case(), mvit.pooled_tokens(projected, **others))
 
 
 @special("pooled-projection", "no-window")
@@ -299,7 +295,7 @@ def attention_width_of_a_head(case):
     wider = [np.concatenate([x, 0.0 * x, 0.0 * x, 0.0 * x], axis=-1) for x in (Q, K)]
     assert_close(case(Q=2.0 * wider[0], K=wider[1]), case())
     scores = Q @ np.swapaxes(K, -1, -2) / math.sqrt(K.shape[-1])
-    assert_close(case(), vtnp.encoder.softmax(scores) @ case["V"])
+    assert_close(case(), encoder.softmax(scores) @ case["V"])
 
 
 @special("pooling-attention", "single-key")
@@ -328,7 +324,7 @@ def projections(params):
 def heads_delta_kernels_are_plain(case):
     params = projections(case["params"])
     kernels = {f"kernel_{c}": delta(params[f"W_{c}"].shape[-1]) for c in "qkv"}
-    expected = vtnp.encoder.multi_head_self_attention(case["x"], **params)
+    expected = encoder.multi_head_self_attention(case["x"], **params)
     y, grid = case(params=params | kernels, **PLAIN)
     assert grid == case["grid"]
     assert_close(y, expected)
@@ -407,7 +403,7 @@ def heads_one_head(case):
     for letter, which in (("q", "q"), ("k", "kv"), ("v", "kv")):
         bias = params.get(f"b_{letter}")
         pooled.append(
-            vtnp.mvit.pooled_projection(
+            mvit.pooled_projection(
                 case["x"],
                 params[f"W_{letter}"][0],
                 params.get(f"kernel_{letter}"),
@@ -417,7 +413,7 @@ def heads_one_head(case):
                 **{name: case[name] for name in ("grid", "has_cls")},
             )
         )
-    expected = vtnp.mvit.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)
+    expected = mvit.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)
     assert_close(case(params=params)[0], expected)
 
 
@@ -428,7 +424,7 @@ def heads_one_head(case):
 def residual_at_least_the_first_of_each_stride(case):
     x, stride, has_cls = case["x"], case["stride"], case["has_cls"]
     size: Any = tuple(s + 1 if s > 1 else 1 for s in stride)
-    pooled = vtnp.mvit.pooled_grid(case["grid"], pooling=Pooling(stride, size))
+    pooled = mvit.pooled_grid(case["grid"], pooling=Pooling(stride, size))
     y = gridded(case()[..., has_cls:, :], pooled)
     strides = tuple(slice(None, None, s) for s in stride)
     first = gridded(x[..., has_cls:, :], case["grid"])[(..., *strides, slice(None))]
@@ -481,7 +477,7 @@ def widening_token_by_token(case):
 def widening_two_maps_added(case):
     zero = {**case["params"], "shortcut": {"W": 0.0 * case["params"]["shortcut"]["W"]}}
     alone = case(params=zero)
-    v = vtnp.encoder.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
+    v = encoder.layer_norm(case["y"], **case["params"]["norm_2"], eps=case["eps"])
     shortcut = case["params"]["shortcut"]
     assert_close(case() - alone, v @ shortcut["W"] + shortcut.get("b", 0.0))
 
@@ -490,7 +486,7 @@ def widening_two_maps_added(case):
 def widening_zero_network(case):
     params = case["params"]
     network = {name: 0.0 * each for name, each in params["feed_forward"].items()}
-    v = vtnp.encoder.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
+    v = encoder.layer_norm(case["y"], **params["norm_2"], eps=case["eps"])
     expected = v @ params["shortcut"]["W"] + params["shortcut"].get("b", 0.0)
     assert_close(case(params={**params, "feed_forward": network}), expected)
 
@@ -515,7 +511,7 @@ def block_without_pooling_a_pre_norm_layer(case):
     params: Any = bare(case["params"])
     y, grid = case(params=params, **PLAIN)
     assert grid == case["grid"]
-    assert_close(y, vtnp.encoder.pre_norm_layer(case["x"], params, eps=1e-6))
+    assert_close(y, encoder.pre_norm_layer(case["x"], params, eps=1e-6))
 
 
 @law("multiscale-block", "zero-sublayers-leave-the-residual")
@@ -528,7 +524,7 @@ def block_zero_sublayers_leave_the_residual(case):
     d, d_f = params["feed_forward"]["W_1"].shape
     params["feed_forward"] = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     params.pop("shortcut", None)
-    residual = vtnp.mvit.pooled_residual(
+    residual = mvit.pooled_residual(
         case["x"],
         grid=case["grid"],
         stride=case.args.get("pool_q", UNPOOLED).stride,
@@ -545,7 +541,7 @@ def block_widens_after_attention(case):
     zero = {"W_1": np.ones((d, d_f)), "W_2": np.zeros((d_f, d))}
     narrow = {k: v for k, v in params.items() if k != "shortcut"} | {"feed_forward": zero}
     y, _ = case(params=narrow)
-    mlp = vtnp.mvit.widening_mlp if "shortcut" in params else vtnp.encoder.feed_forward_sublayer
+    mlp = mvit.widening_mlp if "shortcut" in params else encoder.feed_forward_sublayer
     assert_close(case()[0], mlp(y, params, eps=1e-6))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-import vtnp
+from vtnp import encoder, nystromformer
 from vtnp.claims._registry import law, special
 from vtnp.claims.cases import Draw
 from vtnp.claims.cases.nystromformer import condition, near
@@ -44,7 +44,7 @@ def assembled(A, B, F, C):
 
 @law("softmax-blocks", "tile-the-softmax")
 def blocks_tile_the_softmax(case):
-    assert_close(assembled(*case()), vtnp.encoder.attention_weights(case["Q"], case["K"]))
+    assert_close(assembled(*case()), encoder.attention_weights(case["Q"], case["K"]))
 
 
 @law("softmax-blocks", "rows-sum-to-one")
@@ -65,7 +65,7 @@ def blocks_shift_keys(case):
 @special("softmax-blocks", "all-rows")
 def blocks_all_rows(case):
     A, B, F, C = case(l=case["Q"].shape[-2])
-    assert_close(A, vtnp.encoder.attention_weights(case["Q"], case["K"]))
+    assert_close(A, encoder.attention_weights(case["Q"], case["K"]))
     assert B.size == F.size == C.size == 0
 
 
@@ -342,7 +342,7 @@ def means_masked_tokens_do_not_matter(case):
 @law("segment-means", "tokens-by-segment")
 def means_divisors_differ_by_the_share_of_real_tokens(case):
     real = np.broadcast_to(case.args.get("mask", True), case["X"].shape[:-1]).astype(float)
-    share = vtnp.nystromformer.segment_means(real[..., None], case["l"])
+    share = nystromformer.segment_means(real[..., None], case["l"])
     by_segment, by_tokens = case(divisor="segment"), case(divisor="tokens")
     assert_close(by_tokens * share, by_segment)
 
@@ -522,7 +522,7 @@ def apart(case, n: int, segments: int, worst: float = 1e3):
     while True:
         anchors = far * draw.array("l d")
         Q, K = near(draw, anchors, "n d"), near(draw, anchors, "n d")
-        tilde = [vtnp.nystromformer.segment_means(X, segments) for X in (Q, K)]
+        tilde = [nystromformer.segment_means(X, segments) for X in (Q, K)]
         if condition(*tilde) < worst:
             return Q, K, tilde
         far *= 1.05
@@ -612,9 +612,9 @@ def attention_piecewise_constant_is_exact(case):
         Q, K = np.repeat(Q_tilde, 3, axis=0), np.repeat(K_tilde, 3, axis=0)
         Y = case(**changed(Q=Q, K=K, V=V, landmarks=4))
         # Taking a row away can make A's other singular values smaller.
-        sigma = np.linalg.svd(vtnp.encoder.attention_weights(Q_tilde, K_tilde), compute_uv=False)
+        sigma = np.linalg.svd(encoder.attention_weights(Q_tilde, K_tilde), compute_uv=False)
         within = 100 * EPS * sigma[0] / sigma[-2 if repeated else -1]
-        assert_close(Y, vtnp.encoder.attention(Q, K, V), within=within)
+        assert_close(Y, encoder.attention(Q, K, V), within=within)
 
 
 @law("nystrom-attention", "query-landmarks-are-exact")
@@ -623,7 +623,7 @@ def attention_query_landmarks_are_exact(case):
     _, K, (Q_tilde, K_tilde) = apart(case, 13, 3)
     Q, V = Q_tilde[case.rng.integers(0, 3, 13)], values(case, 13)
     Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
-    assert_close(Y, vtnp.encoder.attention(Q, K, V), within=1e-11)
+    assert_close(Y, encoder.attention(Q, K, V), within=1e-11)
 
 
 @law("nystrom-attention", "key-landmarks-are-exact")
@@ -632,7 +632,7 @@ def attention_key_landmarks_are_exact(case):
     Q, _, (Q_tilde, K_tilde) = apart(case, 12, 3)
     K, V = K_tilde[case.rng.permutation(np.repeat(np.arange(3), 4))], values(case, 12)
     Y = case(**changed(Q=Q, K=K, V=V, Q_tilde=Q_tilde, K_tilde=K_tilde))
-    assert_close(Y, vtnp.encoder.attention(Q, K, V), within=1e-11)
+    assert_close(Y, encoder.attention(Q, K, V), within=1e-11)
 
 
 @law("nystrom-attention", "all-landmarks-are-exact")
@@ -640,7 +640,7 @@ def attention_all_landmarks_are_exact(case):
     """By their number, and with all queries and keys passed as landmarks."""
     Q, K, _ = apart(case, 5, 5)
     V = values(case, 5)
-    expected = vtnp.encoder.attention(Q, K, V)
+    expected = encoder.attention(Q, K, V)
     assert_close(case(**changed(Q=Q, K=K, V=V, landmarks=5)), expected, within=1e-11)
     given = changed(Q=Q, K=K, V=V, Q_tilde=Q, K_tilde=K)
     assert_close(case(**given), expected, within=1e-11)
@@ -672,16 +672,16 @@ def attention_error_is_bounded(case):
     Q, K = case["Q"], case["K"]
     tilde = case.args.get("Q_tilde"), case.args.get("K_tilde")
     if tilde[0] is None:
-        tilde = tuple(vtnp.nystromformer.segment_means(X, case["landmarks"]) for X in (Q, K))
-    A = vtnp.encoder.attention_weights(*tilde)
+        tilde = tuple(nystromformer.segment_means(X, case["landmarks"]) for X in (Q, K))
+    A = encoder.attention_weights(*tilde)
     for pinv in ("exact", "iterative"):
         Z = (
             np.linalg.pinv(A, rcond=A.shape[-1] * EPS)
             if pinv == "exact"
-            else vtnp.nystromformer.iterative_pinv(A)
+            else nystromformer.iterative_pinv(A)
         )
         given = dict(zip(("Q_tilde", "K_tilde"), tilde, strict=True))
-        error = vtnp.encoder.attention_weights(Q, K) - case(
+        error = encoder.attention_weights(Q, K) - case(
             **changed(Q=Q, K=K, V=eye, **given, pinv=pinv)
         )
         assert np.all(row_norm(error) <= (1.0 + row_norm(Z)) * (1.0 + 1e-9))
@@ -703,7 +703,7 @@ def attention_one_landmark(case):
     Q, K, V = case["Q"], case["K"], case["V"]
     for pinv in ("exact", "iterative"):
         Y = case(**changed(Q=Q, K=K, V=V, landmarks=1, pinv=pinv))
-        of_mean = vtnp.encoder.attention(np.mean(Q, axis=-2, keepdims=True), K, V)
+        of_mean = encoder.attention(np.mean(Q, axis=-2, keepdims=True), K, V)
         assert_close(Y, np.broadcast_to(of_mean, Y.shape))
 
 
@@ -830,7 +830,7 @@ def heads_all_landmarks_are_exact(case):
     eye = np.broadcast_to(np.eye(Q.shape[-1]), (case["W_q"].shape[0], *[Q.shape[-1]] * 2))
     weights |= {"W_q": eye, "W_k": eye}
     y = case(x=Q, **weights, b_q=None, b_k=None, kernel=None, mask=None, landmarks=5, pinv="exact")
-    assert_close(y, vtnp.encoder.multi_head_self_attention(Q, **weights), within=1e-10)
+    assert_close(y, encoder.multi_head_self_attention(Q, **weights), within=1e-10)
 
 
 def apart_tokens(case):

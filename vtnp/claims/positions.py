@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-import vtnp
+from vtnp import encoder, positions
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
 
@@ -100,7 +100,7 @@ def a_transposed_grid_swaps_the_halves(case):
 @law("sinusoidal-positions-2d", "column-first")
 def the_first_half_depends_on_the_column_only(case):
     e, half = case(), case["d"] // 2
-    columns = vtnp.positions.sinusoidal_positions(case["w"], half, layout="halves")
+    columns = positions.sinusoidal_positions(case["w"], half, layout="halves")
     assert_close(e[..., :half], np.broadcast_to(columns, (case["h"], *columns.shape)))
 
 
@@ -117,8 +117,8 @@ def time_width(case):
 @law("sinusoidal-positions-3d", "time-and-space")
 def time_comes_before_space(case):
     e, d_t = case(), time_width(case)
-    frames = vtnp.positions.sinusoidal_positions(case["t"], d_t, layout="halves")
-    space = vtnp.positions.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
+    frames = positions.sinusoidal_positions(case["t"], d_t, layout="halves")
+    space = positions.sinusoidal_positions_2d(case["h"], case["w"], case["d"] - d_t)
     assert_close(e[..., :d_t], np.broadcast_to(frames[:, None, None], e[..., :d_t].shape))
     assert_close(e[..., d_t:], np.broadcast_to(space, e[..., d_t:].shape))
 
@@ -178,7 +178,7 @@ def zero_tokens_become_their_positions(case):
 @law("separable-positions", "a-learned-table")
 def separable_positions_are_a_learned_table(case):
     e = case["e_space"] + case["e_time"][:, None]
-    assert_close(case(), vtnp.positions.learned_positions(case["z"], e))
+    assert_close(case(), positions.learned_positions(case["z"], e))
 
 
 @law("separable-positions", "no-interaction")
@@ -274,14 +274,14 @@ def every_pair_has_its_own_key_and_value(case):
     values = case["V"][..., None, :, :] + case["w_V"][row]
     mask = case.args.get("mask")
     own = None if mask is None else mask[:, None, :]
-    expected = vtnp.encoder.attention(case["Q"][..., None, :], keys, values, mask=own)
+    expected = encoder.attention(case["Q"][..., None, :], keys, values, mask=own)
     assert_close(case(), expected[..., 0, :])
 
 
 @special("relative-attention", "zero-tables")
 def zero_tables_are_plain_attention(case):
     y = case(w_K=np.zeros_like(case["w_K"]), w_V=np.zeros_like(case["w_V"]))
-    plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
+    plain = encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
     assert_close(y, plain)
 
 
@@ -290,7 +290,7 @@ def tables_of_one_row(case):
     """With k = 0 all distances share one row."""
     middle = slice(reach(case), reach(case) + 1)
     y = case(w_K=case["w_K"][middle], w_V=case["w_V"][middle])
-    plain = vtnp.encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
+    plain = encoder.attention(case["Q"], case["K"], case["V"], mask=case.args.get("mask"))
     assert_close(y, plain + case["w_V"][middle])
 
 

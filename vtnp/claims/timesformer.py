@@ -700,13 +700,10 @@ def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
     params, grid = case["params"], transposed_grid(case["grid"])
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
-    z, cls = timesformer.attention_sublayer(
-        z, cls, params["time"], attend="time", class_token="out"
-    )
-    for attend, own, rule in (("height", "width", "out"), ("width", "height", "mean")):
-        z, cls = timesformer.attention_sublayer(
-            z, cls, params[own], attend=attend, class_token=rule, grid=grid
-        )
+    sublayer = timesformer.attention_sublayer
+    z, cls = sublayer(z, cls, params["time"], attend="time", class_token="out")
+    z, cls = sublayer(z, cls, params["width"], attend="height", class_token="out", grid=grid)
+    z, cls = sublayer(z, cls, params["height"], attend="width", class_token="mean", grid=grid)
     expected = (
         encoder.feed_forward_sublayer(z, params, eps=1e-6),
         encoder.feed_forward_sublayer(cls[..., None, :], params, eps=1e-6)[..., 0, :],

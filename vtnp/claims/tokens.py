@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-import vtnp
+from vtnp import tokens as token_formulas
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
 
@@ -73,7 +73,7 @@ def frames_are_independent(case):
 @law("frame-tokens", "a-patch-of-a-frame")
 def a_frame_is_one_patch(case):
     *_, H, W, _ = case["video"].shape
-    whole = vtnp.tokens.patch_tokens(case["video"], size=(1, H, W))
+    whole = token_formulas.patch_tokens(case["video"], size=(1, H, W))
     assert np.array_equal(case(), whole[..., 0, :])
 
 
@@ -85,7 +85,7 @@ def frames_of_one_pixel(case):
 
 @law("clip-tokens", "frames-in-a-row")
 def clips_concatenate_their_frames(case):
-    frames = vtnp.tokens.frame_tokens(case["video"])
+    frames = token_formulas.frame_tokens(case["video"])
     assert np.array_equal(case(), frames.reshape(case().shape))
 
 
@@ -97,7 +97,7 @@ def clips_shift_with_the_video(case):
 
 @special("clip-tokens", "length-one")
 def clips_of_one_frame(case):
-    assert np.array_equal(case(length=1), vtnp.tokens.frame_tokens(case["video"]))
+    assert np.array_equal(case(length=1), token_formulas.frame_tokens(case["video"]))
 
 
 @special("clip-tokens", "whole-video")
@@ -273,7 +273,7 @@ def the_whole_frame_at_its_own_size(case):
     *front, H, W, _ = case["video"].shape
     boxes = np.broadcast_to(np.array([0.0, 0.0, W, H]), (*front, 1, 4))
     x = case(boxes=boxes, size=(H, W))
-    assert_close(x[..., 0, :], vtnp.tokens.frame_tokens(case["video"]))
+    assert_close(x[..., 0, :], token_formulas.frame_tokens(case["video"]))
 
 
 @special("instance-tokens", "pixel-crop")
@@ -281,14 +281,14 @@ def boxes_on_pixel_borders_are_crops(case):
     *front, _, _, _ = case["video"].shape
     boxes = np.broadcast_to(np.array([1.0, 1.0, 4.0, 3.0]), (*front, 1, 4))
     crop = case["video"][..., 1:3, 1:4, :]
-    assert_close(case(boxes=boxes, size=(2, 3))[..., 0, :], vtnp.tokens.frame_tokens(crop))
+    assert_close(case(boxes=boxes, size=(2, 3))[..., 0, :], token_formulas.frame_tokens(crop))
 
 
 @special("instance-tokens", "point")
 def a_box_without_area_is_one_point(case):
     boxes = interior(case)
     boxes[..., 2:] = boxes[..., :2]
-    point = vtnp.tokens.bilinear_sample(case["video"], boxes[..., :2] - 0.5)
+    point = token_formulas.bilinear_sample(case["video"], boxes[..., :2] - 0.5)
     h, w = case["size"]
     assert_close(case(boxes=boxes), np.tile(point, h * w))
 
@@ -364,7 +364,7 @@ def padded(video, padding):
 def windows_side_by_side_are_patches(case):
     size = case["size"]
     y = case(stride=size, padding=(0, 0, 0))
-    patches = vtnp.tokens.patch_tokens(cut(case["video"], size), size=size)
+    patches = token_formulas.patch_tokens(cut(case["video"], size), size=size)
     assert np.array_equal(y.reshape(patches.shape), patches)
 
 
@@ -418,9 +418,9 @@ def frames_are_embedded_independently(case):
 def spatial_embedding_of_patches_is_linear(case):
     k_h, k_w, C, d = case["kernel"].shape
     z = case(stride=(k_h, k_w), padding=(0, 0))
-    patches = vtnp.tokens.patch_tokens(cut(case["video"], (1, k_h, k_w)), size=(1, k_h, k_w))
+    patches = token_formulas.patch_tokens(cut(case["video"], (1, k_h, k_w)), size=(1, k_h, k_w))
     E = case["kernel"].reshape(k_h * k_w * C, d)
-    expected = vtnp.tokens.linear_embedding(patches, E, bias=case.args.get("bias"))
+    expected = token_formulas.linear_embedding(patches, E, bias=case.args.get("bias"))
     assert_close(z, expected.reshape(z.shape))
 
 
@@ -442,7 +442,9 @@ def spatial_embedding_is_linear(case):
 def a_kernel_of_one_pixel_is_linear(case):
     kernel = case["kernel"][:1, :1]
     z = case(kernel=kernel, stride=(1, 1), padding=(0, 0))
-    expected = vtnp.tokens.linear_embedding(case["video"], kernel[0, 0], bias=case.args.get("bias"))
+    expected = token_formulas.linear_embedding(
+        case["video"], kernel[0, 0], bias=case.args.get("bias")
+    )
     assert_close(z, expected)
 
 
@@ -461,9 +463,9 @@ def a_one_hot_kernel_shifts(case):
 def embedding_of_tubelets_is_linear(case):
     *size, C, d = case["kernel"].shape
     z = case(stride=tuple(size), padding=(0, 0, 0))
-    patches = vtnp.tokens.patch_tokens(cut(case["video"], size), size=tuple(size))
+    patches = token_formulas.patch_tokens(cut(case["video"], size), size=tuple(size))
     E = case["kernel"].reshape(math.prod(size) * C, d)
-    expected = vtnp.tokens.linear_embedding(patches, E, bias=case.args.get("bias"))
+    expected = token_formulas.linear_embedding(patches, E, bias=case.args.get("bias"))
     assert_close(z, expected.reshape(z.shape))
 
 
@@ -472,7 +474,7 @@ def a_kernel_of_one_frame_is_spatial(case):
     kernel, stride = case["kernel"][:1], case["stride"]
     padding = (0, *case.args.get("padding", (0, 0, 0))[1:])
     z = case(kernel=kernel, stride=(1, *stride[1:]), padding=padding)
-    expected = vtnp.tokens.spatial_embedding(
+    expected = token_formulas.spatial_embedding(
         case["video"],
         kernel[0],
         bias=case.args.get("bias"),

@@ -7,7 +7,8 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad
 
-import vtnp
+from vtnp import encoder, vivit
+from vtnp import tokens as token_formulas
 from vtnp._array.trees import tree_leaves, tree_map
 from vtnp.claims._registry import law, special
 from vtnp.claims.common import permutation
@@ -88,8 +89,8 @@ def tubelets_of_one_frame(case):
     p_h, p_w = E.shape[1:3]
     h, w = video.shape[-3] // p_h, video.shape[-2] // p_w
     cut = video[..., : h * p_h, : w * p_w, :]
-    patches = vtnp.tokens.patch_tokens(cut, size=(1, p_h, p_w))
-    expected = vtnp.tokens.linear_embedding(
+    patches = token_formulas.patch_tokens(cut, size=(1, p_h, p_w))
+    expected = token_formulas.linear_embedding(
         patches, E.reshape(-1, E.shape[-1]), bias=case.args.get("bias")
     )
     assert_close(case(E=E), expected)
@@ -101,7 +102,7 @@ def clip_of_tubelets(case, frames):
 
 
 def image_embedding(case, frame):
-    return vtnp.vivit.tubelet_embedding(frame[None], case["E_image"][None])[0]
+    return vivit.tubelet_embedding(frame[None], case["E_image"][None])[0]
 
 
 @law("inflated-kernel", "mean-of-the-frames")
@@ -109,7 +110,7 @@ def inflated_mean_of_the_frames(case):
     p_t = case["p_t"]
     video = clip_of_tubelets(case, p_t)
     expected = sum(image_embedding(case, frame) for frame in video) / p_t
-    assert_close(vtnp.vivit.tubelet_embedding(video, case())[0], expected)
+    assert_close(vivit.tubelet_embedding(video, case())[0], expected)
 
 
 @law("inflated-kernel", "sums-to-the-image-kernel")
@@ -121,8 +122,8 @@ def inflated_sums_to_the_image_kernel(case):
 def inflated_frame_order_ignored(case):
     video, kernel = clip_of_tubelets(case, case["p_t"]), case()
     order = permutation(case, case["p_t"])
-    moved = vtnp.vivit.tubelet_embedding(video[order], kernel)
-    assert_close(moved, vtnp.vivit.tubelet_embedding(video, kernel))
+    moved = vivit.tubelet_embedding(video[order], kernel)
+    assert_close(moved, vivit.tubelet_embedding(video, kernel))
 
 
 @special("inflated-kernel", "one-frame")
@@ -135,7 +136,7 @@ def central_frame_only(case):
     p_t = case["p_t"]
     video = clip_of_tubelets(case, p_t)
     expected = image_embedding(case, video[p_t // 2])
-    assert_close(vtnp.vivit.tubelet_embedding(video, case())[0], expected)
+    assert_close(vivit.tubelet_embedding(video, case())[0], expected)
 
 
 @law("central-frame-kernel", "static-video")
@@ -143,10 +144,8 @@ def central_frame_static_video(case):
     """On a video of equal frames the two initialisations agree."""
     p_t = case["p_t"]
     video = np.repeat(clip_of_tubelets(case, 1), p_t, axis=0)
-    inflated = vtnp.vivit.inflated_kernel(case["E_image"], p_t)
-    assert_close(
-        vtnp.vivit.tubelet_embedding(video, case()), vtnp.vivit.tubelet_embedding(video, inflated)
-    )
+    inflated = vivit.inflated_kernel(case["E_image"], p_t)
+    assert_close(vivit.tubelet_embedding(video, case()), vivit.tubelet_embedding(video, inflated))
 
 
 @special("central-frame-kernel", "second-of-two")
@@ -190,10 +189,10 @@ def encoder_no_layers(case):
     params = {**case["params"], "layers": []}
     if "cls" in params:
         only = (params["cls"] + params["positions"][0])[None]
-        expected = vtnp.encoder.layer_norm(only, **params["norm"], eps=1e-6)[0]
+        expected = encoder.layer_norm(only, **params["norm"], eps=1e-6)[0]
         expected = np.broadcast_to(expected, case(params=params).shape)
     else:
-        each = vtnp.encoder.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
+        each = encoder.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
         expected = each.mean(axis=-2)
     assert_close(case(params=params), expected)
 
@@ -215,14 +214,14 @@ def joint_encoder_one_frame(case):
     *batch, t, s, d = case["z"].shape
     z = case["z"].reshape(*batch, 1, t * s, d)
     options = {k: v for k, v in case.args.items() if k != "z"}
-    assert_close(case(z=z), vtnp.vivit.sequence_encoder(z[..., 0, :, :], **options))
+    assert_close(case(z=z), vivit.sequence_encoder(z[..., 0, :, :], **options))
 
 
 @law("factorised-encoder", "average-of-the-frames")
 def factorised_encoder_average_of_the_frames(case):
     params = {"space": case["params"]["space"]}
     frames = np.moveaxis(case["z"], -3, 0)
-    each = [vtnp.vivit.sequence_encoder(frame, params["space"]) for frame in frames]
+    each = [vivit.sequence_encoder(frame, params["space"]) for frame in frames]
     assert_close(case(params=params), sum(each) / len(each))
 
 
@@ -240,17 +239,15 @@ def factorised_encoder_order_of_frames(case):
 @law("factorised-encoder", "space-then-time")
 def factorised_encoder_space_then_time(case):
     if "time" in case["params"]:
-        h = vtnp.vivit.sequence_encoder(case["z"], case["params"]["space"])
-        assert_close(case(), vtnp.vivit.sequence_encoder(h, case["params"]["time"]))
+        h = vivit.sequence_encoder(case["z"], case["params"]["space"])
+        assert_close(case(), vivit.sequence_encoder(h, case["params"]["time"]))
 
 
 @special("factorised-encoder", "one-frame")
 def factorised_encoder_one_frame(case):
     params = {"space": case["params"]["space"]}
     z = case["z"][..., :1, :, :]
-    assert_close(
-        case(z=z, params=params), vtnp.vivit.sequence_encoder(z[..., 0, :, :], params["space"])
-    )
+    assert_close(case(z=z, params=params), vivit.sequence_encoder(z[..., 0, :, :], params["space"]))
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -275,7 +272,7 @@ def self_attention_layer_zero_time_output(case):
         "norm_2": params["norm_2"],
         "feed_forward": params["feed_forward"],
     }
-    expected = vtnp.encoder.pre_norm_layer(case["z"], spatial, eps=1e-6, activation="gelu_tanh")
+    expected = encoder.pre_norm_layer(case["z"], spatial, eps=1e-6, activation="gelu_tanh")
     for order in ("time-space", "space-time"):
         assert_close(case(params=initial, order=order), expected)
 
@@ -344,7 +341,7 @@ def dot_product_masked_heads(case):
     masks = [mask for mask in same_position_and_same_frame(t, s) for _ in range(heads // 2)]
     mask = np.stack(masks if case["first"] == "time" else masks[::-1])
     Q, K, V = (case[name].reshape(*batch, heads, t * s, -1) for name in ("Q", "K", "V"))
-    expected = vtnp.encoder.attention(Q, K, V, mask=mask)
+    expected = encoder.attention(Q, K, V, mask=mask)
     assert_close(case(), expected.reshape(*batch, heads, t, s, -1))
 
 
@@ -360,7 +357,7 @@ def dot_product_static_video(case):
     assert_close(y[..., in_time, :, :, :], still["V"][..., in_time, :, :, :])
     *batch, heads, t, s, _ = case["Q"].shape
     Q, K, V = (x.reshape(*batch, heads, t * s, -1) for x in still.values())
-    joint = vtnp.encoder.attention(Q, K, V).reshape(y.shape)
+    joint = encoder.attention(Q, K, V).reshape(y.shape)
     assert_close(y[..., in_space, :, :, :], joint[..., in_space, :, :, :])
 
 
@@ -380,17 +377,17 @@ def dot_product_layer_is_a_masked_layer(case):
     """Its update is that of joint attention with a mask for each head."""
     params, (*batch, t, s, d) = case["params"], case["z"].shape
     weights = params["attention"]
-    x = vtnp.encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
+    x = encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
     Q, K, V = (
-        vtnp.encoder.qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
+        encoder.qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
     )
     masks = same_position_and_same_frame(t, s)
     mask = np.stack(masks if case["first"] == "time" else masks[::-1])
-    update = vtnp.encoder.output_projection(
-        vtnp.encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
+    update = encoder.output_projection(
+        encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
     )
     y = case["z"] + update.reshape(case["z"].shape)
-    expected = vtnp.encoder.feed_forward_sublayer(y, params, eps=1e-6, activation="gelu_tanh")
+    expected = encoder.feed_forward_sublayer(y, params, eps=1e-6, activation="gelu_tanh")
     assert_close(case(), expected, within=1e-11)
 
 
@@ -405,7 +402,7 @@ def dot_product_layer_receptive_field_is_a_cross(case):
 
 @special("factorised-dot-product-layer", "zero-attention-output")
 def dot_product_layer_zero_attention_output(case):
-    expected = vtnp.encoder.feed_forward_sublayer(
+    expected = encoder.feed_forward_sublayer(
         case["z"], case["params"], eps=1e-6, activation="gelu_tanh"
     )
     assert_close(case(params=with_zero_output(case["params"])), expected)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import scipy.special
 
-import vtnp
+from vtnp import encoder
 from vtnp.claims._registry import law, special
 from vtnp.claims.common import (
     assert_only_first_row_is_nan,
@@ -374,11 +374,11 @@ def causal_mask_counts(case):
 def causal_mask_prefix_of_attention(case):
     n = case["n"]
     Q, K, V = case.rng.standard_normal((3, n, 4))
-    whole = vtnp.encoder.attention(Q, K, V, mask=case())
+    whole = encoder.attention(Q, K, V, mask=case())
     for k in range(1, n):
-        assert_close(vtnp.encoder.attention(Q[:k], K[:k], V[:k], mask=case(n=k)), whole[:k])
+        assert_close(encoder.attention(Q[:k], K[:k], V[:k], mask=case(n=k)), whole[:k])
         changed = np.concatenate([V[:k], np.full((n - k, 4), 1e9)])
-        assert_close(vtnp.encoder.attention(Q, K, changed, mask=case())[:k], whole[:k])
+        assert_close(encoder.attention(Q, K, changed, mask=case())[:k], whole[:k])
 
 
 @special("causal-mask", "one-token")

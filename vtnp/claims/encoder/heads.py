@@ -2,7 +2,7 @@
 
 import numpy as np
 
-import vtnp
+from vtnp import encoder
 from vtnp.claims._registry import law, special
 from vtnp.claims.common import (
     assert_each_token_alone,
@@ -197,7 +197,7 @@ def self_attention_fully_masked_row(case):
 @law("cross-attention", "of-itself-is-self-attention")
 def cross_attention_of_itself_is_self_attention(case):
     weights = projections_at(case, ())
-    expected = vtnp.encoder.multi_head_self_attention(case["x"], **weights)
+    expected = encoder.multi_head_self_attention(case["x"], **weights)
     assert_close(case(memory=case["x"], mask=None), expected)
 
 

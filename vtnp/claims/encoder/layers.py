@@ -2,7 +2,7 @@
 
 import numpy as np
 
-import vtnp
+from vtnp import encoder
 from vtnp.claims._registry import law, special
 from vtnp.claims.common import EPS, assert_each_token_alone, permutation, rows
 from vtnp.claims.compare import assert_close, largest
@@ -104,10 +104,8 @@ def encoder_layer_single_token(case):
 @special("encoder-layer", "zero-sublayers")
 def encoder_layer_zero_sublayers(case):
     params = with_zero_output(case, "attention", "feed_forward")
-    once = vtnp.encoder.layer_norm(case["x"], **params["norm_1"], eps=case["eps"])
-    assert_close(
-        case(params=params), vtnp.encoder.layer_norm(once, **params["norm_2"], eps=case["eps"])
-    )
+    once = encoder.layer_norm(case["x"], **params["norm_1"], eps=case["eps"])
+    assert_close(case(params=params), encoder.layer_norm(once, **params["norm_2"], eps=case["eps"]))
 
 
 @special("encoder-layer", "constant-norm")
@@ -206,7 +204,7 @@ def self_attention_sublayer_first_half_of_the_layer(case):
         "feed_forward": {"W_1": np.ones((d, 3)), "W_2": np.zeros((3, d))},
     }
     arguments = {**case.args, "params": case["params"] | second}
-    assert_close(vtnp.encoder.pre_norm_layer(**arguments), case())
+    assert_close(encoder.pre_norm_layer(**arguments), case())
 
 
 @special("self-attention-sublayer", "zero-attention")
@@ -251,9 +249,7 @@ def feed_forward_sublayer_zero_output(case):
 def feed_forward_sublayer_constant_token(case):
     params = case["params"]
     beta = params["norm_2"]["beta"][None]
-    expected = vtnp.encoder.feed_forward(
-        beta, **params["feed_forward"], activation=case["activation"]
-    )
+    expected = encoder.feed_forward(beta, **params["feed_forward"], activation=case["activation"])
     y = np.full_like(case["y"], 2.0)
     assert_close(case(y=y), np.broadcast_to(2.0 + expected, y.shape))
 
