@@ -1,7 +1,7 @@
 """How costs grow: exact differences of the counts over sizes, never a time.
 
 A cost is quadratic in a size where its second difference over equal steps is the same everywhere,
-linear where that is 0. The counts are whole numbers: nothing here is approximate. Pages say under
+linear where that is 0. The counts are integers: nothing here is approximate. Pages say under
 Laws, in their sentence that begins with "Cost:", what is tested here.
 """
 
@@ -59,7 +59,7 @@ def test_divided_attention_has_the_sum_in_place_of_the_product(t, s, step):
 
 @given(t=MANY, s=MANY, step=FEW)
 def test_divided_layer_has_the_sum_in_place_of_the_product(t, s, step):
-    """Of whole layers, what is quadratic in the frames or in the places."""
+    """What is quadratic in the frames, or in the positions, of a whole layer."""
     pairs = 2 * step**2 * 768 * 2
 
     def over(letter, id):
@@ -159,7 +159,7 @@ def test_the_published_branches_are_linear_and_over_the_bound():
     published = default_sizes("dilated-attention")["branches"]
     each = pairs_for_each_token(32768, published)
     assert each == pairs_for_each_token(32768 * 10**9, published)
-    # The number of rows is rounded up, so that there are slightly more than w / r^2 pairs.
+    # The number of tokens is rounded up, so that there are slightly more than w / r^2 pairs.
     assert 0 < each - sum(Fraction(w, r**2) for w, r in published) < 1
     assert f"{float(each):.0f}" == "4267"
     geometric = tuple(Branch(w, 2**i) for i, (w, _) in enumerate(published))

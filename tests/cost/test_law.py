@@ -431,7 +431,7 @@ def test_a_letter_without_a_value_is_named():
         closed_form("attention", {"n": 2, "m": 3, "d_k": 4})
 
 
-# --- Closed forms made of others ------------------------------------------------------------------
+# --- Composed closed forms ------------------------------------------------------------------------
 
 
 @pytest.fixture

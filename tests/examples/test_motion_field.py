@@ -36,9 +36,9 @@ def share(path, colour):
 def test_arrows_have_the_colour_of_their_direction(right, tmp_path, capsys):
     out = tmp_path / "x.png"
     assert motion_field.main([str(right), "--out", str(out), "--frames", "2"]) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{out}: frames 5, 7 of 9\n"
-    assert not told.err
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}: frames 5, 7 of 9\n"
+    assert not printed.err
     red, others = share(out, (0.95, 0, 0)), [(0, 0.95, 0.95), (0, 0.95, 0), (0.5, 0, 0.95)]
     assert red > 0.02
     assert all(share(out, other) < red / 20 for other in others)
@@ -76,7 +76,7 @@ def test_more_frames_than_there_are(right, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["none.mp4"], "none.mp4: No such file or directory"),
         (["broken.mp4"], "broken.mp4: Invalid data found when processing input"),
@@ -87,14 +87,16 @@ def test_more_frames_than_there_are(right, tmp_path):
         (["short.mp4", "--colour"], "unrecognized arguments: --colour"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, told, right, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(
+    arguments, message, right, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.mp4").write_bytes(b"no video at all" * 100)
     right.rename(tmp_path / "short.mp4")
     assert motion_field.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("motion_field.py: ")
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 

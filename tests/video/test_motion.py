@@ -97,7 +97,7 @@ def test_tokens_move_by_cells(velocity):
     for i, t in enumerate(frames):
         for j, u in enumerate(frames):
             expected = np.array(velocity) * (u - t) / cell
-            # Tokens in the middle row and column keep a pixel's distance from what comes in anew.
+            # Tokens in the middle are at least a pixel away from content that enters the frame.
             assert np.allclose(grid[i, :, j], expected, atol=0.03), (t, u)
 
 
@@ -385,7 +385,7 @@ def test_files_that_are_no_video(tmp_path, read):
         container.mux(stream.encode(frame))
     with pytest.raises(VideoError, match=r"sound\.wav: no video stream in this file"):
         read(tmp_path / "sound.wav")
-    # A stream is announced, and nothing of it comes.
+    # A stream in the header, without any packets.
     write(tmp_path / "whole.mkv", moving((1, 0)), "libx264", bf="0", refs="1")
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "empty.mkv").write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])

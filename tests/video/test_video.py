@@ -1,4 +1,4 @@
-"""Frames of video files: of a real one, and of some that are made here."""
+"""Frames of video files: a real one, and synthetic ones."""
 
 import sys
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Arrays without numbers behave as NumPy's do, and what is counted on them is what is done."""
+"""Arrays without numbers have NumPy's shapes, dtypes and layouts, and operations are counted."""
 
 import gc
 import math
@@ -39,13 +39,13 @@ def test_results_have_numpys_shapes_and_dtypes(id, seed):
     if not isinstance(expected, tuple):
         found, expected = (found,), (expected,)
     assert len(found) == len(expected)
-    for ours, numpys in zip(found, expected, strict=True):
-        if not hasattr(numpys, "dtype"):
-            assert ours == numpys
+    for y, expected_y in zip(found, expected, strict=True):
+        if not hasattr(expected_y, "dtype"):
+            assert y == expected_y
             continue
-        assert isinstance(ours, CostArray) or not list(leaves(args)), "it left the cost reading"
-        assert ours.shape == numpys.shape
-        assert ours.dtype == numpys.dtype
+        assert isinstance(y, CostArray) or not list(leaves(args)), "it left vtnp.cost"
+        assert y.shape == expected_y.shape
+        assert y.dtype == expected_y.dtype
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -96,20 +96,20 @@ def test_there_is_every_name_that_formulas_may_use():
 
 X = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
 Y = X[:, :1] + 1
-WHOLE = np.arange(24).reshape(2, 3, 4)
+INTEGERS = np.arange(24).reshape(2, 3, 4)
 MASK = X > 3
 CALLS = {
     "add": lambda xp, x, y, n, m: x + y,
     "minus a number": lambda xp, x, y, n, m: 1.5 - x,
-    "times whole": lambda xp, x, y, n, m: n * 2 // 3 % 5,
-    "divide whole": lambda xp, x, y, n, m: n / 2,
+    "integer arithmetic": lambda xp, x, y, n, m: n * 2 // 3 % 5,
+    "divide integers": lambda xp, x, y, n, m: n / 2,
     "power": lambda xp, x, y, n, m: -(x**2) + abs(x),
     "matmul operator": lambda xp, x, y, n, m: x @ xp.matrix_transpose(y),
     "compare": lambda xp, x, y, n, m: (x < y) & (x != 2.0) | ~m,
     "where": lambda xp, x, y, n, m: xp.where(m, x, 0.0),
     "where both": lambda xp, x, y, n, m: xp.where(m, x, y),
     "clip": lambda xp, x, y, n, m: xp.clip(x, 0.0, 1.0),
-    "exp of whole": lambda xp, x, y, n, m: xp.exp(xp.astype(n, xp.float64)),
+    "exp of integers": lambda xp, x, y, n, m: xp.exp(xp.astype(n, xp.float64)),
     "floor": lambda xp, x, y, n, m: xp.floor(x),
     "sum": lambda xp, x, y, n, m: xp.sum(x, axis=(0, -1)),
     "sum kept": lambda xp, x, y, n, m: xp.sum(x, axis=1, keepdims=True),
@@ -124,8 +124,8 @@ CALLS = {
     "vecdot of other axes": lambda xp, x, y, n, m: xp.vecdot(x, x, axis=-2),
     "tensordot": lambda xp, x, y, n, m: xp.tensordot(x, y, axes=((0, 2), (0, 2))),
     "tensordot of last": lambda xp, x, y, n, m: xp.tensordot(x, xp.moveaxis(x, 0, -1), axes=2),
-    "matrix and row": lambda xp, x, y, n, m: x @ y[0, 0],
-    "row and matrix": lambda xp, x, y, n, m: x[0, 0] @ xp.moveaxis(x, -1, -2),
+    "matrix and vector": lambda xp, x, y, n, m: x @ y[0, 0],
+    "vector and matrix": lambda xp, x, y, n, m: x[0, 0] @ xp.moveaxis(x, -1, -2),
     "permuted": lambda xp, x, y, n, m: xp.permute_dims(x, (2, 0, 1)),
     "expanded": lambda xp, x, y, n, m: xp.expand_dims(x, axis=-1),
     "squeezed": lambda xp, x, y, n, m: xp.squeeze(y, axis=1),
@@ -158,10 +158,10 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_name_gives_numpys_shape_and_dtype(name):
-    arrays = X, Y, WHOLE, MASK
-    ours = CALLS[name](namespace, *without_numbers(list(arrays)))
-    numpys = np.asarray(CALLS[name](xnp, *arrays))
-    assert (ours.shape, ours.dtype) == (numpys.shape, numpys.dtype)
+    arrays = X, Y, INTEGERS, MASK
+    y = CALLS[name](namespace, *without_numbers(list(arrays)))
+    expected = np.asarray(CALLS[name](xnp, *arrays))
+    assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
 
 
 NO_NUMBERS = "has no numbers to decide by"
@@ -218,13 +218,15 @@ def layout_of(x):
     return memory_layout.MemoryLayout(x.shape, tuple(step // x.itemsize for step in x.strides))
 
 
-def assert_alike(ours, numpys):
-    """Steps along axes of one element, and of arrays of none, mean nothing."""
-    assert ours.shape == numpys.shape
-    meant = layout_of(numpys)
-    if numpys.size:
-        for n, step, expected in zip(ours.shape, ours.strides, meant.strides, strict=True):
-            assert n == 1 or step == expected, (ours, meant)
+def assert_alike(layout, y):
+    """Strides along axes of one element, and of empty arrays, are arbitrary."""
+    assert layout.shape == y.shape
+    expected = layout_of(y)
+    if y.size:
+        for n, stride, stride_of_y in zip(
+            layout.shape, layout.strides, expected.strides, strict=True
+        ):
+            assert n == 1 or stride == stride_of_y, (layout, expected)
 
 
 @st.composite
@@ -245,12 +247,12 @@ def test_reshape_looks_or_copies_as_numpy_does(x, data):
     shape = data.draw(st.permutations(parts(x.size, data) + x.ndim * [1]))
     view = memory_layout.reshaped(layout_of(x), tuple(shape))
     try:
-        numpys = np.reshape(x, shape, copy=False)
+        y = np.reshape(x, shape, copy=False)
     except ValueError:
         assert view is None
-        numpys, view = np.reshape(x, shape), memory_layout.contiguous(shape)
+        y, view = np.reshape(x, shape), memory_layout.contiguous(shape)
     assert view is not None, "NumPy need not copy"
-    assert_alike(view, numpys)
+    assert_alike(view, y)
 
 
 @given(x=strided(), data=st.data())
@@ -278,8 +280,7 @@ def parts(n, data):
 def test_results_of_elementwise_operations_lie_as_numpys_do(data):
     x = data.draw(strided())
     y = data.draw(strided([data.draw(st.sampled_from([1, n])) for n in x.shape]))
-    ours = memory_layout.alike(x.shape, layout_of(x), layout_of(y))
-    assert_alike(ours, np.add(x, y))
+    assert_alike(memory_layout.alike(x.shape, layout_of(x), layout_of(y)), np.add(x, y))
     assert_alike(memory_layout.alike(x.shape, layout_of(x)), np.exp(x))
 
 
@@ -376,7 +377,7 @@ def test_rules_for_what_depends_on_numbers():
     assert of(namespace.linalg.inv, square).operations == {"inv": 3 * 5**3}
     index = cost.array((6,), "int64")
     taken = of(lambda x, i: namespace.take(x, i, axis=0), wide, index)
-    assert taken.bytes_read == 8 * 6 + 8 * 6 * 8  # the indices, and the rows wherever they are
+    assert taken.bytes_read == 8 * 6 + 8 * 6 * 8  # the indices, and the elements gathered
     gradient = cost.counted_gradient(lambda x, i: namespace_of(x).take(x, i, axis=0), wide, index)
     assert gradient.operations["add"] == 6 * 8
 
@@ -399,12 +400,12 @@ def test_a_gradient_counts_what_it_takes_and_no_more():
     assert twice.operations == {"multiply": 30, "add": 10}
     unused = cost.counted_gradient(lambda x, y: x * 2.0, x, y)
     assert unused.operations == {"multiply": 20}
-    assert unused.result_bytes == 160  # the gradient of what is not looked at is 0, and is made
+    assert unused.result_bytes == 160  # the gradient of an unused argument is an array of zeros
     assert cost.counted_gradient(lambda x: cost.array((3,)), x).result_bytes == 80
 
 
 def test_softmax_by_hand():
-    """Shift, exponentials, their sum, a quotient; two choices for each row."""
+    """Shift, exponentials, their sum, a quotient; two `where` for each vector."""
     from vtnp.encoder import softmax
 
     found = of(softmax, cost.array((10, 4), "float16"))
@@ -412,7 +413,7 @@ def test_softmax_by_hand():
     assert found.operations == {
         "maximum": 30, "equal": 20, "where": 20, "subtract": 40, "exp": 40, "add": 30, "divide": 40,
     }  # fmt: skip
-    # Alive at the quotient: x, its exponentials and the result; a number and a choice for each row.
+    # At the quotient: x, its exponentials and the result; three elements for each vector.
     assert found.peak_bytes == 2 * (3 * 40 + 3 * 10)
 
 
