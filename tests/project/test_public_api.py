@@ -24,7 +24,7 @@ def test_all_is_sorted_and_real():
 
 
 def test_all_is_all():
-    """No public name of the package is left out, other than modules and what they are loaded with."""
+    """Every public name is in `__all__`, but for modules and what loads them."""
     public = {
         name
         for name, value in vars(vtnp).items()
