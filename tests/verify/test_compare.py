@@ -697,7 +697,7 @@ def complaint(capsys, words):
         ("right", [], {"model": "vivit-bb"}, "no model is called 'vivit-bb'; near it: vivit-b"),
         ("right", [], {"layout": "torchvision"}, "has the layouts official, huggingface,"),
         ("right", ["depth=3"], {}, "has no field 'depth'; it has model, frames"),
-        ("right", ["d=x"], {}, "expected a whole number"),
+        ("right", ["d=x"], {}, "expected an integer"),
         ("right", ["heads=5"], {}, "width 12 is no multiple of 5 heads"),
         ("right", ["layers=3"], {}, "missing 'vivit.layers.2.layernorm_before.weight'"),
         ("right", [], {"weights": "absent.npz"}, "absent.npz"),

@@ -547,7 +547,7 @@ def test_files_cut_short(copied, tmp_path, capsys, where):
 def test_hostile_archives(vectors, tmp_path, capsys):
     path = tmp_path / "softmax.npz"
     np.savez(path, **{"case0/outputs/y": np.array([{}], dtype=object)})
-    assert "no number" in refused(vectors, tmp_path, capsys)
+    assert "not numeric" in refused(vectors, tmp_path, capsys)
     path.write_bytes(path.read_bytes()[:100])
     assert "bad .npz" in refused(vectors, tmp_path, capsys)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
