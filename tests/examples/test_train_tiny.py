@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ sys.path.append(str(ROOT / "examples"))
 
 import command_line  # noqa: E402
 import train_tiny  # noqa: E402
-from tiny import attention, clips, digits, models, runs, training  # noqa: E402
+from tiny import attention, clips, digits, models, pictures, runs, training  # noqa: E402
 
 from tests.support.peers import installed, needs  # noqa: E402
 from tests.video.test_video import write_video  # noqa: E402
@@ -36,16 +37,52 @@ PLAIN_FILES = {"checkpoint.safetensors", "curve.png", "run.json", "weights.safet
 QUICK = ("--steps", "4", "--batch", "2")
 
 
+@cache
 def few_digits():
     """The task with few held-out clips, so that evaluations take no time."""
     task = digits.moving_digits()
     return dataclasses.replace(task, held_out=tuple(x[:16] for x in task.held_out))
 
 
+def checked_views(path, title, unit, examples):
+    """Take the place of pictures.views: check what would be drawn, and write an empty file."""
+    assert title
+    assert unit
+    assert len(examples) == 2
+    for each in examples:
+        assert each.view.ndim == 3
+        assert np.isfinite(each.view).all()
+        assert len(each.clip) % len(each.view) == 0
+        assert {each.label, each.predicted} <= {*digits.DIRECTIONS, "1x", "2x", "4x"}
+    path.touch()
+
+
+def checked_curve(path, title, losses, accuracies, chance):
+    """Take the place of pictures.learning_curve."""
+    assert title
+    assert np.isfinite(losses).all()
+    assert accuracies[-1][0] == len(losses)
+    assert 0 < chance < 1
+    path.touch()
+
+
+@pytest.fixture
+def drawn():
+    """Asked for by tests of pictures; in all others nothing is drawn, since that takes longest."""
+
+
 @pytest.fixture(autouse=True)
-def _few(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_tiny, "moving_digits", few_digits)
+def _quick(request, monkeypatch, tmp_path):
+    in_little_time(monkeypatch, draws="drawn" in request.fixturenames)
     monkeypatch.chdir(tmp_path)
+
+
+def in_little_time(patch, *, draws=False):
+    patch.setattr(train_tiny, "moving_digits", few_digits)
+    if not draws:
+        patch.setattr(pictures, "views", checked_views)
+        patch.setattr(pictures, "learning_curve", checked_curve)
+        patch.setattr(pictures, "comparison", lambda path, results: path.touch())
 
 
 def trained(*arguments, out="out"):
@@ -56,6 +93,14 @@ def trained(*arguments, out="out"):
     assert times["seconds_per_step"] > 0
     assert 0 < times["clock"][0] <= times["clock"][-1] < times["wall_seconds"]
     return load(Path(out, runs.CHECKPOINT))[0], told
+
+
+def assert_drawn(path):
+    from PIL import Image
+
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    assert min(picture.shape[:2]) > 500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
 def stop_before(patch, step, model=None):
@@ -75,6 +120,21 @@ def same(one, other):
         one[name].dtype == other[name].dtype and one[name].tobytes() == other[name].tobytes()
         for name in one
     )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of QUICK: its folder, arrays and figures."""
+    out = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        in_little_time(patch)
+        return out, *trained(*QUICK, out=out)
+
+
+@pytest.fixture
+def run(finished):
+    """A copy of it, which may be harmed."""
+    return Path(shutil.copytree(finished[0], "out"))
 
 
 # --- Flying digits --------------------------------------------------------------------------------
@@ -305,15 +365,12 @@ def test_the_gradients_view_is_of_the_likeliest_logit():
 # --- Runs -----------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_all_it_promises(tmp_path, capsys):
-    from PIL import Image
-
+@pytest.mark.usefixtures("drawn")
+def test_a_run_leaves_all_it_promises(capsys):
     _, told = trained(*QUICK)
     assert {path.name for path in Path("out").iterdir()} == PLAIN_FILES | {"attention.png"}
     for name in ("curve.png", "attention.png"):
-        picture = np.asarray(Image.open(Path("out", name)).convert("RGB"))
-        assert min(picture.shape[:2]) > 500
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+        assert_drawn(f"out/{name}")
     figures = told["figures"]
     assert figures["chance"] == 1 / 8
     assert figures["accuracy"] == figures["accuracies"][-1][1]
@@ -335,11 +392,12 @@ def test_without_out_the_run_lies_under_its_names():
     assert Path("runs/timesformer-space/run.json").exists()
 
 
-def test_the_same_seed_gives_the_same_bits():
-    one, other = (trained(*QUICK, "--seed", "5", out=name) for name in ("one", "other"))
-    assert same(one[0], other[0])
-    assert one[1] == other[1]
-    assert not same(one[0], trained(*QUICK, "--seed", "6", out="third")[0])
+def test_the_same_seed_gives_the_same_bits(finished):
+    _, arrays, told = finished
+    again = trained(*QUICK, "--seed", "0", out="again")
+    assert same(again[0], arrays)
+    assert again[1] == told
+    assert not same(trained(*QUICK, "--seed", "6", out="other")[0], arrays)
 
 
 def test_float64_stays_float64():
@@ -374,6 +432,21 @@ def test_every_model_and_scheme_trains_stops_and_goes_on_to_the_same_bits(
     assert {path.name for path in Path("whole").iterdir()} == PLAIN_FILES | {f"{view.name}.png"}
 
 
+# The first model that has it; TimeSformer's is drawn above.
+OTHER_VIEWS = {
+    model.view.name: name
+    for name, model in reversed(models.MODELS.items())
+    if model.view.name != "attention"
+}
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("view", OTHER_VIEWS)
+def test_each_view_is_drawn(view):
+    trained("--model", OTHER_VIEWS[view], "--steps", "1", "--batch", "2")
+    assert_drawn(f"out/{view}.png")
+
+
 @needs(torch, "vtnp[peers]")
 def test_arrays_of_another_library_train_alike(monkeypatch):
     """As CuPy's do on a GPU: everything between a device and back goes through the array API."""
@@ -401,8 +474,8 @@ sys.exit(train_tiny.main(sys.argv[1:]))
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
-    whole = trained(*QUICK, out="whole")
+def test_a_killed_run_goes_on_to_the_same_bits(finished):
+    _, arrays, told = finished
     # Killed as soon as it has reported once, wherever it is by then.
     program = SLOWLY.format(examples=str(ROOT / "examples"), root=str(ROOT))
     with subprocess.Popen(
@@ -419,30 +492,30 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     made = len(runs.read(Path("killed")).state["losses"])
     assert made < 4
     assert train_tiny.main(["--resume", "killed"]) == 0
-    assert same(load("killed/checkpoint.safetensors")[0], whole[0])
+    assert same(load("killed/checkpoint.safetensors")[0], arrays)
     resumed = json.loads(Path("killed/run.json").read_text())
     del resumed["times"]
-    assert resumed == whole[1]
+    assert resumed == told
 
 
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_an_interrupted_run_goes_on_to_the_same_bits(monkeypatch, capsys, at):
-    whole, _ = trained(*QUICK, out="whole")
+def test_an_interrupted_run_goes_on_to_the_same_bits(monkeypatch, capsys, finished, at):
+    _, arrays, _ = finished
     with monkeypatch.context() as patch:
         stop_before(patch, at)
         assert train_tiny.main([*QUICK, "--out", "stopped"]) == 130
     assert "--resume stopped" in capsys.readouterr().err
     assert train_tiny.main(["--resume", "stopped/checkpoint.safetensors", "--out", "moved"]) == 0
-    assert same(load("moved/checkpoint.safetensors")[0], whole)
+    assert same(load("moved/checkpoint.safetensors")[0], arrays)
 
 
-def test_a_finished_run_can_be_drawn_again():
-    whole, told = trained(*QUICK)
-    Path("out/curve.png").unlink()
+def test_a_finished_run_can_be_drawn_again(finished, run):
+    _, arrays, told = finished
+    (run / "curve.png").unlink()
     again = trained("--resume", "out")
-    assert same(again[0], whole)
+    assert same(again[0], arrays)
     assert again[1] == told
-    assert Path("out/curve.png").exists()
+    assert (run / "curve.png").exists()
 
 
 def test_training_on_a_real_video():
@@ -469,9 +542,8 @@ def compared(*arguments):
     return told, times
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_comparison_tells_all_and_draws_it():
-    from PIL import Image
-
     told, times = compared()
     assert min(map(min, times)) > 0
     assert told["budget"] == {
@@ -489,9 +561,7 @@ def test_a_comparison_tells_all_and_draws_it():
         assert model["accuracy"] == figures["accuracy"]
         curve = [[point["step"], point["accuracy"]] for point in model["curve"]]
         assert curve == figures["accuracies"]
-    picture = np.asarray(Image.open("runs/compare/compare.png").convert("RGB"))
-    assert min(picture.shape[:2]) > 500
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    assert_drawn("runs/compare/compare.png")
 
 
 def test_an_interrupted_comparison_goes_on_where_it_was(monkeypatch, capsys):
@@ -630,20 +700,6 @@ def test_a_loss_that_is_no_number(capsys, monkeypatch):
     monkeypatch.setattr(training, "rate", lambda step, steps: math.inf)
     with np.errstate(all="ignore"):
         assert "the loss is nan at step 2" in refused(capsys, *QUICK)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_tiny, "moving_digits", few_digits)
-        trained(*QUICK, out=out)
-    return out
-
-
-@pytest.fixture
-def run(finished):
-    return Path(shutil.copytree(finished, "out"))
 
 
 @pytest.mark.parametrize(
