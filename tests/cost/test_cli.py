@@ -43,7 +43,7 @@ page         spec/encoder/attention.md
 sizes        n=1000 m=500 d_v=32
 defaults     d_k=64
 counted      value, in float32
-closed form  {form} = 48,000,000 multiply-adds"""
+closed form  48,000,000 multiply-adds = {form}"""
     )
     shapes = [(1000, 64), (500, 64), (500, 32)]
     count = cost.counted(vtnp.encoder.attention, *(cost.array(x, "float32") for x in shapes))
@@ -74,7 +74,7 @@ def test_long_lines_are_wrapped(capsys):
 def test_of_a_batch_the_closed_form_is_one_elements(capsys):
     printed = answer(capsys, "attention", "n=10", "batch=2,3")
     assert "sizes        n=10 m=10 batch=2,3\n" in printed
-    assert "= 12,800 multiply-adds for each element of the batch" in " ".join(printed.split())
+    assert "12,800 multiply-adds for each element of the batch = " in " ".join(printed.split())
     assert "multiply-adds (MACs)      76,800" in printed
 
 
@@ -210,10 +210,13 @@ def test_labels_are_kept_apart_and_near_their_lines():
         (("attention", "n=many"), "n: expected an integer, such as 4096, 1e6 or 2**20, got 'many'"),
         (("attention", "n=-1"), "attention: n: expected an integer >= 0, got -1"),
         (("gelu", "approximate=fast"), "expected one of 'none', 'tanh', got 'fast'"),
+        (("axial-layer", "grid=14x14"), "expected Grid(t, h, w), such as 8x14x14, got '14x14'"),
         (("dilated-attention", "branches=2x3"), "expected 1 <= branch.dilation <= branch.segment"),
         (("dilated-attention", "branches=2048,4096"), "such as 2048x1,4096x2,8192x4"),
         (("timesformer", "colour=red"), "no field 'colour'; it has scheme, frames,"),
         (("timesformer", "image=224"), "image: expected 2 integers, such as 224x224, got '224'"),
+        (("timesformer", "scheme=x"), "timesformer: scheme 'x' is none of"),
+        (("timesformer", "image=225x225"), "timesformer: "),
         (("timesformer", "--measure"), "are for formulas, not for models"),
         (("attention", "--sweep", "n=9"), "KEY=FIRST..LAST*FACTOR, such as n=1e3..1e9"),
         (("attention", "--sweep", "n=9..3"), "1 <= FIRST <= LAST"),

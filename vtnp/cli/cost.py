@@ -138,10 +138,11 @@ def _head(
     }
     if not options.gradient:
         expression = page.cost["multiply_adds"]
-        lines["closed form"] = expression if len(expression) <= _COLUMNS else "on the page"
-    if form is not None:
+        if len(expression) > _COLUMNS:
+            expression = "the expression on the page"
         of_batch = " for each element of the batch" if sizes.get("batch") else ""
-        lines["closed form"] += f" = {units.exact(form)} multiply-adds{of_batch}"
+        value = "" if form is None else f"{units.exact(form)} multiply-adds{of_batch} = "
+        lines["closed form"] = value + expression
     return _labelled(lines)
 
 
@@ -263,7 +264,10 @@ def _of_model(options: argparse.Namespace) -> str:
     if options.sweep or options.measure:
         raise UsageError("--sweep and --measure are for formulas, not for models")
     name, changed = options.name, changes(options.name, options.settings)
-    found = model_cost(name, gradient=options.gradient, dtype=options.dtype, **changed)
+    try:
+        found = model_cost(name, gradient=options.gradient, dtype=options.dtype, **changed)
+    except ValueError as error:  # fields that do not fit each other
+        raise UsageError(f"{name}: {error}") from error
     if options.json:
         answer = {"model": name, "changes": changed, "dtype": options.dtype}
         answer |= {"gradient": options.gradient, "parameters": found.parameters}

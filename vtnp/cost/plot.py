@@ -95,9 +95,19 @@ SCHEMES = (
 
 
 def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
-    """Draw the multiply-adds of each scheme over the number of tokens.
+    """Draw the multiply-adds of attention schemes over the number of tokens.
 
-    Raises UsageError without Matplotlib, or for a kind of file that it does not write.
+    Parameters
+    ----------
+    file : path
+        The picture; its name ends in .png, .svg, .pdf or another format of Matplotlib.
+    schemes : tuple of Scheme, optional
+        What is drawn; left out, the attention of every system.
+
+    Raises
+    ------
+    UsageError
+        If Matplotlib is not installed, or does not write that format.
     """
     try:
         from matplotlib.figure import Figure
