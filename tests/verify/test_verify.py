@@ -763,7 +763,7 @@ def test_json_and_junit_of_the_command(mine, tmp_path, capsys):
         (["no_such_module:f", "--formula", "softmax"], "cannot import no_such_module"),
         (["math:nothing", "--formula", "softmax"], "math has no nothing"),
         (["math:exp", "--formula", "sofmax"], "near it: softmax"),
-        (["math:exp", "--formula", "softmax", "--name", "x"], "KEY=VALUE is meant"),
+        (["math:exp", "--formula", "softmax", "--name", "x"], "expected KEY=VALUE"),
         (["math:exp", "--formula", "softmax", "--size", "n=many"], "a whole number is meant"),
         (["math:exp"], "--formula"),
     ],

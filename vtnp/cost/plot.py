@@ -138,7 +138,7 @@ def draw(file: Path, schemes: tuple[Scheme, ...] = SCHEMES) -> None:
         "(attention alone, without projections; after each name, the slope at the right end)"
     )
     axes.set_xlabel("tokens")
-    axes.set_ylabel("multiply-adds")
+    axes.set_ylabel("multiply-adds (MACs)")
     axes.grid(visible=True, which="major", alpha=0.3)
     low, high = (math.log10(y) for y in axes.get_ylim())
     heights = separated([end for end, _, _ in ends], (high - low) / 24)
