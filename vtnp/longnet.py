@@ -397,9 +397,9 @@ def mix_branches(
     spec/longnet/mix-branches.md; survey, Fig. 17.
     """
     shapes = [tuple(y.shape) for y in outputs]
-    require(len(set(shapes)) == 1, "mix-branches", "outputs", "arrays of one shape", shapes)
+    require(len(set(shapes)) == 1, "outputs", "arrays of one shape", shapes)
     of_tokens, got = shapes[0][:-1], [tuple(l.shape) for l in log_denominators]
-    require({*got} == {of_tokens}, "mix-branches", "log_denominators", f"shapes {of_tokens}", got)
+    require({*got} == {of_tokens}, "log_denominators", f"shapes {of_tokens}", got)
     xp = namespace(*outputs, *log_denominators)
     alpha = xp.unstack(softmax(xp.stack(log_denominators, axis=-1)), axis=-1)
     return sum(xp.expand_dims(a, axis=-1) * y for a, y in zip(alpha, outputs, strict=True))

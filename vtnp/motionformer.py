@@ -315,11 +315,11 @@ def _first_index(x: Array, start: int | Array | None, rng: Any) -> Array:
     number = xp.arange(n, device=device(x))
     index = xp.asarray(start, dtype=number.dtype, device=device(x))
     shapes = ((), tuple(batch))
-    require(index.shape in shapes, "orthogonal-prototypes", "start", f"a shape of {shapes}", start)
+    require(index.shape in shapes, "start", f"a shape of {shapes}", start)
     if rng is None:
         # An integer is compared itself: arrays may have no values yet.
         is_index = 0 <= start < n if isinstance(start, int) else _all_below(index, n)
-        require(is_index, "orthogonal-prototypes", "start", f"0 to {n - 1}", start)
+        require(is_index, "start", f"0 to {n - 1}", start)
     return xp.expand_dims(index, axis=-1)
 
 

@@ -604,7 +604,7 @@ def multiscale_block(
     )
     residual = pooled_residual(x, stride=pool_q.stride, **on_grid)
     expected = f"a window that pools to the residual's grid, not to {pooled} (page, Special cases)"
-    require(residual.shape == update.shape, "multiscale-block", "pool_q", expected, pool_q)
+    require(residual.shape == update.shape, "pool_q", expected, pool_q)
     widens = params.get("shortcut") is not None
     mlp: Callable[..., Array] = widening_mlp if widens else feed_forward_sublayer
     return mlp(residual + update, params, eps=eps, activation=activation), pooled

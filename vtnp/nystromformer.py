@@ -95,7 +95,7 @@ def pseudo_inverse(A: Float[Array, "*b l l"]) -> Float[Array, "*b l l"]:
     """
     library = namespace(constant(A))
     has_pinv = hasattr(library.linalg, "pinv")
-    require(has_pinv, "pseudo-inverse", "A", "a library with linalg.pinv", library.__name__)
+    require(has_pinv, "A", "a library with linalg.pinv", library.__name__)
     xp = namespace(A)
     # No library has singular values in half precision.
     wide = A if xp.finfo(A.dtype).bits >= 32 else xp.astype(A, xp.float32)

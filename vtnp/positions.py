@@ -66,7 +66,7 @@ def _kind(like: Array | None) -> dict[str, Any]:
     if like is None:
         return {"dtype": namespace().float64}
     real = namespace(like).isdtype(like.dtype, "real floating")
-    require(real, "sinusoidal-positions", "like", "an array of real floats", like.dtype)
+    require(real, "like", "an array of real floats", like.dtype)
     return {"dtype": like.dtype, "device": device(like)}
 
 

@@ -17,6 +17,7 @@ from vtnp.claims.cases import Case, make
 OTHERS = [name for name in readings.NAMES if name != "numpy"]
 # What a library cannot do, and says so: formula -> library -> a word of its error.
 MISSING: dict[tuple[str, str], str] = {
+    ("pseudo-inverse", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
     ("nystrom-approximation", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
     ("nystrom-attention", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
     ("nystrom-self-attention", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",

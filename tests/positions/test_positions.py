@@ -22,7 +22,7 @@ from vtnp.claims.positions import frequencies
         ),
         (
             {"n": 3, "d": 4, "like": np.zeros(2, np.int64)},
-            ": argument like: expected an array of real floats, got ",
+            r" \(.*\): argument like: expected an array of real floats, got ",
         ),
     ],
 )

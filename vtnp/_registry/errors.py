@@ -4,17 +4,23 @@
 class FormulaError(ValueError):
     """An argument that the formula has no meaning for.
 
-    called: the formula that the user called, with its page, where that is another one than the
-    formula that raised the error.
+    formula: the formula that raised the error, with its page. called: the one that the user called,
+    which may be made of the other.
     """
 
+    formula: str = ""
     called: str = ""
+
+    def pass_through(self, formula: str) -> None:
+        """Note a formula that the error leaves, the innermost first."""
+        self.formula = self.formula or formula
+        self.called = formula
 
     def __str__(self) -> str:
         message = super().__str__()
-        if not self.called or message.startswith(self.called):
-            return message
-        return f"{message}; called by {self.called}"
+        if not message.startswith(self.formula):
+            message = f"{self.formula}: {message}"
+        return message if self.called == self.formula else f"{message}; called by {self.called}"
 
 
 class ShapeError(FormulaError):
@@ -29,10 +35,10 @@ class UsageError(Exception):
     """What was asked for cannot be done; the message is one line that says why."""
 
 
-def require(condition: bool, formula: str, argument: str, expected: str, got: object) -> None:
-    """Raise FormulaError unless the condition holds.
+def require(condition: bool, argument: str, expected: str, got: object) -> None:
+    """Raise FormulaError unless the condition holds; the error names the formula by itself.
 
     For conditions that `requires` of `@spec` cannot say in one line.
     """
     if not condition:
-        raise FormulaError(f"{formula}: argument {argument}: expected {expected}, got {got!r}")
+        raise FormulaError(f"argument {argument}: expected {expected}, got {got!r}")

@@ -66,8 +66,7 @@ def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]],
                     return handle(computation, args, kwargs)  # type: ignore[no-any-return]
                 return direct(args, kwargs)  # type: ignore[no-any-return]
             except FormulaError as error:
-                # The last to write its name is the formula that the user called.
-                error.called = contract.what
+                error.pass_through(contract.what)
                 raise
 
         registry[id] = Entry(id, module, formula, contract.signature, contract.requires)
