@@ -41,10 +41,7 @@ def check_arguments(what: str, signature: Signature, arguments: Mapping[str, Any
                 arrays.append((argument, value))
     for name, table in signature.tables.items():
         if name in arguments:
-            try:
-                arrays += arrays_in(table, arguments[name], name)
-            except FormulaError as error:
-                raise FormulaError(f"{what}: {error}") from None
+            arrays += arrays_in(table, arguments[name], name)
     bound: Bound = {}
     # Masks last, whatever the order of keywords: they may lack the batch axes that others bind.
     for argument, value in sorted(arrays, key=lambda pair: pair[0].shape.broadcasts):
