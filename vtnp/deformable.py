@@ -475,9 +475,10 @@ def deformable_self_attention(
     z, m = _sub_clips(z, clips, axis=-3), _sub_clips(m, clips, axis=-4)
     q = linear_embedding(z, params["W_q"], bias=params.get("b_q"))
     v = project_heads(z, params["W_v"], params.get("b_v"), token_axes=2)
-    logits = _each_head(deformable_logits, q, m, params["W_alpha"], params.get("b_alpha"))
+    alpha = deformable_weights(
+        _each_head(deformable_logits, q, m, params["W_alpha"], params.get("b_alpha"))
+    )
     offsets = _each_head(sampling_offsets, q, m, params["W_delta"], params.get("b_delta"))
-    alpha = deformable_weights(logits)
     locations = sampling_locations(reference_points(grid.h, grid.w, like=z), offsets)
     y = weighted_sum_of_samples(v, locations, alpha, grid=grid._replace(t=u), padding=padding)
     update = merge_heads(y, params["W_c"], params.get("b_c"), token_axes=2)

@@ -203,9 +203,8 @@ def pool(
     windows = sliding_windows(x, size=size, stride=stride, padding=padding)
     if kernel is None:
         return xp.mean(windows, axis=(-4, -3, -2))
-    flat = math.prod(size), x.shape[-1]
-    windows = xp.reshape(windows, (*windows.shape[:-4], *flat))
-    return xp.vecdot(windows, xp.reshape(kernel, flat), axis=-2)
+    windows = xp.reshape(windows, (*windows.shape[:-4], math.prod(size), x.shape[-1]))
+    return xp.vecdot(windows, xp.reshape(kernel, windows.shape[-2:]), axis=-2)
 
 
 @spec(
