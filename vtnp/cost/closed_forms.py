@@ -81,27 +81,27 @@ def integer(form: str, letters: Mapping[str, Any], path: tuple[str, ...]) -> int
     except (ClosedFormError, FormulaError):  # of a part, which has said where
         raise
     except NameError as error:
-        raise FormulaError(f"{_place(path)}: no value for {error.name!r} in {form!r}") from None
+        raise FormulaError(f"{_location(path)}: no value for {error.name!r} in {form!r}") from None
     except (ArithmeticError, ExpressionError, LookupError, TypeError) as error:
-        raise ClosedFormError(f"{_place(path)}: {error}, in {form!r}") from None
+        raise ClosedFormError(f"{_location(path)}: {error}, in {form!r}") from None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ClosedFormError(f"{_place(path)}: {value!r} is not an integer, in {form!r}")
+        raise ClosedFormError(f"{_location(path)}: {value!r} is not an integer, in {form!r}")
     return value
 
 
 def _require_part(part: str, others: Mapping[str, Any], path: tuple[str, ...]) -> None:
     """Raise ClosedFormError unless a form may name that part with those letters."""
-    place = _place((*path, part))
+    location = _location((*path, part))
     try:
         formula(part)
     except UnknownFormulaError as error:
-        raise ClosedFormError(f"{place}: {error}") from None
+        raise ClosedFormError(f"{location}: {error}") from None
     if part in path:
-        circle = " -> ".join(map(_page, (*path[path.index(part) :], part)))
-        raise ClosedFormError(f"{place}: the cost refers to itself: {circle}")
+        cycle = " -> ".join(map(_page, (*path[path.index(part) :], part)))
+        raise ClosedFormError(f"{location}: the cost refers to itself: {cycle}")
     if unknown := sorted(others.keys() - _letters(part)):
         known = ", ".join(sorted(_letters(part)))
-        raise ClosedFormError(f"{place}: {part} has no letter {unknown[0]!r}; it has {known}")
+        raise ClosedFormError(f"{location}: {part} has no letter {unknown[0]!r}; it has {known}")
 
 
 @cache
@@ -128,8 +128,8 @@ def _page(id: str) -> str:
     return registry[id].page if id in registry else id
 
 
-def _place(path: tuple[str, ...]) -> str:
-    """Return where an expression stands, as errors name it."""
+def _location(path: tuple[str, ...]) -> str:
+    """Return the page of an expression and the way to it, as errors name them."""
     id, *parts = path
     page = f"{id} ({_page(id)})" if id in registry else id
     return ": ".join([page, "multiply_adds", *(f"cost({part!r})" for part in parts)])
