@@ -164,7 +164,7 @@ def test_a_name_gives_numpys_shape_and_dtype(name):
     assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
 
 
-NO_NUMBERS = "has no numbers to decide by"
+NO_NUMBERS = "has no values to convert or compare"
 WRONG = {
     "bool": (bool, TypeError, NO_NUMBERS),
     "float": (lambda x: float(x[0, 0, 0]), TypeError, NO_NUMBERS),

@@ -118,7 +118,9 @@ def test_boxed_params_are_looked_through():
         grad(lambda p: vtnp.encoder.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
     params = layer()
     params["norm_1"]["beta"] = np.ones(5)
-    with pytest.raises(vtnp.ShapeError, match=r"params\['norm_1'\]\['beta'\]: .* d is 4, not 5"):
+    with pytest.raises(
+        vtnp.ShapeError, match=r"params\['norm_1'\]\['beta'\]: .* d has size 5, expected 4"
+    ):
         grad(lambda p: vtnp.encoder.encoder_layer(X, p, eps=1e-6)[0, 0])(params)
 
 
@@ -161,7 +163,7 @@ def test_values_that_are_to_be_projected_need_their_matrix():
             (5,),
             (
                 "params['norm_1']['gamma']: expected axes \"d\", got shape (5,): "
-                "axis d is 4, not 5 (axes bound so far: n=3, d=4, b=())"
+                "axis d has size 5, expected 4 (axes bound so far: n=3, d=4, b=())"
             ),
         ),
         (
@@ -169,7 +171,8 @@ def test_values_that_are_to_be_projected_need_their_matrix():
             (3, 4, 2),
             (
                 "params['attention']['W_v']: expected axes \"heads d d_v\", got shape (3, 4, 2): "
-                "axis heads is 2, not 3 (axes bound so far: n=3, d=4, b=(), heads=2, d_h=2)"
+                "axis heads has size 3, expected 2 "
+                "(axes bound so far: n=3, d=4, b=(), heads=2, d_h=2)"
             ),
         ),
         (
@@ -286,7 +289,7 @@ def test_an_open_table_within_a_table_ignores_further_keys(stack):
             {"layers": [square(), square(5)]},
             (
                 "params['layers'][1]['W']: expected axes \"d d_out\", got shape (5, 4): "
-                "axis d is 4, not 5 (axes bound so far: d=4, b=(3,), d_out=4)"
+                "axis d has size 5, expected 4 (axes bound so far: d=4, b=(3,), d_out=4)"
             ),
         ),
         ({"layers": [square(), {}]}, "params['layers'][1]: expected a key 'W', got []"),
@@ -296,8 +299,8 @@ def test_an_open_table_within_a_table_ignores_further_keys(stack):
         (
             {"rows": np.ones((7, 5))},
             (
-                "params['rows']: expected axes \"_n d\", got shape (7, 5): axis d is 4, not 5 "
-                "(axes bound so far: d=4, b=(3,), d_out=4)"
+                "params['rows']: expected axes \"_n d\", got shape (7, 5): "
+                "axis d has size 5, expected 4 (axes bound so far: d=4, b=(3,), d_out=4)"
             ),
         ),
     ],
@@ -320,7 +323,7 @@ def test_renamed_axes_are_bound_apart(stack):
     params["side"]["last"] = square()
     expected = (
         f"{MADE_UP}: argument params['side']['last']['W']: expected axes \"d d_side\", "
-        "got shape (4, 4): axis d_side is 7, not 4 "
+        "got shape (4, 4): axis d_side has size 4, expected 7 "
         "(axes bound so far: d=4, b=(3,), d_out=4, d_side=7)"
     )
     assert message_of(vtnp.ShapeError, stack, X, params) == expected
@@ -382,7 +385,9 @@ def test_a_result_of_another_width_is_refused_after_a_right_call(stack):
     """Here the arguments fit: only the result does not have the width that is promised."""
     wide = {"layers": [], "last": {"W": np.ones((4, 6))}}
     right = {"layers": [], "last": square()}
-    expected = f'{MADE_UP}: result: promised axes "*b d", made shape (3, 6): axis d is 4, not 6'
+    expected = (
+        f'{MADE_UP}: result: expected axes "*b d", got shape (3, 6): axis d has size 6, expected 4'
+    )
     assert message_of(vtnp.ShapeError, stack, X, wide) == expected
     assert stack(X, right).shape == (3, 4)
     assert message_of(vtnp.ShapeError, stack, X, wide) == expected

@@ -107,7 +107,7 @@ def like(x: Array) -> dict[str, Any]:
 def _only_axis(x: Array, axis: int | None) -> int:
     """The axis, which only a vector may leave out."""
     if axis is None and len(shape_of(x)) != 1:
-        raise ValueError(f"an array of {len(shape_of(x))} axes needs to be told which")
+        raise ValueError(f"axis is required for an array of {len(shape_of(x))} axes")
     return axis or 0
 
 

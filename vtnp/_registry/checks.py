@@ -130,6 +130,6 @@ def check_result(what: str, signature: Signature, result: Any, bound: Bound) -> 
         wrong = bind(argument.shape, tuple(value.shape), bound)
         if wrong is not None:
             raise ShapeError(
-                f"{what}: {argument.name}: promised axes "
-                f'"{argument.shape.text}", made shape {tuple(value.shape)}: {wrong}'
+                f"{what}: {argument.name}: expected axes "
+                f'"{argument.shape.text}", got shape {tuple(value.shape)}: {wrong}'
             )

@@ -1,11 +1,11 @@
-"""The errors of a formula, which name it, the argument, what was expected and what came."""
+"""The errors of formulas, which name the formula, the argument, what was expected and its value."""
 
 
 class FormulaError(ValueError):
-    """An argument that the formula has no meaning for.
+    """An argument for which the formula is not defined.
 
     formula: the formula that raised the error, with its page. called: the one that the user called,
-    which may be made of the other.
+    which may use the other.
     """
 
     formula: str = ""
@@ -28,11 +28,11 @@ class ShapeError(FormulaError):
 
 
 class UnknownFormulaError(LookupError):
-    """A name that no formula answers to."""
+    """A name or number that no formula has."""
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message is one line that says why."""
+    """A request that cannot be carried out; the message is one line that says why."""
 
 
 def require(condition: bool, argument: str, expected: str, got: object) -> None:

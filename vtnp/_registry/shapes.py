@@ -85,14 +85,14 @@ def bind(shape: Shape, sizes: tuple[int, ...], bound: Bound) -> str | None:
         if is_unknown(expected):
             bound[axis] = size
         elif size != expected and not is_unknown(size):
-            return f"axis {axis} is {expected}, not {size}"
+            return f"axis {axis} has size {size}, expected {expected}"
     if shape.row is not None:
         row = tuple(sizes[len(shape.before) : end])
         onto: Any = bound.setdefault(shape.row, row)
         if not _fits(row, onto, broadcasts=shape.broadcasts):
             if shape.broadcasts:
                 return f"batch axes {row} do not broadcast onto {shape.row}={onto}"
-            return f"batch axes {shape.row} are {onto}, not {row}"
+            return f"batch axes {shape.row} are {row}, expected {onto}"
     return None
 
 

@@ -5,17 +5,18 @@
     vtnp compare vivit-b --weights v.npz --layout-of-weights huggingface --activations a.npz
     vtnp compare timesformer --weights t.pyth --candidate mine:model --names names.txt
 
-The candidate is a function that makes a torch module. Without arguments, the module is given the
-weights by load_state_dict; with one, it is given the file. A line of --names says which of its
-modules makes which quantity of ours, and how its axes lie:
+The candidate is a function that returns a torch module. If it takes no argument, the weights are
+loaded by load_state_dict; if it takes one, it receives the path of the weights file. Each line of
+--names maps the input or output of one of its modules to a quantity of vtnp's model, with the axes
+of both:
 
     blocks.{i}.attn.proj:in = layers.{i}.space.read : b n[1:] (heads d_h) -> b heads n d_h
 
-A file of --activations has the clip under "clip", as our model takes it, and what was made of it
-by our names or those of the lines. Of nystromformer and longnet the layers alone are published:
-what is compared takes tokens, b n d.
+A file of --activations has the input clip under "clip", in the layout of vtnp's model, and the
+candidate's activations under vtnp's names or under those in --names. Of nystromformer and longnet
+only the layers are published, so these take tokens, b n d, instead of a clip.
 
-Exit status: 0 the two agree, 1 they part, 2 they could not be compared.
+Exit status: 0 the two agree, 1 they differ, 2 they could not be compared.
 """
 
 import argparse
@@ -35,14 +36,26 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
     add("model", help="a configuration: timesformer, vivit-b, nystromformer ...")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="changes of its fields: frames=16")
-    add("--weights", type=Path, required=True, metavar="FILE", help="of both")
-    add("--layout-of-weights", default="official", metavar="NAME", help="(default: official)")
+    add("settings", nargs="*", metavar="KEY=VALUE", help="changes to its fields: frames=16")
+    add("--weights", type=Path, required=True, metavar="FILE", help="the weights of both models")
+    add(
+        "--layout-of-weights",
+        default="official",
+        metavar="NAME",
+        help="layout of the weights file (default: official)",
+    )
     add("--candidate", default="", help="package.module:factory, or file.py:factory")
-    add("--activations", type=Path, metavar="FILE", help="instead: what it made of a clip")
-    add("--names", type=Path, metavar="FILE", help="its names of our quantities")
-    add("--dtype", default="float64", help="which it computes in (default: float64)")
-    add("--seed", type=int, default=0, help="of the clip (default: 0)")
+    add(
+        "--activations",
+        type=Path,
+        metavar="FILE",
+        help="instead of --candidate: recorded activations of the other model",
+    )
+    add("--names", type=Path, metavar="FILE", help="maps its modules to quantities of vtnp's model")
+    add(
+        "--dtype", default="float64", help="dtype that the candidate computes in (default: float64)"
+    )
+    add("--seed", type=int, default=0, help="seed of the input clip (default: 0)")
     reports.prepare(parser)
     parser.set_defaults(run=run)
 

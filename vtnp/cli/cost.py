@@ -5,12 +5,12 @@
     vtnp cost timesformer-l --json                  a model, one view, as JSON
     vtnp cost eq2 --sweep t=8..512*2                growth with the number of frames
     vtnp cost attention n=2000 --measure            also peak memory and time on this machine
-    vtnp cost --table                               models beside the figures of their papers
+    vtnp cost --table                               counts beside the figures published in papers
     vtnp cost --plot cost.png                       attention schemes over the length of a video
 
-The code of the formula runs on arrays without numbers, and its operations are counted. One
-multiply-add (MAC) is one product that enters a sum. Every operation reads and writes its own bytes:
-nothing is fused or cached. 1 kB is 1000 bytes.
+The formula's own code runs on arrays without values, and its operations are counted. One
+multiply-add (MAC) is one product that is added to a sum. Bytes read and written are summed over all
+operations, as if nothing were fused or cached. 1 kB is 1000 bytes.
 """
 
 import argparse
@@ -47,13 +47,23 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", nargs="?", help="a formula (its id, eq2 or 2) or a configuration of a model")
     add("settings", nargs="*", metavar="KEY=VALUE", help="sizes and options: n=1e6 grid=8x14x14")
-    add("--dtype", choices=typing.get_args(Dtype), default="float32", help="(default: float32)")
+    add(
+        "--dtype",
+        choices=typing.get_args(Dtype),
+        default="float32",
+        help="dtype of the arrays (default: float32)",
+    )
     add("--gradient", action="store_true", help="count value and gradients together")
     add("--json", action="store_true", help="print JSON")
     add("--sweep", metavar="KEY=FIRST..LAST*FACTOR", help="a range of sizes (default factor: 10)")
     add("--measure", action="store_true", help="also run it, and measure peak memory and time")
-    add("--table", action="store_true", help="compare models with the figures of their papers")
-    add("--plot", type=Path, metavar="FILE", help="draw attention schemes (.png, .svg, .pdf)")
+    add("--table", action="store_true", help="compare models with the figures in their papers")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot attention schemes to a file (.png, .svg, .pdf)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -61,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     """Answer the command."""
     if options.table or options.plot:
         if options.name:
-            raise UsageError("--table and --plot take no formula or model")
+            raise UsageError("--table and --plot do not take a formula or a model")
         print(_table_or_plot(options))
     elif not options.name:
         raise UsageError("expected a formula or a model, as in: vtnp cost attention n=4096")
@@ -87,7 +97,7 @@ def _of_formula(options: argparse.Namespace) -> str:
     sizes = {key: parsed_size(id, key, text) for key, text in pairs(options.settings)}
     sizes["dtype"] = options.dtype
     if options.measure and (options.gradient or options.sweep):
-        raise UsageError("--measure does not go with --gradient or --sweep")
+        raise UsageError("--measure cannot be combined with --gradient or --sweep")
     if options.sweep:
         return _of_sweep(id, sizes, options)
     call = sized_call(id, **sizes)
@@ -196,7 +206,7 @@ def _rows(cost: Cost) -> Rows:
         ("multiply-adds (MACs)", units.rounded(cost.multiply_adds), ""),
         ("elementwise operations", units.rounded(total), ""),
         *[(f"  {kind}", units.rounded(n), "") for kind, n in by_size],
-        ("read", units.in_bytes(cost.bytes_read), "by each operation on its own"),
+        ("read", units.in_bytes(cost.bytes_read), "summed over all operations"),
         ("written", units.in_bytes(cost.bytes_written), ""),
         ("peak memory", units.in_bytes(cost.peak_bytes), "arguments and results included"),
         ("  arguments", units.in_bytes(cost.argument_bytes), ""),

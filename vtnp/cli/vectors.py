@@ -1,13 +1,13 @@
-"""Write numbers of every formula for programs in any language, and judge theirs.
+"""Export test vectors of every formula for programs in any language, and check their results.
 
     vtnp vectors export DIR                     inputs, outputs and gradients, a file per formula
-    vtnp vectors export DIR --formula eq2       of one formula alone
-    vtnp vectors check DIR RESULTS              judge what a program wrote into RESULTS
-    vtnp vectors check DIR RESULTS --json       the report for a program
+    vtnp vectors export DIR --formula eq2       one formula only
+    vtnp vectors check DIR RESULTS              check the results that a program wrote to RESULTS
+    vtnp vectors check DIR RESULTS --json       print the report as JSON
 
-DIR/manifest.json says what is in the files, vectors.schema.json beside it what is in the manifest;
-examples/read_vectors.py reads and answers them in plain Python.
-Exit status of check: 0 all results are right, 1 some are wrong or missing, 2 there were none.
+DIR/manifest.json describes the files; DIR/vectors.schema.json is the JSON schema of the manifest.
+examples/read_vectors.py reads the vectors and writes results in plain Python.
+Exit status of check: 0 all results are right, 1 some are wrong or missing, 2 no results were found.
 """
 
 import argparse
@@ -23,24 +23,37 @@ _NEEDED = ("jsonschema", "safetensors")
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    does = parser.add_subparsers(title="does", metavar="WHAT", required=True)
-    export = does.add_parser("export", help="write vectors into a folder", allow_abbrev=False)
-    export.add_argument("folder", type=Path, metavar="DIR", help="new, empty, or an older export")
-    export.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    does = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    export = does.add_parser("export", help="write test vectors to a folder", allow_abbrev=False)
+    export.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="a folder that is new or empty, or has an older export",
+    )
+    export.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: 0)")
     export.set_defaults(run=run_export)
-    check = does.add_parser("check", help="judge results of a program", allow_abbrev=False)
-    check.add_argument("folder", type=Path, metavar="DIR", help="what was exported")
-    check.add_argument("results", type=Path, metavar="RESULTS", help="files of the same names")
+    check = does.add_parser("check", help="check the results of a program", allow_abbrev=False)
+    check.add_argument("folder", type=Path, metavar="DIR", help="folder of the exported vectors")
+    check.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="folder of results, in files of the same names",
+    )
     reports.prepare(check)
     check.set_defaults(run=run_check)
     for each in (export, check):
         each.add_argument(
-            "--formula", action="append", default=[], help="id, eq2 or 2; may come again"
+            "--formula",
+            action="append",
+            default=[],
+            help="only this formula: its id, eq2 or 2; may be repeated",
         )
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """Write vectors, and tell how large they are."""
+    """Write test vectors, and print their number and size."""
     _need(_NEEDED)
     from vtnp.verify.vectors import export
 
@@ -52,7 +65,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Judge results; return the exit status of the report."""
+    """Check results; return the exit status of the report."""
     _need(_NEEDED)
     from vtnp.verify.vectors import check
 

@@ -1,4 +1,4 @@
-"""Check somebody's implementation of a formula, and name its mistake.
+"""Check an implementation of a formula, and name its mistake.
 
     vtnp verify package.module:function --formula eq2
     vtnp verify attention.py:attend --formula attention --layout "Q=b h n d_k; K=b h m d_k"
@@ -26,19 +26,38 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
     add("candidate", help="package.module:function, or file.py:function")
-    add("--formula", required=True, help="id, eq2 or 2")
-    add("--layout", default="", help='its axes, as in einops: "Q=b h (t s) d; result=..."')
-    add("--name", action="append", default=[], metavar="OURS=THEIRS", help="argument, or axis")
-    add("--extra", action="append", default=[], metavar="KEY=VALUE", help="a further argument")
-    add("--size", action="append", default=[], metavar="AXIS=N", help="an axis that it has fixed")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="a fixed option")
-    add("--library", default="", help="numpy, autograd, torch, jax, cupy (default: by its module)")
-    add("--device", default="", help="as the library calls it: cuda, cuda:1, cpu")
-    add("--dtype", action="append", default=[], help="try these alone (default: all it takes)")
-    add("--seed", type=int, default=0, help="of the cases (default: 0)")
-    add("--examples", type=int, default=EXAMPLES, help="drawn cases (default: %(default)s)")
-    add("--no-gradients", action="store_true", help="leave gradients out")
-    add("--time-limit", type=float, metavar="SECONDS", help="run it in a process of its own")
+    add("--formula", required=True, help="the formula: its id, eq2 or 2")
+    add(
+        "--layout",
+        default="",
+        help='axes of its arguments and result, as in einops: "Q=b h (t s) d; result=..."',
+    )
+    many: dict[str, Any] = {"action": "append", "default": []}
+    add("--name", **many, metavar="NAME=ITS_NAME", help="its name for an argument or an axis")
+    add("--extra", **many, metavar="KEY=VALUE", help="an extra argument to pass to the candidate")
+    add("--size", **many, metavar="AXIS=N", help="the size of an axis that the candidate fixes")
+    add("--option", **many, metavar="KEY=VALUE", help="an option that the candidate fixes")
+    add(
+        "--library",
+        default="",
+        help="numpy, autograd, torch, jax or cupy (default: what the candidate's module imports)",
+    )
+    add("--device", default="", help="the library's name of the device: cuda, cuda:1, cpu")
+    add("--dtype", **many, help="check only these dtypes (default: all that the candidate accepts)")
+    add("--seed", type=int, default=0, help="seed of the cases (default: 0)")
+    add(
+        "--examples",
+        type=int,
+        default=EXAMPLES,
+        help="number of cases that hypothesis draws (default: %(default)s)",
+    )
+    add("--no-gradients", action="store_true", help="do not check gradients")
+    add(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="run the candidate in a separate process, and stop it after this time",
+    )
     reports.prepare(parser)
     parser.set_defaults(run=run)
 
@@ -74,7 +93,7 @@ def _whole(axis: str, text: str) -> int:
 
 
 def _value(text: str) -> Any:
-    """Read a value as Python writes it; what is none is a word."""
+    """Read a Python literal; any other text is a string."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

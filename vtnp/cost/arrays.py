@@ -112,6 +112,6 @@ class CostArray:
         return self.shape[0]
 
     def _no_numbers(self) -> Any:
-        raise TypeError("an array of vtnp.cost has no numbers to decide by")
+        raise TypeError("an array of vtnp.cost has no values to convert or compare")
 
     __bool__ = __int__ = __float__ = __index__ = __complex__ = _no_numbers
