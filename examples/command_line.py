@@ -10,7 +10,7 @@ from vtnp.cost.option_text import integer_of
 
 
 class BadInputError(Exception):
-    """The user has asked for something that cannot be done; the message is one line."""
+    """A request that cannot be carried out; the message is one line that says why."""
 
 
 class Parser(argparse.ArgumentParser):

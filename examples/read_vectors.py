@@ -1,4 +1,4 @@
-"""Read vectors and answer them, with nothing but Python's own struct, json and math.
+"""Read test vectors and write results, with nothing but Python's own struct, json and math.
 
     vtnp vectors export vectors
     python examples/read_vectors.py vectors results

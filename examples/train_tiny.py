@@ -95,7 +95,9 @@ def compare(options: argparse.Namespace) -> None:
     """
     for name in ("model", "scheme", "resume"):
         if getattr(options, name) is not None:
-            raise BadInputError(f"--{name} does not go with --compare, which takes MODEL[:SCHEME]")
+            raise BadInputError(
+                f"--{name} cannot be combined with --compare, which takes MODEL[:SCHEME]"
+            )
     out = options.out or Path("runs", "compare")
     results = []
     for settings in compared_settings(options):

@@ -406,8 +406,8 @@ def deformable_attention(
 
     Notes
     -----
-    The survey has z_s^t' on the left, where the updated token of the query is meant. The residual
-    is part of the formula. NaN in the motion of a query makes the result of that query NaN.
+    The survey has z_s^t' on the left; it should be the updated token of the query. The residual is
+    part of the formula. NaN in the motion of a query makes the result of that query NaN.
 
     References
     ----------

@@ -317,7 +317,7 @@ def dilated_branch(
     causal : bool
         Let queries attend to keys q <= p only.
     zero_keys : bool
-        Let the zero rows that pad a segment take part as keys, as torchscale does.
+        Attend to the zero rows that pad a segment as keys, as torchscale does.
 
     Returns
     -------
@@ -432,7 +432,7 @@ def dilated_attention(
     causal : bool
         Let queries attend to keys q <= p only.
     zero_keys : bool
-        Let the zero rows that pad a segment take part as keys, as torchscale does.
+        Attend to the zero rows that pad a segment as keys, as torchscale does.
 
     Returns
     -------

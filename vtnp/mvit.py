@@ -117,7 +117,7 @@ def pooled_grid(grid: Grid, *, pooling: Pooling) -> Grid:
         The number of cells L along each axis.
     pooling : Pooling
         Its stride s, size k and padding p; left out, p is half the size, rounded down. Without a
-        size the grid stays as it is, and neither a stride nor a padding may be set.
+        size the grid does not change, and neither a stride nor a padding may be set.
 
     Returns
     -------
@@ -460,7 +460,7 @@ def pooled_residual(
     stride : tuple of int
         The stride s of the queries along time, height and width.
     has_cls : bool
-        Whether x begins with the class token's row, which stays as it is.
+        Whether x begins with the class token's row, which does not change.
 
     Returns
     -------

@@ -539,7 +539,7 @@ def _quarters(x: Array, grid: Grid) -> Array:
 
 
 def _from_quarters(x: Array, grid: Grid) -> Array:
-    """Put the quarters of the image together again."""
+    """Reassemble the quarters of the image."""
     xp, (*batch, _, _, _, d) = namespace(x), x.shape
     x = xp.reshape(x, (*batch, 2, 2, grid.t, grid.h // 2, grid.w // 2, d))
     x = xp.moveaxis(x, (-6, -5), (-5, -3))
@@ -555,7 +555,7 @@ def _every_second(x: Array, grid: Grid) -> Array:
 
 
 def _from_every_second(x: Array, grid: Grid) -> Array:
-    """Put the patches back between each other."""
+    """Interleave the patches again."""
     xp, (*batch, _, _, _, _, d) = namespace(x), x.shape
     x = xp.reshape(x, (*batch, 2, 2, 2, grid.t // 2, grid.h // 2, grid.w // 2, d))
     x = xp.moveaxis(x, (-7, -6, -5), (-6, -4, -2))
@@ -619,7 +619,7 @@ def attention_sublayer(
     attend : {"space", "time", "joint", "local", "global", "width", "height"}
         The neighbourhood that each patch attends to.
     class_token : {"out", "key", "mean", "all"}
-        "out": the class token takes no part. "key": patches attend to it, and it stays as it is.
+        "out": the class token is left out. "key": patches attend to it, and it does not change.
         "mean": patches attend to it, and it attends to itself and each neighbourhood in turn, and
         averages. "all": patches attend to it, and it attends to itself and all patches at once.
     grid : Grid, optional
@@ -706,7 +706,7 @@ def space_layer(
     params : LayerParams
         ``norm_1``, ``attention``, ``norm_2`` and ``feed_forward``.
     cls_in_space : {"out", "key", "mean", "all"}
-        "out": the class token takes no part; "key": patches attend to it, and it stays as it is;
+        "out": the class token is left out; "key": patches attend to it, and it does not change;
         "mean": it also attends to each frame in turn, and averages; "all": it also attends to all
         patches at once.
     eps : float
@@ -820,8 +820,8 @@ def divided_layer(
     order : {"time-space", "space-time"}
         Which attention comes first.
     cls_in_time, cls_in_space : {"out", "key", "mean", "all"}
-        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
-        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        In that sublayer, "out": the class token is left out; "key": patches attend to it, and it
+        does not change; "mean": it also attends to each neighbourhood in turn, and averages; "all":
         it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
@@ -884,8 +884,8 @@ def local_global_layer(
         Frames, rows and columns (t, h, w) of the patches, all even; position s is in row s // w and
         column s % w.
     cls_in_local, cls_in_global : {"out", "key", "mean", "all"}
-        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
-        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        In that sublayer, "out": the class token is left out; "key": patches attend to it, and it
+        does not change; "mean": it also attends to each neighbourhood in turn, and averages; "all":
         it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.
@@ -947,8 +947,8 @@ def axial_layer(
         Frames, rows and columns (t, h, w) of the patches; position s is in row s // w and column
         s % w.
     cls_in_time, cls_in_width, cls_in_height : {"out", "key", "mean", "all"}
-        In that sublayer, "out": the class token takes no part; "key": patches attend to it, and it
-        stays as it is; "mean": it also attends to each neighbourhood in turn, and averages; "all":
+        In that sublayer, "out": the class token is left out; "key": patches attend to it, and it
+        does not change; "mean": it also attends to each neighbourhood in turn, and averages; "all":
         it also attends to all patches at once.
     eps : float
         Added to the variance in all norms, finite and >= 0.

@@ -601,7 +601,7 @@ def test_params_that_are_not_the_configs_are_listed():
 
 
 def test_unknown_models_layouts_and_configs_are_refused():
-    with pytest.raises(ValueError, match="model 'x' is none of"):
+    with pytest.raises(ValueError, match="unknown model 'x': expected one of"):
         from_published("x", SMALL["vivit"], "official", {})
     with pytest.raises(
         ValueError, match=r"longnet has no layout 'official', only \['torchscale'\]"

@@ -215,7 +215,7 @@ def test_labels_are_kept_apart_and_near_their_lines():
         (("dilated-attention", "branches=2048,4096"), "such as 2048x1,4096x2,8192x4"),
         (("timesformer", "colour=red"), "no field 'colour'; it has scheme, frames,"),
         (("timesformer", "image=224"), "image: expected 2 integers, such as 224x224, got '224'"),
-        (("timesformer", "scheme=x"), "timesformer: scheme 'x' is none of"),
+        (("timesformer", "scheme=x"), "timesformer: unknown scheme 'x': expected one of"),
         (("timesformer", "image=225x225"), "timesformer: "),
         (("timesformer", "--measure"), "are for formulas, not for models"),
         (("attention", "--sweep", "n=9"), "KEY=FIRST..LAST*FACTOR, such as n=1e3..1e9"),

@@ -172,11 +172,11 @@ WRONG = {
     "index": (lambda x: range(x[0, 0, 0]), TypeError, NO_NUMBERS),
     "comparison": (lambda x: 1 if x > 0 else 2, TypeError, NO_NUMBERS),
     "length": (lambda x: len(x[0, 0, 0]), TypeError, "without axes has no length"),
-    "numpy-right": (lambda x: x + np.ones(4), TypeError, "ndarray beside an array"),
+    "numpy-right": (lambda x: x + np.ones(4), TypeError, "ndarray combined with an array"),
     "numpy-left": (
         lambda x: np.ones(4) + x,
         TypeError,
-        "ndarray beside an array|unsupported operand",
+        "ndarray combined with an array|unsupported operand",
     ),
     "broadcast": (lambda x: x + x[:, :2], ValueError, "do not broadcast together"),
     "matmul": (lambda x: x @ x, ValueError, "the axes summed over have sizes 4 and 3"),
@@ -199,7 +199,7 @@ WRONG = {
     "no-ledger": (
         lambda x: namespace.asarray([1.0]),
         TypeError,
-        "belong to no ledger: pass device=",
+        "no argument is an array of vtnp.cost: pass device=",
     ),
 }
 

@@ -120,9 +120,9 @@ class ArraySpace(VSpace):  # type: ignore[misc]
 class _ByType(dict[type, Any]):
     """A table of types that adds an entry when it is first asked for a class of arrays.
 
-    autograd looks types up exactly, and `autograd.grad(f)(x)` boxes x before any function of ours
-    sees it. Registering torch.Tensor beforehand would mean importing torch; a table that answers
-    for what it is asked about knows each library just when somebody uses it.
+    autograd looks up exact types, and `autograd.grad(f)(x)` boxes x before any function of vtnp is
+    called. Registering torch.Tensor beforehand would mean importing torch; this table adds a class
+    of arrays on its first lookup.
     """
 
     def __init__(self, known: dict[type, Any], answer: type) -> None:

@@ -149,7 +149,7 @@ def repeat(x: Array, repeats: Any, *, axis: int | None = None) -> Array:
 
 
 def astype(x: Array, dtype: Any, **options: Any) -> Array:
-    """Another dtype; whole numbers and truth values are constants, so the box ends there."""
+    """Another dtype; integers and booleans are constants, so the result is not boxed."""
     real = value_namespace(x).isdtype(dtype, ("real floating", "complex floating"))
     return converted(x if real else unboxed(x), dtype, **options)
 
@@ -279,7 +279,7 @@ def _is_numpy(xp: Any) -> bool:
 
 
 def _one_hot(indices: Array, n: int, g: Array) -> Array:
-    """One row for each index, in the dtype of g, with a 1 at the place it names."""
+    """One row for each index, in the dtype of g, with a 1 at that index."""
     xp = value_namespace(indices)
     places = xp.arange(n, **like(indices))
     return cast(xp.equal(xp.expand_dims(xp.remainder(indices, n), axis=-1), places), g)

@@ -97,14 +97,14 @@ def _fit(g: Array, x: Array) -> Array:
 
 
 def _spread(g: Array, ans: Array) -> Array:
-    """Broadcast g to the shape of the answer."""
+    """Broadcast g to the shape of the result."""
     return cast(g if shape_of(g) == shape_of(ans) else broadcast_to(g, shape_of(ans)), ans)
 
 
 def elementwise(function: Function, *partials: Function | None) -> None:
     """Register both modes at once: partials[i](g, ans, *args) is g times d ans / d args[i].
 
-    None stands for an argument that has no derivative.
+    None marks an argument that has no derivative.
     """
 
     def vjp(i: int, partial: Function) -> Function:

@@ -1,4 +1,4 @@
-"""The words that signatures are written in: an array of any library, and jaxtyping's kinds."""
+"""The names used in signatures: an array of any library, and jaxtyping's kinds."""
 
 from typing import Any
 

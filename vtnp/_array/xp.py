@@ -1,4 +1,4 @@
-"""The one door through which formulas reach an array library."""
+"""The only module through which formulas reach array libraries."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def namespace(*arrays: Array | None) -> Any:
 
 
 def device(x: Array) -> Any:
-    """Return the device that an array, boxed or not, lives on."""
+    """Return the device of an array, boxed or not."""
     return array_api_compat.device(unboxed(x))
 
 

@@ -1,4 +1,4 @@
-"""Interceptors: handlers that see every call of a formula, and may change it.
+"""Interceptors: handlers that receive every call of a formula, and may change it.
 
     def without_scale(call, proceed):
         if call.id == "attention-weights":
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Call(NamedTuple):
-    """One call of a formula, as a handler sees it.
+    """One call of a formula, as a handler receives it.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Call(NamedTuple):
     function : Callable
         What computes the result: the formula's own function unless a handler replaced it.
     checked : bool
-        Whether arguments and result are held against the formula's signature.
+        Whether arguments and result are checked against the formula's signature.
     """
 
     id: str
@@ -103,7 +103,7 @@ _frame: ContextVar[_Frame] = ContextVar("vtnp_frame")
 
 @contextmanager
 def intercept(handler: Handler, ids: Collection[str] | None = None) -> Iterator[None]:
-    """Let a handler see calls of formulas within a `with` block, in this thread or task.
+    """Pass calls of formulas to a handler within a `with` block, in this thread or task.
 
     Parameters
     ----------
@@ -111,12 +111,12 @@ def intercept(handler: Handler, ids: Collection[str] | None = None) -> Iterator[
         Takes a `Call` and `proceed`, which takes a `Call` and returns its result. The handler may
         observe, pass a changed call on, return something else, or never proceed.
     ids : collection of str, optional
-        The formulas whose calls it sees; left out, all. Calls that no handler sees are fast.
+        The formulas whose calls it receives, by default all. Other calls stay fast.
 
     Notes
     -----
-    Of several handlers the one entered last sees a call first, and proceeds to the one before it.
-    Formulas that a handler itself calls are seen by all handlers; `call.within` tells it so.
+    Of several handlers the one entered last receives a call first, and proceeds to the one before
+    it. Formulas that a handler itself calls go to all handlers, too; `call.within` shows this.
     A generator that yields within the block leaves the handler in place for whoever runs it.
 
     Examples
@@ -159,7 +159,7 @@ def _without_checks(call: Call, proceed: Proceed) -> Any:
 
 
 def handle(formula: Computation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Pass a call through all handlers that want to see it."""
+    """Pass a call through all handlers that are to receive it."""
     id, around = formula.id, _frame.get()
     number = around.counts[id] = around.counts.get(id, 0) + 1
     frame = _Frame(around, id, number)

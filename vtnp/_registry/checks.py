@@ -1,4 +1,4 @@
-"""A call of a formula held against its signature."""
+"""The check of a call of a formula against its signature."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ def check_arguments(what: str, signature: Signature, arguments: Mapping[str, Any
     floats = [(argument, value) for argument, value in arrays if argument.kind == "float"]
     _check_same(what, "dtypes", floats, lambda value: dtype_name(value.dtype))
     _check_same(what, "array libraries", arrays, _library)
-    # What JAX traces is on no device yet, and may stand beside constants that are.
+    # What JAX traces is on no device yet, and may be combined with constants that are on one.
     placed = [(argument, value) for argument, value in arrays if device(value) is not None]
     _check_same(what, "devices", placed, lambda value: str(device(value)))
     return bound

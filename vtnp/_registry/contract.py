@@ -1,4 +1,4 @@
-"""What the calls of one formula are held to: signature, options and conditions.
+"""What the calls of one formula are checked against: signature, options and conditions.
 
 Each kind of call is checked once: its key has all that a check looks at, which are type, shape,
 dtype and device of every array, those in params included, and the value of every option.

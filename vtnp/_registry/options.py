@@ -1,8 +1,8 @@
-"""Options: the type of each in the signature, held against the value that came.
+"""Options: each value is checked against its type in the signature.
 
-A number of NumPy's becomes Python's: beside an array of float32, np.float64(1e-6) would make the
-result float64, and np.int64(2) is no index that every library takes. A NamedTuple is made of any
-sequence of its length.
+NumPy scalars become Python numbers: beside an array of float32, np.float64(1e-6) would make the
+result float64, and not every library accepts np.int64(2) as an index. A NamedTuple may be passed as
+any sequence of its length.
 """
 
 import inspect
@@ -67,7 +67,7 @@ def in_call(names: Sequence[str], readers: Mapping[str, Read]) -> Reader:
 def reader(what: str, name: str, hint: Any) -> Read | None:
     """Return what checks the option of that type hint; None where only its formula can.
 
-    Raises TypeError for a type hint that no kind of option answers to.
+    Raises TypeError for a type hint that is of no kind of option.
     """
     either = alternatives(hint)
     hints = [each for each in either if each is not NoneType]

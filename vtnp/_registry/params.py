@@ -91,9 +91,9 @@ def _field(what: str, hint: Any) -> "Argument | Table | list[Table]":
 
 
 def arrays_in(table: Table, values: Any, place: str) -> Iterator[tuple[Argument, Any]]:
-    """Yield every array of params with what the table says of it, its name being its place.
+    """Yield every array of params with the table's entry for it, named by its path.
 
-    Raises FormulaError for a table that lacks a key, or has one that nobody would look at.
+    Raises FormulaError for a table that lacks a key or has an unknown one.
     """
     found = unboxed(values)
     # Not only Mapping: torch's ParameterDict is none.
@@ -153,10 +153,10 @@ def trait(value: Any) -> Any:
 
 
 def shapes_of(table: Table, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the place and the shape of every array of a table, as pages write them.
+    """Yield the path and the shape of every array of a table, as pages write them.
 
-    A place is a path like "attention.W_q"; "?" stands behind a key that may be missing, "[]"
-    behind one that holds a list.
+    A path is like "attention.W_q"; "?" follows a key that may be missing, "[]" one that holds a
+    list.
     """
     for key, field in table.fields.items():
         path = f"{place}{key}{'?' if key in table.optional else ''}"

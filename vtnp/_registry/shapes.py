@@ -1,4 +1,4 @@
-"""Shapes as they stand in signatures, and the check of a call against them.
+"""Shapes as written in signatures, and the check of a call against them.
 
 A shape is a sequence of axes: a name ("t"), a number ("2"), any batch axes ("*b"), or axes that
 broadcast against the batch axes ("*#b", for masks). An axis whose name begins with an underscore
@@ -58,7 +58,7 @@ def parse(text: str) -> Shape:
 
 
 def is_unknown(size: float) -> bool:
-    """An axis that nobody has counted (Dask after a data-dependent step) fits any other."""
+    """An axis of unknown length (Dask has them after a data-dependent operation) fits any other."""
     return size != size  # noqa: PLR0124
 
 

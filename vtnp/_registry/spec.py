@@ -1,4 +1,4 @@
-"""`@spec(id)`: registers a formula, and is the one place that each of its calls goes through."""
+"""`@spec(id)`: registers a formula, and wraps each of its calls."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -32,13 +32,13 @@ registry: dict[str, Entry] = {}
 
 
 def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a function as the formula `id` and hold each call to its signature.
+    """Register a function as the formula `id` and check each call against its signature.
 
     requires: conditions on arguments, options and axes, as expressions; the page has the same.
-    The formula raises ShapeError where axes do not fit, TypeError where an array is none, has the
-    wrong kind of dtype, or where dtypes, libraries or devices are mixed, and FormulaError for an
-    option of another type than the signature's, for params with other keys, and for a condition
-    that does not hold.
+    The formula raises ShapeError where axes do not fit, TypeError where an argument is not an array
+    or has the wrong kind of dtype, or where dtypes, libraries or devices are mixed, and
+    FormulaError for an option of another type than the signature's, for params with other keys, and
+    for a condition that does not hold.
     """
 
     def register(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,8 +1,8 @@
-"""Laws and special cases of all pages, as checks that any implementation can be put to.
+"""Laws and special cases of all pages, as checks that can be run on any implementation.
 
 A claim takes one case, a formula's function with arguments drawn for it. It evaluates `case()` and,
 with an argument changed, `case(K=other)`, and asserts what has to hold between the results. With
-`replace(case, function=other)` the same claim is put to another implementation.
+`replace(case, function=other)` the same claim checks another implementation.
 """
 
 from vtnp.claims import (

@@ -11,8 +11,8 @@ Check = Callable[[Case], None]
 class Claim(NamedTuple):
     """One law or special case of a page; `check(case)` raises AssertionError where it fails.
 
-    What a check asks beyond values of NumPy arrays stands in its options: `differentiates`, that
-    autograd can go through the function; `refuses`, that it raises vtnp's own FormulaError.
+    What a check needs beyond values of NumPy arrays is stated in its options: `differentiates`,
+    that autograd can go through the function; `refuses`, that it raises vtnp's own FormulaError.
     """
 
     kind: str

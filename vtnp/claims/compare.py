@@ -36,7 +36,7 @@ def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str
     Tuples are compared part by part. Returns the largest difference.
     """
     if isinstance(expected, tuple):
-        assert isinstance(actual, tuple), f"{what}: {type(actual).__name__} where a tuple is meant"
+        assert isinstance(actual, tuple), f"{what}: expected a tuple, got {type(actual).__name__}"
         assert len(actual) == len(expected), f"{what}: {len(actual)} results, not {len(expected)}"
         parts = enumerate(zip(actual, expected, strict=True))
         found = [
@@ -59,4 +59,4 @@ def refused(pattern: str) -> Iterator[None]:
     except FormulaError as error:
         assert re.search(pattern, str(error)), f"{error} is no {pattern}"
     else:
-        raise AssertionError(f"accepted, where an error was due: {pattern}")
+        raise AssertionError(f"no error was raised; expected one that matches {pattern}")

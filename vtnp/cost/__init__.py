@@ -1,6 +1,6 @@
 """What formulas and models cost: multiply-adds, operations, bytes and peak memory, counted.
 
-A function is run on arrays that have a shape and a dtype but no numbers; every operation on them is
+A function is run on arrays that have a shape and a dtype but no values; every operation on them is
 counted instead of computed, so that any size takes no time and no memory. What counts as one
 operation is stated at the head of vtnp/cost/namespace.py.
 

@@ -1,4 +1,4 @@
-"""Arrays that have a shape and a dtype but no numbers, and the ledger that counts what is done."""
+"""Arrays that have a shape and a dtype but no values, and the ledger that counts operations."""
 
 from collections import Counter
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ class Ledger:
     operations : Counter of str
         Elementwise operations by name, one for each element.
     bytes_read, bytes_written : int
-        Memory traffic, each operation on its own.
+        Memory traffic, summed over all operations.
     allocated_bytes, peak_bytes : int
         Memory of all arrays now, and the most there has been.
     """
@@ -56,7 +56,7 @@ class _Buffer:
 
 
 class CostArray:
-    """An array of the array-API standard without numbers: operations are counted, not computed.
+    """An array of the array-API standard without values: operations are counted, not computed.
 
     Views share memory exactly where NumPy's do.
     """

@@ -1,4 +1,4 @@
-"""Run a function on arrays without numbers, and count what it takes."""
+"""Run a function on arrays without values, and count its cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from vtnp.cost.arrays import CostArray, Ledger
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a function takes.
+    """The cost of one run of a function.
 
     Attributes
     ----------
     multiply_adds : int
-        Products that enter sums, in matmul and its kin (MACs).
+        Products that are added to sums, in matmul and similar functions (MACs).
     operations : Mapping[str, int]
         Elementwise operations and reductions by name, one for each element.
     bytes_read, bytes_written : int
-        Memory traffic, each operation on its own: nothing is fused or cached.
+        Memory traffic, summed over all operations: nothing is fused or cached.
     peak_bytes : int
         Peak memory, arguments and results included.
     argument_bytes, result_bytes : int
-        The part of it that arguments and results take.
+        The bytes of these arguments and results.
     """
 
     multiply_adds: int
@@ -42,7 +42,7 @@ class Cost:
 
 
 def array(shape: tuple[int, ...], dtype: Any = "float64") -> CostArray:
-    """Return an array without numbers, to count with.
+    """Return an array without values, to count with.
 
     Parameters
     ----------

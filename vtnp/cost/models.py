@@ -1,4 +1,4 @@
-"""The cost of whole models: how many parameters, and what one view takes, without any numbers."""
+"""The cost of whole models, counted without values: parameters, and the cost of one view."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""The array-API standard for arrays without numbers: every operation is counted, none computed.
+"""The array-API standard for arrays without values: every operation is counted, none computed.
 
     matmul, vecdot, tensordot   multiply-adds: one for each product that enters a sum
     elementwise operations      one operation of that name for each element of the result
@@ -48,7 +48,7 @@ def result_type(*of: Any) -> Any:
 def _arrays(*operands: Operand) -> list[CostArray]:
     for x in operands:
         if not isinstance(x, CostArray | float | int):
-            raise TypeError(f"{type(x).__name__} beside an array of vtnp.cost")
+            raise TypeError(f"{type(x).__name__} combined with an array of vtnp.cost")
     return [x for x in operands if isinstance(x, CostArray)]
 
 
@@ -448,7 +448,7 @@ def asarray(x: Any, *, dtype: Any = None, device: Ledger | None = None) -> CostA
     if isinstance(x, CostArray):
         return x if dtype is None else astype(x, dtype, copy=False)
     if device is None:
-        raise TypeError("numbers alone belong to no ledger: pass device=")
+        raise TypeError("no argument is an array of vtnp.cost: pass device=")
     return _new(np.shape(x), np.asarray(x).dtype if dtype is None else dtype, device)
 
 

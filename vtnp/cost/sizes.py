@@ -1,4 +1,4 @@
-"""The arguments that a formula has at given sizes: arrays without numbers, params and options.
+"""The arguments that a formula has at given sizes: arrays without values, params and options.
 
     >>> from vtnp import cost
     >>> cost.sized_call("attention", n=10**9, d_k=128).arguments["Q"]
@@ -73,7 +73,7 @@ def sized_call(id: str | int, /, **sizes: Any) -> SizedCall:
     UnknownFormulaError
         If there is no such formula.
     FormulaError
-        If a name is none of the formula's, or a size is no integer >= 0. Sizes that the formula
+        If the formula has no such size, or a size is not an integer >= 0. Sizes that the formula
         itself does not accept are refused here or when it is called.
 
     Examples
@@ -132,7 +132,7 @@ def default_sizes(id: str | int, /, **sizes: Any) -> Mapping[str, Any]:
     UnknownFormulaError
         If there is no such formula.
     FormulaError
-        If a name is none of the formula's.
+        If the formula has no such size.
     """
     return MappingProxyType(dict(_Sizes(formula(id).id, sizes)))
 
@@ -199,7 +199,7 @@ def parsed_size(id: str | int, name: str, text: str) -> Any:
     UnknownFormulaError
         If there is no such formula.
     FormulaError
-        If a name is none of the formula's, or the text says no value of its type.
+        If the formula has no such size, or the text is not a value of its type.
     """
     id = formula(id).id
     _require_known(id, [name])
@@ -234,7 +234,7 @@ class _Sizes(Mapping[str, Any]):
 
 
 class _Arrays:
-    """Makes arrays without numbers, all on one ledger, of the shapes in a signature."""
+    """Makes arrays without values, all on one ledger, of the shapes in a signature."""
 
     def __init__(self, id: str, z: Sizes, rules: Mapping[str, Rule]) -> None:
         self._id, self._z, self._rules, self._ledger = id, z, rules, Ledger()

@@ -56,7 +56,7 @@ def sweep(
     Raises
     ------
     FormulaError
-        If a name is none of the formula's, or the formula does not accept a size.
+        If the formula has no such size, or does not accept a size.
     """
     count = counted_gradient if gradient else counted
     before: SweepPoint | None = None

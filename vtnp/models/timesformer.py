@@ -69,7 +69,7 @@ class TimeSformerConfig:
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme {self.scheme!r} is none of {list(SCHEMES)}")
+            raise ValueError(f"unknown scheme {self.scheme!r}: expected one of {list(SCHEMES)}")
         if not parts.divides(self.patch, *self.image):
             raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
 

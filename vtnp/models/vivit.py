@@ -78,7 +78,7 @@ class ViViTConfig:
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
-            raise ValueError(f"model {self.model!r} is none of {list(MODELS)}")
+            raise ValueError(f"unknown model {self.model!r}: expected one of {list(MODELS)}")
         if any(pixels % p for pixels, p in zip(self.embedded, self.patch, strict=True)):
             raise ValueError(f"video {self.embedded} is no multiple of the patch {self.patch}")
 

@@ -49,7 +49,7 @@ def layout_of(model: str, config: Any, layout: str) -> CheckpointLayout:
     Raises ValueError for an unknown model or layout, TypeError for a config of another model.
     """
     if model not in _LAYOUTS:
-        raise ValueError(f"model {model!r} is none of {list(_LAYOUTS)}")
+        raise ValueError(f"unknown model {model!r}: expected one of {list(_LAYOUTS)}")
     if layout not in _LAYOUTS[model]:
         raise ValueError(f"{model} has no layout {layout!r}, only {list(_LAYOUTS[model])}")
     module = models.MODELS[model]
