@@ -120,7 +120,7 @@ def test_formulas_go_by_their_numbers_too():
         assert default_sizes(name, t=3)["t"] == parsed_size(name, "t", "3") == 3
     for act in (sized_call, default_sizes, size_names):
         with pytest.raises(
-            LookupError, match="no formula is called 'atention'; near it: attention"
+            LookupError, match="no formula is called 'atention'; did you mean attention"
         ):
             act("atention")
 
@@ -474,7 +474,7 @@ def test_a_part_that_is_not_needed_is_not_evaluated(pages):
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("cost('atention')", "cost('atention'): no formula is called 'atention'; near it: attent"),
+        ("cost('atention')", "cost('atention'): no formula is called 'atention'; did you mean attent"),
         ("cost('softmax', N=n)", "cost('softmax'): softmax has no letter 'N'; it has n, x"),
         ("cost('softmax', 3)", """cost takes a formula's id and letters by name, as in cost('"""),
         ("n * open", "no value for 'open' in 'n * open'"),

@@ -153,8 +153,8 @@ def of_docstring(entry: Entry) -> Iterator[str]:
         if not any(line.strip() for line in lines):
             yield f"{code}: the section {name} is empty"
     yield from of_parameters(code, parameters, found.get("Parameters", []))
-    if entry.page not in " ".join(found.get("References", [])):
-        yield f"{code}: References must name {entry.page}"
+    if entry.page_path not in " ".join(found.get("References", [])):
+        yield f"{code}: References must name {entry.page_path}"
     for name in sorted(borrowed(text)):
         yield f"{code}: the docstring says 'as in {name}': say here what it says there"
 

@@ -273,7 +273,7 @@ def test_a_formula_is_found_by_its_id_and_its_equation():
     assert weights.function is vtnp.encoder.attention_weights
     assert weights.plain in (weights.function.__doc__ or "")
     assert weights.page.startswith("# Attention weights")
-    with pytest.raises(vtnp.UnknownFormulaError, match=r"near it: .*attention-weights"):
+    with pytest.raises(vtnp.UnknownFormulaError, match=r"did you mean .*attention-weights"):
         vtnp.formula("attention-weight")
     with pytest.raises(vtnp.UnknownFormulaError, match="no formula is called 'eq99'"):
         vtnp.formula("eq99")

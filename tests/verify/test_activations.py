@@ -80,7 +80,7 @@ def test_what_takes_a_quantity_s_place_goes_to_the_layer_that_was_meant():
     _, _, ours, params, x = drawn("timesformer-tiny")
     before = recorded(ours, tied(params), x)
     name = "layers.1.space.norm_1"
-    after = recorded(ours, params, x, theirs={name: before[name] + 1.0})
+    after = recorded(ours, params, x, replacements={name: before[name] + 1.0})
     changed = [key for key in before if not np.array_equal(before[key], after[key])]
     assert changed
     assert not any(key.startswith("layers.0.") for key in changed)

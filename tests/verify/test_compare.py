@@ -26,7 +26,7 @@ from vtnp.models.timesformer import TimeSformerConfig
 from vtnp.models.vivit import ViViTConfig
 from vtnp.verify.models.axes import arranged
 from vtnp.verify.models.compare import compare
-from vtnp.verify.models.names import Names, read
+from vtnp.verify.models.name_table import NameTable, read_table
 from vtnp.verify.models.subjects import weights
 
 torch = installed("torch")
@@ -129,7 +129,7 @@ def compared(files, model, fault=None, made=None, **options):
     )
 
 
-def parted(report, kind):
+def diverging(report, kind):
     return [line.what for line in report.lines if line.kind == kind and not line.holds]
 
 
@@ -147,13 +147,16 @@ def test_all_quantities_agree(files, model, quantities, dtype):
     assert report.findings == ()
     names = [line.what for line in report.lines if line.kind == "value"]
     assert len(set(names)) == len(names) == quantities
-    assert names == [line.what for line in report.lines if line.kind == "step"]
+    assert names == [line.what for line in report.lines if line.kind == "isolated"]
 
 
 def test_order_is_that_of_computation(files):
-    names = [line.what for line in compared(files, "nystromformer").lines if line.kind == "step"]
-    quantities = "q k v read merged norm_1.input norm_1 widened hidden feed_forward norm_2.input"
-    one = [*quantities.split(), "norm_2"]
+    report = compared(files, "nystromformer")
+    names = [line.what for line in report.lines if line.kind == "isolated"]
+    one = (
+        "q k v context attention_output norm_1.input norm_1 "
+        "pre_activation hidden feed_forward norm_2.input norm_2"
+    ).split()
     assert names == [f"layers.{i}.{quantity}" for i in (0, 1) for quantity in one]
 
 
@@ -181,7 +184,7 @@ def test_model_without_the_prefix_and_the_head(files):
         candidate=partial(timesformer, alone=True),
     )
     assert report.status == 0
-    assert "no place for classifier.bias, classifier.weight" in report.notes[0]
+    assert "not used by the candidate: classifier.bias, classifier.weight" in report.notes[0]
     assert "logits" in report.notes[1]
 
 
@@ -194,7 +197,7 @@ def test_eager_attention_exposes_weights_and_has_them_in_float32(files):
     assert [finding.title for finding in report.findings] == [
         "encoder.layers.0: weights", "encoder.layers.1: weights"
     ]  # fmt: skip
-    assert "computed in float32" in report.findings[0].says
+    assert "is it computed in that?" in report.findings[0].explanation
 
 
 def test_a_file_that_is_unpickled_is_told(tmp_path):
@@ -205,7 +208,7 @@ def test_a_file_that_is_unpickled_is_told(tmp_path):
         "timesformer", TIMESFORMER, file, layout="huggingface", candidate=lambda: module
     )
     assert report.right
-    assert f"{file} was unpickled, by torch.load with weights_only" in report.notes
+    assert f"{file} was unpickled by torch.load with weights_only" in report.notes
 
 
 def test_names_of_the_released_timesformer(tmp_path):
@@ -244,7 +247,7 @@ def test_joint_attention(tmp_path):
         return module
 
     wrong = compare("timesformer", config, file, layout="huggingface", candidate=faulty)
-    assert [finding.title for finding in wrong.findings] == ["layers.0: read"]
+    assert [finding.title for finding in wrong.findings] == ["layers.0: context"]
 
 
 # --- Planted faults -------------------------------------------------------------------------------
@@ -303,7 +306,7 @@ FAULTS = {
     "timesformer-fc-transposed": (
         "timesformer",
         lambda m: transposed(m.timesformer.encoder.layer[0].temporal_dense),
-        ("layers.0.time: fc", "layers.0.time.fc", "look for a weight transposed"),
+        ("layers.0.time: fc", "layers.0.time.fc", "look for a transposed weight"),
     ),
     "vivit-eps": (
         "vivit",
@@ -313,7 +316,7 @@ FAULTS = {
     "vivit-scale": (
         "vivit",
         lambda m: setattr(m.vivit.layers[1].attention, "scaling", 1.0),
-        ("encoder.layers.1: read", "encoder.layers.1.read", "no-scale (attention-weights)"),
+        ("encoder.layers.1: context", "encoder.layers.1.context", "no-scale (attention-weights)"),
     ),
     "vivit-transposed": (
         "vivit",
@@ -333,12 +336,12 @@ FAULTS = {
     "nystromformer-scale": (
         "nystromformer",
         lambda m: without_scale(m.encoder.layer[1].attention.self),
-        ("layers.1: read", "layers.1.read", "no-scale (attention-weights)"),
+        ("layers.1: context", "layers.1.context", "no-scale (attention-weights)"),
     ),
     "nystromformer-transposed": (
         "nystromformer",
         lambda m: transposed(m.encoder.layer[0].attention.output.dense),
-        ("layers.0: merged", "layers.0.merged", "its weight transposed"),
+        ("layers.0: attention_output", "layers.0.attention_output", "its weight transposed"),
     ),
 }
 
@@ -350,19 +353,21 @@ def test_a_planted_fault_is_named_with_its_block_and_quantity(files, fault):
     assert report.status == 1
     assert [finding.title for finding in report.findings] == [title]
     (finding,) = report.findings
-    assert finding.says.startswith("the first to part; made of the candidate's own inputs")
-    assert any(why in text for text in (finding.says, *finding.same))
-    assert parted(report, "value")[0] == first
-    at_fault = {name.removesuffix(".cls") for name in parted(report, "step")}
+    assert finding.explanation.startswith(
+        "the first to diverge; wrong also from the candidate's own inputs"
+    )
+    assert any(why in text for text in (finding.explanation, *finding.equivalents))
+    assert diverging(report, "value")[0] == first
+    at_fault = {name.removesuffix(".cls") for name in diverging(report, "isolated")}
     assert at_fault == {first}
 
 
 # Where a param first shows, by the last words of its path.
 _SHOWS = {
     "attention.W_q": "q", "attention.b_q": "q", "attention.W_k": "k", "attention.b_k": "k",
-    "attention.W_v": "v", "attention.b_v": "v", "attention.W_c": "merged",
-    "attention.b_c": "merged", "attention.kernel": "read", "fc.W": "fc", "fc.b": "fc",
-    "feed_forward.W_1": "widened", "feed_forward.b_1": "widened",
+    "attention.W_v": "v", "attention.b_v": "v", "attention.W_c": "attention_output",
+    "attention.b_c": "attention_output", "attention.kernel": "context", "fc.W": "fc", "fc.b": "fc",
+    "feed_forward.W_1": "pre_activation", "feed_forward.b_1": "pre_activation",
     "feed_forward.W_2": "feed_forward", "feed_forward.b_2": "feed_forward",
     "embedding.E": "embedding", "embedding.bias": "embedding", "head.W": "logits",
     "head.b": "logits", "e_space": "tokens", "e_time": "tokens",
@@ -383,7 +388,7 @@ def shown(path):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_weight_that_is_off_shows_where_it_is_used(files, tmp_path, model, monkeypatch):
-    """Each param of ours in turn is changed by a millionth before theirs are compared with it."""
+    """Each of our params in turn is changed by a millionth, and then the candidate compared."""
     monkeypatch.setattr("vtnp.verify.models.compare._EXPLAINED", 0)
     made, config = MODELS[model]
     params, _ = weights(model, config, "huggingface", files[model])
@@ -395,7 +400,7 @@ def test_every_weight_that_is_off_shows_where_it_is_used(files, tmp_path, model,
         file = tmp_path / "other.safetensors"
         save(file, to_published(model, config, "huggingface", other))
         report = compared_with(made, file, files[model], model, config)
-        assert parted(report, "value")[0].removesuffix(".cls") == shown(path), path
+        assert diverging(report, "value")[0].removesuffix(".cls") == shown(path), path
         assert report.findings[0].title == titled(shown(path)), path
 
 
@@ -408,14 +413,14 @@ def moved(tree, path, front=""):
     return tree * np.float32(1.000001) if f"{path}." == front else tree
 
 
-def compared_with(made, ours, theirs, model, config):
-    """Compare our model of one file with theirs of another."""
+def compared_with(made, ours, others, model, config):
+    """Compare our model with weights of one file and a candidate with those of another."""
 
     def candidate(_):
         from safetensors.torch import load_file
 
         module = made()
-        module.load_state_dict(load_file(theirs))
+        module.load_state_dict(load_file(others))
         return module
 
     return compare(model, config, ours, layout="huggingface", candidate=candidate)
@@ -423,9 +428,9 @@ def compared_with(made, ours, theirs, model, config):
 
 def titled(name):
     block, _, quantity = name.removesuffix(".input").rpartition(".")
-    cls = "the class token's " if name == "layers.0.space.norm_1.input" else ""
-    of_sum = "the input of " if name.endswith(".input") else ""
-    return f"{block or 'outside the blocks'}: {cls}{of_sum}{quantity}"
+    of_cls = " of the class token" if name == "layers.0.space.norm_1.input" else ""
+    input_of = "input of " if name.endswith(".input") else ""
+    return f"{block or 'outside the blocks'}: {input_of}{quantity}{of_cls}"
 
 
 def test_two_faults_are_both_named(files):
@@ -438,11 +443,11 @@ def test_two_faults_are_both_named(files):
     report = compared(files, "vivit", plant)
     first, second = report.findings
     assert (first.title, second.title) == ("encoder.layers.0: norm_1", "encoder.layers.1: v")
-    assert "while encoder.layers.0.norm_1 parts first" in second.says
+    assert "encoder.layers.0.norm_1 diverges first" in second.explanation
 
 
 def test_a_lost_residual_is_named_once(files):
-    """The sum behind it is wrong, all sums after that are as well, and are not told again."""
+    """The residual sum after it is wrong, and so are all later ones, which are not reported."""
 
     def plant(module):
         layer = module.vivit.layers[0]
@@ -454,8 +459,8 @@ def test_a_lost_residual_is_named_once(files):
 
     report = compared(files, "vivit", plant)
     titles = [finding.title for finding in report.findings]
-    assert titles == ["encoder.layers.1: the input of norm_1"]
-    assert len(parted(report, "step")) > 1
+    assert titles == ["encoder.layers.1: input of norm_1"]
+    assert len(diverging(report, "isolated")) > 1
 
 
 def test_positions_left_out_show_in_the_first_sum_alone(files):
@@ -463,10 +468,8 @@ def test_positions_left_out_show_in_the_first_sum_alone(files):
         module.vivit.embeddings.position_embeddings.zero_()
 
     report = compared(files, "vivit", plant)
-    assert [finding.title for finding in report.findings] == [
-        "encoder.layers.0: the input of norm_1"
-    ]
-    assert "positions" in report.findings[0].says
+    assert [finding.title for finding in report.findings] == ["encoder.layers.0: input of norm_1"]
+    assert "positions" in report.findings[0].explanation
 
 
 def test_a_fault_in_the_class_token_alone(files):
@@ -482,7 +485,7 @@ def test_a_fault_in_the_class_token_alone(files):
 
     report = compared(files, "timesformer", plant)
     titles = [finding.title for finding in report.findings]
-    assert titles == ["layers.1: the class token's norm_2"]
+    assert titles == ["layers.1: norm_2 of the class token"]
 
 
 def test_settings_that_differ_are_found(files):
@@ -524,7 +527,7 @@ def test_a_fault_where_nothing_is_exposed_parts_at_what_follows(files, tmp_path)
         transposed(module.vivit.layers[0].attention.v_proj)
 
     report = compared(files, "vivit", plant, names=file)
-    assert parted(report, "value")[0] == "encoder.layers.0.hidden"
+    assert diverging(report, "value")[0] == "encoder.layers.0.hidden"
     assert report.findings[0].title == "encoder.layers.0: hidden"
 
 
@@ -584,30 +587,30 @@ def test_axes_of_a_candidate(axes, expected):
 
 
 @pytest.mark.parametrize(
-    ("axes", "told"),
+    ("axes", "expected"),
     [
-        ("b n -> b n", "3 axes, not those of"),
-        ("b n[9] d -> b n d", "is none of mean, 0"),
+        ("b n -> b n", "expected the axes 'b n', got 3 axes"),
+        ("b n[9] d -> b n d", "expected one of mean, 0"),
         ("b n d -> b n e", "only on one side"),
         ("b (x y z) d -> b x y z d", "Could not infer"),
     ],
 )
-def test_axes_that_do_not_fit(axes, told):
-    with pytest.raises(ValueError, match=told):
+def test_axes_that_do_not_fit(axes, expected):
+    with pytest.raises(ValueError, match=expected):
         arranged(np.zeros((3, 7, 6)), axes, {})
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
-        ("a.b", "line 1: THEIRS = OURS is meant"),
+        ("a.b", "line 1: expected MODULE = QUANTITY"),
         ("# nothing", "it has no line"),
         ("a:out = b", "'out' is neither 'in' nor a number"),
     ],
 )
-def test_tables_that_cannot_be_read(text, told):
-    with pytest.raises(UsageError, match=told):
-        read(text, "names.txt", Names(()))
+def test_tables_that_cannot_be_read(text, expected):
+    with pytest.raises(UsageError, match=expected):
+        read_table(text, "names.txt", NameTable(()))
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -657,16 +660,16 @@ def command(files, tmp_path):
 
 def test_command_of_a_right_candidate(command, capsys):
     assert main(command("right")) == 0
-    told = capsys.readouterr().out
-    assert "right as vivit, torch: right" in told
-    assert "28 of 28 values hold; 28 of 28 steps hold" in told
+    expected = capsys.readouterr().out
+    assert "right as vivit (torch): right" in expected
+    assert "28 of 28 values hold; 28 of 28 isolated values hold" in expected
 
 
 def test_command_of_a_wrong_candidate(command, capsys):
     assert main(command("wrong")) == 1
-    told = capsys.readouterr().out
-    assert "encoder.layers.1: norm_1" in told
-    assert "eps-of-torch (layer-norm)" in told
+    expected = capsys.readouterr().out
+    assert "encoder.layers.1: norm_1" in expected
+    assert "eps-of-torch (layer-norm)" in expected
 
 
 def test_command_for_a_program(command, capsys, tmp_path):
@@ -675,64 +678,72 @@ def test_command_for_a_program(command, capsys, tmp_path):
     out = tmp_path / "out.xml"
     assert main(command("wrong", "--json", "--junit", str(out))) == 1
     assert ET.parse(out).getroot().get("name") == "vtnp vivit"
-    told = json.loads(capsys.readouterr().out)
+    expected = json.loads(capsys.readouterr().out)
     schema = Path(__file__).parents[2] / "vtnp" / "verify" / "report.schema.json"
-    jsonschema.validate(told, json.loads(schema.read_text()))
-    assert told["verdict"] == "wrong"
-    assert told["findings"][0]["title"] == "encoder.layers.1: norm_1"
+    jsonschema.validate(expected, json.loads(schema.read_text()))
+    assert expected["verdict"] == "wrong"
+    assert expected["findings"][0]["title"] == "encoder.layers.1: norm_1"
 
 
 def complaint(capsys, words):
     assert main(words) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("vtnp: ")
-    assert told.err.count("\n") == 1
-    return told.err
+    expected = capsys.readouterr()
+    assert expected.out == ""
+    assert expected.err.startswith("vtnp: ")
+    assert expected.err.count("\n") == 1
+    return expected.err
 
 
 @pytest.mark.parametrize(
-    ("factory", "others", "changes", "told"),
+    ("factory", "others", "changes", "expected"),
     [
-        ("right", [], {"model": "vivit-bb"}, "no model is called 'vivit-bb'; near it: vivit-b"),
-        ("right", [], {"layout": "torchvision"}, "has the layouts official, huggingface,"),
+        ("right", [], {"model": "vivit-bb"}, "no model is called 'vivit-bb'; did you mean vivit-b"),
+        (
+            "right",
+            [],
+            {"layout": "torchvision"},
+            "vivit has no layout 'torchvision'; it has official, huggingface,",
+        ),
         ("right", ["depth=3"], {}, "has no field 'depth'; it has model, frames"),
         ("right", ["d=x"], {}, "expected an integer"),
         ("right", ["heads=5"], {}, "width 12 is no multiple of 5 heads"),
         ("right", ["layers=3"], {}, "missing 'vivit.layers.2.layernorm_before.weight'"),
         ("right", [], {"weights": "absent.npz"}, "absent.npz"),
-        ("right", ["--dtype", "int8"], {}, "dtype 'int8' is none of float64"),
+        ("right", ["--dtype", "int8"], {}, "dtype 'int8': expected one of float64"),
         ("right", ["--names", "absent.txt"], {}, "absent.txt: No such file"),
         ("right", ["--activations", "a.npz"], {}, "either a candidate or a file"),
         (None, [], {}, "either a candidate or a file"),
         ("raising", [], {}, "the candidate raised TypeError"),
         ("unmade", [], {}, "the candidate raised OSError: no such device"),
-        ("nothing", [], {}, "the factory returned int, no torch.nn.Module"),
+        ("nothing", [], {}, "the factory returned int, expected a torch.nn.Module"),
         ("absent", [], {}, "has no absent"),
     ],
 )
-def test_bad_requests_are_told_in_a_line(command, capsys, factory, others, changes, told):
-    assert told in complaint(capsys, command(factory, *others, **changes))
+def test_bad_requests_are_told_in_a_line(command, capsys, factory, others, changes, expected):
+    assert expected in complaint(capsys, command(factory, *others, **changes))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
-        ("layers.{i}.nothing = encoder.layers.{i}.q", "none of the names is of a module"),
+        ("layers.{i}.nothing = encoder.layers.{i}.q", "no name is of a module"),
         (
             "vivit.layers.{i}.mlp.fc1 = encoder.layers.{i}.wide",
             "no quantity 'encoder.layers.0.wide'",
         ),
-        ("vivit.layers.{i}.mlp.fc1 = encoder.layers.{i}.q", "where ours is (2, 2, 13, 6)"),
-        ("vivit.layers.{i}.mlp.fc1 = encoder.layers.{i}.widened : b n -> b n", "3 axes, not those"),
+        ("vivit.layers.{i}.mlp.fc1 = encoder.layers.{i}.q", "ours (2, 2, 13, 6)"),
+        (
+            "vivit.layers.{i}.mlp.fc1 = encoder.layers.{i}.pre_activation : b n -> b n",
+            "expected the axes",
+        ),
         ("call = body\nvivit.layernorm = encoder.norm", "no module 'body' to call"),
         ("input = b t -> t b\nvivit.layernorm = encoder.norm", "input = b t -> t b"),
     ],
 )
-def test_bad_names_are_told_in_a_line(command, capsys, tmp_path, text, told):
+def test_bad_names_are_told_in_a_line(command, capsys, tmp_path, text, expected):
     file = tmp_path / "names.txt"
     file.write_text(text)
-    assert told in complaint(capsys, command("right", "--names", str(file)))
+    assert expected in complaint(capsys, command("right", "--names", str(file)))
 
 
 def test_a_model_without_published_weights_is_told_in_a_line(files, capsys):
@@ -748,19 +759,19 @@ def test_a_model_of_other_weights_is_told_in_a_line(command, files, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "expected"),
     [
         ({"logits": np.zeros((1, 5))}, "it has no 'clip'"),
-        ({"clip": np.zeros((1, 4, 8, 8, 3))}, "'clip' is (1, 4, 8, 8, 3)"),
-        ({"clip": np.zeros((1, 4, 8, 12, 3)), "logit": np.zeros((1, 5))}, "near it: logits"),
-        ({"clip": np.zeros((1, 4, 8, 12, 3)), "logits": np.zeros((1, 6))}, "where ours is (1, 5)"),
-        ({"clip": np.zeros((1, 4, 8, 12, 3))}, "none of the names"),
+        ({"clip": np.zeros((1, 4, 8, 8, 3))}, "'clip' has shape (1, 4, 8, 8, 3)"),
+        ({"clip": np.zeros((1, 4, 8, 12, 3)), "logit": np.zeros((1, 5))}, "did you mean logits"),
+        ({"clip": np.zeros((1, 4, 8, 12, 3)), "logits": np.zeros((1, 6))}, "ours (1, 5)"),
+        ({"clip": np.zeros((1, 4, 8, 12, 3))}, "no name is of a module"),
     ],
 )
-def test_bad_activations(files, tmp_path, arrays, told):
+def test_bad_activations(files, tmp_path, arrays, expected):
     file = tmp_path / "a.npz"
     np.savez(file, **arrays)
     with pytest.raises((UsageError, FileError)) as error:
         compare("vivit", VIVIT, files["vivit"], layout="huggingface", activations=file)
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)

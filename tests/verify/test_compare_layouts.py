@@ -31,7 +31,7 @@ from vtnp.longnet import Branch
 from vtnp.models import longnet, motionformer, mvit, nystromformer, vivit
 from vtnp.verify.models.activations import record
 from vtnp.verify.models.compare import compare
-from vtnp.verify.models.names import Names, read
+from vtnp.verify.models.name_table import NameTable, read_table
 from vtnp.verify.models.subjects import subject
 
 torch = installed("torch")
@@ -123,13 +123,13 @@ RELEASED = {
     "mvit-widening": Released(
         "mvit", "official", _MVIT, partial(MViT, _MVIT), "tokens, layers.{i}.weights",
         lambda m: last(m.blocks[0].proj.parameters()).data.add_(1e-6),
-        "layers.0: shortcut", "look for a weight transposed, a bias left out",
+        "layers.0: shortcut", "look for a transposed weight, a missing bias",
     ),
     "nystromformer": Released(
         "nystromformer", "official", _NYSTROMFORMER, partial(Nystromformer, _NYSTROMFORMER),
         _OF_NYSTROMFORMER,
         lambda m: setattr(m.transformer_1.mha.attn, "steps", 3),
-        "layers.1: read", "look at how values are averaged",
+        "layers.1: context", "look at how values are averaged",
     ),
     "longnet": Released(
         "longnet", "torchscale", _LONGNET, partial(LongNet, _LONGNET), "",
@@ -137,7 +137,7 @@ RELEASED = {
             m.layers[1].self_attn, "config",
             replace(_LONGNET, branches=(*_LONGNET.branches[:2], Branch(48, 2))),
         ),
-        "layers.1: read", "look at how values are averaged",
+        "layers.1: context", "look at how values are averaged",
     ),
 }  # fmt: skip
 PEERS = {
@@ -177,7 +177,7 @@ def assert_agrees(tmp_path, released):
     report = compared(tmp_path, released)
     assert [line for line in report.lines if not line.holds] == []
     assert report.findings == ()
-    hidden = f"not compared, as nothing exposes them: {released.hidden}"
+    hidden = f"not exposed, and so not compared: {released.hidden}"
     assert report.notes == ((hidden,) if released.hidden else ())
 
 
@@ -186,7 +186,9 @@ def assert_fault_is_named(tmp_path, released):
     assert report.status == 1
     assert [finding.title for finding in report.findings] == [released.title]
     (finding,) = report.findings
-    assert any(released.why in text for text in (finding.says, *finding.same)), finding
+    assert any(released.why in text for text in (finding.explanation, *finding.equivalents)), (
+        finding
+    )
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -205,7 +207,7 @@ def test_a_pooled_class_token(tmp_path):
 
     report = compared(tmp_path, RELEASED["mvit"], fault)
     titles = [finding.title for finding in report.findings]
-    assert titles == ["layers.1: read"], titles
+    assert titles == ["layers.1: context"], titles
 
 
 @pytest.mark.parametrize(
@@ -229,8 +231,8 @@ def as_scenic_has(name, x, model):
     """One of our quantities under scenic's name, in its axes; None for what it does not show."""
     block, _, what = name.rpartition(".")
     words = {
-        "q": "query", "k": "key", "v": "value", "merged": "out",
-        "widened": "Dense_0", "feed_forward": "Dense_1",
+        "q": "query", "k": "key", "v": "value", "attention_output": "out",
+        "pre_activation": "Dense_0", "feed_forward": "Dense_1",
     }  # fmt: skip
     ends = {"embedding": "embedding", "logits": "output_projection"}
     if name in ends:
@@ -248,7 +250,7 @@ def as_scenic_has(name, x, model):
     if what in ("norm_1", "norm_2"):
         of_flat = f"LayerNorm_{axis or 'mlp'}"
         path = of_flat if flat else f"LayerNorm_{int(what[-1]) - 1}"
-    elif what in ("widened", "feed_forward"):
+    elif what in ("pre_activation", "feed_forward"):
         path = f"MlpBlock{'' if flat else '_0'}/{words[what]}"
     else:
         path = f"MultiHeadDotProductAttention_{axis or 0}/{words[what]}"
@@ -258,7 +260,7 @@ def as_scenic_has(name, x, model):
         x = x.reshape(-1, *x.shape[2:])
     elif flat:
         x = x.reshape(len(x), -1, x.shape[-1])
-    elif model == "factorised-dot-product" and what in {"q", "k", "v", "merged"}:
+    elif model == "factorised-dot-product" and what in {"q", "k", "v", "attention_output"}:
         x = x.reshape(len(x), 4, -1, *x.shape[2:])  # frames apart again
     return f"{front}/{path}", x
 
@@ -294,11 +296,11 @@ def test_scenics_names(tmp_path, name):
 
 
 def test_a_candidate_that_takes_a_list():
-    listed = read("input = [a b -> b a]\nx = y", "names.txt", Names(()))
+    listed = read_table("input = [a b -> b a]\nx = y", "names.txt", NameTable(()))
     assert (listed.input, listed.in_list) == ("a b -> b a", True)
-    # A user's table goes on from the usual one.
-    assert read("x = y", "names.txt", listed).in_list
-    bare = read("input = a b -> b a c\nx = y", "names.txt", listed)
+    # A user's table goes on from the default one.
+    assert read_table("x = y", "names.txt", listed).in_list
+    bare = read_table("input = a b -> b a c\nx = y", "names.txt", listed)
     assert not bare.in_list
 
 

@@ -55,7 +55,7 @@ def test_mistake_is_named(id, name, record_property):
     assert not report.right
     named = next((each for each in report.findings if each.mistakes), None)
     assert named is not None, f"found wrong, but named nothing: {report.failures()[:2]}"
-    found = {title(key) for key in named.mistakes} | set(named.same)
+    found = {title(key) for key in named.mistakes} | set(named.equivalents)
     record_property("verified", " = ".join(sorted(found)))
     assert len(named.mistakes) == 1
     assert title((id, name)) in found, f"taken for {', '.join(found)}"

@@ -68,7 +68,7 @@ def test_wrong_candidates_are_named(pytester, run):
     """)
     result = run()
     result.assert_outcomes(failed=3, passed=1)
-    result.stdout.fnmatch_lines(["*sigmoid (softmax)*", "*returns the candidate, not None*"])
+    result.stdout.fnmatch_lines(["*sigmoid (softmax)*", "*must return the candidate, got None*"])
     assert "Traceback" not in result.stdout.str()
 
 

@@ -24,7 +24,7 @@ def assert_right(candidate, id, *, record_property=None, **options):
     report = check(candidate, id, examples=EXAMPLES, **options)
     assert report.right, [(line.what, line.case, line.note) for line in report.failures()[:3]]
     assert report.findings == ()
-    ratios = [line.figure / line.bound for line in report.lines if line.bound]
+    ratios = [line.error / line.bound for line in report.lines if line.bound]
     closest = max(ratios, default=0.0)
     assert closest <= WELL_WITHIN
     if record_property is not None:

@@ -1,5 +1,8 @@
 """The errors of formulas, which name the formula, the argument, what was expected and its value."""
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 
 class FormulaError(ValueError):
     """An argument for which the formula is not defined.
@@ -42,3 +45,10 @@ def require(condition: bool, argument: str, expected: str, got: object) -> None:
     """
     if not condition:
         raise FormulaError(f"argument {argument}: expected {expected}, got {got!r}")
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return a question about the most similar names, to end an error with; "" without any."""
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    listed = " or ".join([*filter(None, [", ".join(near[:-1])]), *near[-1:]])
+    return f"; did you mean {listed}?" if near else ""

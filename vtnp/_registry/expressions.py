@@ -55,10 +55,9 @@ def evaluated(
 def names_in(expression: str) -> frozenset[str]:
     """Return the letters that an expression names."""
     tree = ast.parse(expression, mode="eval")
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    named = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called
-    ]
+    nodes = list(ast.walk(tree))
+    called = {node.func for node in nodes if isinstance(node, ast.Call)}
+    named = [node for node in nodes if isinstance(node, ast.Name) and node not in called]
     bound = {node.id for node in named if isinstance(node.ctx, ast.Store)}
     return frozenset({node.id for node in named} - bound - {"inf"})
 

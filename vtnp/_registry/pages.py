@@ -3,13 +3,12 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vtnp._registry.errors import UnknownFormulaError
+from vtnp._registry.errors import UnknownFormulaError, did_you_mean
 from vtnp._registry.spec import registry
 
 
@@ -60,9 +59,7 @@ def formula(name: str | int) -> Formula:
     for each in formulas():
         if each.survey == f"eq. ({number})":
             return each
-    near = get_close_matches(wanted, list(registry), n=3, cutoff=0.4)
-    hint = f"; near it: {', '.join(near)}" if near else ""
-    raise UnknownFormulaError(f"no formula is called {name!r}{hint}")
+    raise UnknownFormulaError(f"no formula is called {name!r}{did_you_mean(wanted, registry)}")
 
 
 @cache

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     requires: tuple[str, ...] = ()
 
     @property
-    def page(self) -> str:
+    def page_path(self) -> str:
         """The path of its page."""
         return f"spec/{self.module}/{self.id}.md"
 

@@ -10,25 +10,24 @@ loaded by load_state_dict; if it takes one, it receives the path of the weights 
 --names maps the input or output of one of its modules to a quantity of vtnp's model, with the axes
 of both:
 
-    blocks.{i}.attn.proj:in = layers.{i}.space.read : b n[1:] (heads d_h) -> b heads n d_h
+    blocks.{i}.attn.proj:in = layers.{i}.space.context : b n[1:] (heads d_h) -> b heads n d_h
 
 A file of --activations has the input clip under "clip", in the layout of vtnp's model, and the
 candidate's activations under vtnp's names or under those in --names. Of nystromformer and longnet
 only the layers are published, so these take tokens, b n d, instead of a clip.
 
-Exit status: 0 the two agree, 1 they differ, 2 they could not be compared.
+Exit status: 0 the two agree, 1 they diverge, 2 they could not be compared.
 """
 
 import argparse
-from difflib import get_close_matches
 from pathlib import Path
 
-from vtnp._registry.errors import UsageError
+from vtnp._registry.errors import UsageError, did_you_mean
 from vtnp.cli import reports
 from vtnp.cli.settings import changes
 from vtnp.cost import models
 from vtnp.verify.errors import CandidateError
-from vtnp.verify.functions.target import load
+from vtnp.verify.loading import load
 from vtnp.verify.models.compare import compare
 
 
@@ -61,7 +60,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Answer the command; return the exit status of the report."""
+    """Run the command; return the exit status of the report."""
     try:
         name = _known(options.model)
         config = models.config(name, **changes(name, options.settings))
@@ -79,12 +78,11 @@ def run(options: argparse.Namespace) -> int:
         )
     except (ValueError, CandidateError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    return reports.shown(report, options)
+    return reports.show(report, options)
 
 
 def _known(name: str) -> str:
     if name not in models.names():
-        near = get_close_matches(name, models.names(), n=3)
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = did_you_mean(name, models.names())
         raise UsageError(f"no model is called {name!r}{hint}")
     return name

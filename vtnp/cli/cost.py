@@ -23,11 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtnp._registry.errors import UnknownFormulaError, UsageError
+from vtnp._registry.errors import UnknownFormulaError, UsageError, did_you_mean
 from vtnp._registry.pages import formula
 from vtnp._registry.spec import registry
 from vtnp.cli import units
-from vtnp.cli.settings import changes, did_you_mean, pairs
+from vtnp.cli.settings import changes, pairs
 from vtnp.cost import Cost, counted, counted_gradient, plot, table
 from vtnp.cost.closed_forms import closed_form
 from vtnp.cost.measure import Measurement, measured
@@ -140,7 +140,7 @@ def _head(
     given, defaults = _sizes_as_text(id, sizes, swept)
     lines = {
         "formula": f"{id}: {page.plain}",
-        "page": registry[id].page,
+        "page": registry[id].page_path,
         "swept": " and with it ".join([*swept[:1], *filter(None, [", ".join(swept[1:])])]),
         "sizes": given,
         "defaults": defaults,

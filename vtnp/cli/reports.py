@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from vtnp.checkpoints.files import replacing
-from vtnp.verify import junit
+from vtnp.verify.junit import as_xml
 from vtnp.verify.report import Report
-from vtnp.verify.text import told
+from vtnp.verify.text import print_report
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
@@ -18,13 +18,13 @@ def prepare(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="print every check, not only failures")
 
 
-def shown(report: Report, options: argparse.Namespace) -> int:
+def show(report: Report, options: argparse.Namespace) -> int:
     """Print a report as the options say, and return its exit status."""
     if options.junit:
         with replacing(options.junit) as temporary:
-            temporary.write_text(junit.text(report), encoding="utf-8")
+            temporary.write_text(as_xml(report), encoding="utf-8")
     if options.json:
         print(json.dumps(report.as_dict(), indent=2, allow_nan=False))
     else:
-        told(report, every=options.all)
+        print_report(report, every_line=options.all)
     return report.status

@@ -1,8 +1,7 @@
-"""KEY=VALUE on the command line, and names that do not exist."""
+"""KEY=VALUE on the command line."""
 
 import typing
-from collections.abc import Collection, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Any
 
 from vtnp._registry.errors import UsageError
@@ -29,10 +28,3 @@ def changes(name: str, texts: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"{name} has no field {key!r}; it has {', '.join(hints)}")
         values[key] = value_of(name, key, hints[key], text, example=getattr(named, key))
     return values
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return a question about the most similar names, to end an error with; "" without any."""
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    listed = " or ".join([*filter(None, [", ".join(near[:-1])]), *near[-1:]])
-    return f"; did you mean {listed}?" if near else ""

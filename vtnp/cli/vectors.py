@@ -17,33 +17,38 @@ from pathlib import Path
 
 from vtnp._registry.errors import UsageError
 from vtnp.cli import reports, units
+from vtnp.verify.vectors import check, export
 
-_NEEDED = ("jsonschema", "safetensors")
+_REQUIRED = ("jsonschema", "safetensors")
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    does = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    export = does.add_parser("export", help="write test vectors to a folder", allow_abbrev=False)
-    export.add_argument(
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    exporting = actions.add_parser(
+        "export", help="write test vectors to a folder", allow_abbrev=False
+    )
+    exporting.add_argument(
         "folder",
         type=Path,
         metavar="DIR",
         help="a folder that is new or empty, or has an older export",
     )
-    export.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: 0)")
-    export.set_defaults(run=run_export)
-    check = does.add_parser("check", help="check the results of a program", allow_abbrev=False)
-    check.add_argument("folder", type=Path, metavar="DIR", help="folder of the exported vectors")
-    check.add_argument(
+    exporting.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: 0)")
+    exporting.set_defaults(run=run_export)
+    checking = actions.add_parser(
+        "check", help="check the results of a program", allow_abbrev=False
+    )
+    checking.add_argument("folder", type=Path, metavar="DIR", help="folder of the exported vectors")
+    checking.add_argument(
         "results",
         type=Path,
         metavar="RESULTS",
         help="folder of results, in files of the same names",
     )
-    reports.prepare(check)
-    check.set_defaults(run=run_check)
-    for each in (export, check):
+    reports.prepare(checking)
+    checking.set_defaults(run=run_check)
+    for each in (exporting, checking):
         each.add_argument(
             "--formula",
             action="append",
@@ -54,9 +59,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write test vectors, and print their number and size."""
-    _need(_NEEDED)
-    from vtnp.verify.vectors import export
-
+    _require(_REQUIRED)
     folder = export(options.folder, options.formula, options.seed)
     files = list(folder.iterdir())
     size = sum(file.stat().st_size for file in files)
@@ -66,14 +69,12 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_check(options: argparse.Namespace) -> int:
     """Check results; return the exit status of the report."""
-    _need(_NEEDED)
-    from vtnp.verify.vectors import check
-
+    _require(_REQUIRED)
     report = check(options.folder, options.results, options.formula)
-    return reports.shown(report, options)
+    return reports.show(report, options)
 
 
-def _need(modules: Sequence[str]) -> None:
+def _require(modules: Sequence[str]) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} not found: pip install 'vtnp[verify]'")

@@ -6,7 +6,7 @@
     vtnp verify mine:attend --formula attention --name Q=query --extra dropout=0.0 --junit out.xml
     vtnp verify mine:norm --formula layer-norm --option eps=1e-5 --size d=768
 
-Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be run.
+Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be checked.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from typing import Any
 from vtnp._registry.errors import UsageError
 from vtnp.cli import reports
 from vtnp.cli.settings import pairs
-from vtnp.verify.functions import limits
 from vtnp.verify.functions.check import EXAMPLES, check
-from vtnp.verify.functions.target import load
+from vtnp.verify.functions.time_limit import check_in_process
+from vtnp.verify.loading import load
 from vtnp.verify.report import Report
 
 
@@ -56,19 +56,19 @@ def prepare(parser: argparse.ArgumentParser) -> None:
         "--time-limit",
         type=float,
         metavar="SECONDS",
-        help="run the candidate in a separate process, and stop it after this time",
+        help="for each call of the candidate, which then runs in a separate process",
     )
     reports.prepare(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Answer the command; return the exit status of the report."""
-    asked = {
+    """Run the command; return the exit status of the report."""
+    keywords = {
         "layout": options.layout,
         "names": dict(pairs(options.name, "--name")),
         "extra": {key: _value(text) for key, text in pairs(options.extra, "--extra")},
-        "sizes": {axis: _whole(axis, text) for axis, text in pairs(options.size, "--size")},
+        "sizes": {axis: _size(axis, text) for axis, text in pairs(options.size, "--size")},
         "options": {key: _value(text) for key, text in pairs(options.option, "--option")},
         "library": options.library,
         "device": options.device,
@@ -77,18 +77,18 @@ def run(options: argparse.Namespace) -> int:
         "examples": options.examples,
         "gradients": not options.no_gradients,
     }
-    return reports.shown(_report(options, asked), options)
+    return reports.show(_report(options, keywords), options)
 
 
-def _report(options: argparse.Namespace, asked: dict[str, Any]) -> Report:
+def _report(options: argparse.Namespace, keywords: dict[str, Any]) -> Report:
     if options.time_limit is not None:
-        return limits.check(options.candidate, options.formula, options.time_limit, asked)
-    return check(load(options.candidate), options.formula, **asked)
+        return check_in_process(options.candidate, options.formula, options.time_limit, keywords)
+    return check(load(options.candidate), options.formula, **keywords)
 
 
-def _whole(axis: str, text: str) -> int:
+def _size(axis: str, text: str) -> int:
     if not text.isdecimal():
-        raise UsageError(f"--size {axis}={text}: a whole number is meant")
+        raise UsageError(f"--size {axis}={text}: expected an integer")
     return int(text)
 
 

@@ -125,7 +125,7 @@ def _letters(id: str) -> frozenset[str]:
 
 
 def _page(id: str) -> str:
-    return registry[id].page if id in registry else id
+    return registry[id].page_path if id in registry else id
 
 
 def _location(path: tuple[str, ...]) -> str:

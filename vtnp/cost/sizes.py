@@ -299,7 +299,7 @@ def _as_formula_reads(id: str, name: str, value: Any) -> Any:
     """Return an option as its formula reads it: a closed form may name the fields of a grid."""
     arrays = {argument.name for argument in registry[id].signature.arguments}
     options = inspect.signature(registry[id].function).parameters.keys() - arrays
-    read = reader(f"{id} ({registry[id].page})", name, size_names(id)[name])
+    read = reader(f"{id} ({registry[id].page_path})", name, size_names(id)[name])
     return value if name not in options or read is None else read(value)
 
 

@@ -1,19 +1,19 @@
-"""What can go wrong around a candidate, apart from its numbers."""
+"""Errors of candidates that are no matter of numbers."""
 
 
 class CandidateError(Exception):
-    """A candidate that raised, or returned what no result can be; the message says which."""
+    """A candidate raised, or returned what cannot be a result; the message says which."""
 
 
 class RaisedError(CandidateError):
-    """A candidate that raised."""
+    """A candidate raised."""
 
 
-class NotTakenError(Exception):
-    """An argument that the candidate has no place for, or needs and is not given."""
+class ArgumentNotTakenError(Exception):
+    """A candidate has no parameter for an argument, or requires one that a case leaves out."""
 
 
-def told(error: BaseException) -> str:
-    """Return what somebody's code has raised, in one line."""
+def in_one_line(error: BaseException) -> str:
+    """Return the type and the first line of an error that a candidate raised."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first}"

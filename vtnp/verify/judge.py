@@ -1,10 +1,10 @@
-"""The judgement: an error against the error that the formula itself makes in that precision.
+"""The judgement: a candidate's error against the error that the formula makes in that precision.
 
-The reference is the formula in float64, on the numbers that the candidate was given, which have
-been rounded to its precision first. What the formula errs by in float32 on the same numbers, times
-the ratio of the precisions, is what a candidate may err by, times MULTIPLE; and never less than
-ULPS units in the last place of the largest number. Sums in another order, or exponentials of
-another library, stay far below; a wrong formula does not.
+The reference is the formula in float64, on the numbers that the candidate was given, which are
+rounded to its precision first. The bound is the formula's own error in float32 on the same numbers,
+scaled by the ratio of the precisions, times MULTIPLE; and never less than ULPS units in the last
+place of the largest number. Sums in another order, or exponentials of another library, stay far
+below it; a wrong formula does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,23 +19,24 @@ from vtnp._array.trees import tree_map
 
 # Of some 500 runs of right candidates (formulas on torch, layers of torch and HuggingFace) the
 # closest came to half of these bounds; of all usual mistakes none stays below them everywhere.
-# Gradients summed in another order are what needs the most units in the last place; half
-# precision, where 32 of them would be a quarter of the number, is summed in single.
+# Gradients summed in another order need the most units in the last place. In half precision 32 of
+# them would be a quarter of the number, but there sums are taken in single precision.
 MULTIPLE = 16.0
 ULPS = {"float64": 32.0, "float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
-_APART = 0.5  # of the largest number
-HALVES = frozenset({"float16", "bfloat16"})
+HALF_PRECISIONS = frozenset({"float16", "bfloat16"})
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_FAR_OFF = 0.5  # of the largest number
 
 Results = list[NDArray[Any]]
 Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How far one result lies off: the largest error, its bound, and where.
+class Deviation:
+    """How far one result lies off.
 
-    index: of the first element beyond the bound, in the formula's layout; None where none is.
+    error: the largest. bound: the most that it may be. index: of the first element beyond the
+    bound, in the formula's layout; None where there is none. got, expected: the numbers there.
     """
 
     error: float
@@ -50,10 +51,10 @@ class Figure:
 
     @property
     def note(self) -> str:
-        """Say where it parts, if it does."""
+        """Where it first diverges, if it does."""
         if self.index is None:
             return ""
-        return f"first at {list(self.index)}: {self.got:.9g}, not {self.expected:.9g}"
+        return f"first at {list(self.index)}: {self.got:.9g}, expected {self.expected:.9g}"
 
     @property
     def ratio(self) -> float:
@@ -61,8 +62,11 @@ class Figure:
         return self.error / self.bound if self.bound else (0.0 if self.holds else float("inf"))
 
 
+# --- Numbers in a precision -----------------------------------------------------------------------
+
+
 def rounded(arguments: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """Round all real numbers to a precision; they stay float64, or what they are."""
+    """Round all real numbers to a precision; the arrays stay float64, or what they are."""
     return {name: tree_map(lambda x: _rounded(x, dtype), x) for name, x in arguments.items()}
 
 
@@ -78,16 +82,17 @@ def _rounded(x: Any, dtype: str) -> Any:
     return bits.view(np.float32).astype(np.float64)
 
 
-def nudge(arguments: Mapping[str, Any], dtype: str, seed: int) -> dict[str, Any]:
+def perturbed(arguments: Mapping[str, Any], dtype: str, seed: int) -> dict[str, Any]:
     """Change every real number by one unit in the last place of a precision."""
     seeds = count(seed)
     return {
-        name: tree_map(lambda x: nudged(x, dtype, next(seeds)), x) for name, x in arguments.items()
+        name: tree_map(lambda x: perturbed_array(x, dtype, next(seeds)), x)
+        for name, x in arguments.items()
     }
 
 
-def nudged(x: Any, dtype: str, seed: int) -> Any:
-    """Change one array so; what is no real number stays what it is."""
+def perturbed_array(x: Any, dtype: str, seed: int) -> Any:
+    """Change each number of one array so; an array of integers or truth values stays as it is."""
     x = np.asarray(x)
     if x.dtype.kind != "f":
         return x
@@ -95,54 +100,71 @@ def nudged(x: Any, dtype: str, seed: int) -> Any:
     return x * (1.0 + EPS[dtype] * signs)
 
 
+# --- Results of functions -------------------------------------------------------------------------
+
+
 def results_of(function: Function, arguments: Mapping[str, Any], dtype: str = "float64") -> Results:
-    """Return the arrays that a function of NumPy's arrays makes, computed in that dtype."""
-    given = {name: tree_map(lambda x: _in(x, dtype), x) for name, x in arguments.items()}
+    """Return the arrays that a function of NumPy arrays computes in a dtype."""
+    converted = {name: tree_map(lambda x: _as_dtype(x, dtype), x) for name, x in arguments.items()}
     with np.errstate(all="ignore"):
-        found = function(**given)
-    return [np.asarray(y) for y in several(found)]
+        results = function(**converted)
+    return [np.asarray(y) for y in as_list(results)]
 
 
-def several(found: Any) -> list[Any]:
-    """Return the results one by one: arrays, and sizes where a formula tells some."""
-    return list(found) if isinstance(found, tuple | list) and not is_sizes(found) else [found]
+def as_list(results: Any) -> list[Any]:
+    """Return the results of a call one by one: arrays, and sizes where a formula returns some."""
+    is_several = isinstance(results, tuple | list) and not is_sizes(results)
+    return list(results) if is_several else [results]
 
 
 def is_sizes(y: Any) -> bool:
-    """Tell whether a result is whole numbers, or rows of them, and no array."""
+    """Tell whether a result is an integer, or a sequence of them, and no array."""
     return isinstance(y, int) or (isinstance(y, tuple | list) and all(map(is_sizes, y)))
 
 
-def _in(x: Any, dtype: str) -> Any:
+def _as_dtype(x: Any, dtype: str) -> Any:
     x = np.asarray(x)
     return x.astype(dtype) if x.dtype.kind == "f" else x
 
 
-def slack(exact: Results, other: Results, dtype: str = "float32") -> list[float]:
-    """Return what the formula errs by in a lower precision, for each result, in units of it."""
-    return [_largest(x, y) / EPS[dtype] for x, y in zip(exact, other, strict=True)]
+# --- What the formula itself errs by --------------------------------------------------------------
 
 
-def units_of(
+def error_units(exact: Results, approximate: Results, dtype: str = "float32") -> list[float]:
+    """Return the largest error of each result, in units of the eps of a dtype."""
+    return [_largest_error(x, y) / EPS[dtype] for x, y in zip(exact, approximate, strict=True)]
+
+
+def own_error_units(
     function: Function, arguments: Mapping[str, Any], exact: Results, dtype: str
 ) -> list[float]:
-    """Return what the formula itself errs by, for each result, in units of a precision.
+    """Return what a formula itself errs by in a dtype, for each result, in units of its eps.
 
-    That is its error in float32; where half precision is judged, in float16 too, which rounds so
-    coarsely that errors no longer grow with the unit. In float64, which nothing can be held
-    against, it is as well what a change of the inputs in the last place makes, eightfold.
+    That is its error in float32; for half precision in float16 too, which rounds so coarsely that
+    errors no longer grow with eps. In float64, for which there is no more exact reference, it is
+    also the effect of a change of the inputs in the last place, times MULTIPLE.
     """
-    units = slack(exact, results_of(function, arguments, "float32"))
-    if dtype in HALVES:
+    units = error_units(exact, results_of(function, arguments, "float32"))
+    if dtype in HALF_PRECISIONS:
         try:
-            coarse = slack(exact, results_of(function, arguments, "float16"), "float16")
+            coarse = error_units(exact, results_of(function, arguments, "float16"), "float16")
         except (TypeError, np.linalg.LinAlgError):  # linear algebra has no half precision
             return units
         return list(map(max, units, coarse))
     if dtype == "float64":
-        moved = slack(exact, results_of(function, nudge(arguments, dtype, 0)), dtype)
-        return [max(unit, MULTIPLE * each) for unit, each in zip(units, moved, strict=True)]
+        moved = results_of(function, perturbed(arguments, dtype, 0))
+        of_inputs = error_units(exact, moved, dtype)
+        return [max(unit, MULTIPLE * each) for unit, each in zip(units, of_inputs, strict=True)]
     return units
+
+
+def _largest_error(x: NDArray[Any], y: NDArray[Any]) -> float:
+    with np.errstate(all="ignore"):
+        error = np.abs(x.astype(np.float64) - y.astype(np.float64))
+    return float(np.max(error[np.isfinite(error)], initial=0.0))
+
+
+# --- The judgement --------------------------------------------------------------------------------
 
 
 def agrees(
@@ -153,58 +175,53 @@ def agrees(
     exact = every[: len(got)]
     if [x.shape for x in got] != [y.shape for y in exact]:
         return False
-    apart = (figure(x, y, 0.0, dtype) for x, y in zip(got, exact, strict=True))
-    if any(each.error > _APART * largest(y) > 0.0 for each, y in zip(apart, exact, strict=True)):
-        return False  # no rounding makes that, and need not be measured
-    units = units_of(function, arguments, every, dtype)[: len(got)]
-    return all(each.holds for each in figures(got, exact, units, dtype))
+    apart = [deviation(x, y, 0.0, dtype) for x, y in zip(got, exact, strict=True)]
+    if all(each.error == 0.0 for each in apart):
+        return True  # whatever the formula itself errs by
+    if any(each.error > _FAR_OFF * largest(y) > 0.0 for each, y in zip(apart, exact, strict=True)):
+        return False  # farther than any rounding, which need not be measured
+    units = own_error_units(function, arguments, every, dtype)[: len(got)]
+    return all(each.holds for each in deviations(got, exact, units, dtype))
 
 
-def _largest(x: NDArray[Any], y: NDArray[Any]) -> float:
-    with np.errstate(all="ignore"):
-        error = np.abs(x.astype(np.float64) - y.astype(np.float64))
-    return float(np.max(error[np.isfinite(error)], initial=0.0))
+def deviations(
+    got: Sequence[NDArray[Any]], expected: Results, units: Sequence[float], dtype: str
+) -> list[Deviation]:
+    """Judge all results, whose shapes agree."""
+    each = zip(got, expected, units, strict=True)
+    return [deviation(x, y, unit, dtype) for x, y, unit in each]
 
 
-def figure(got: NDArray[Any], expected: NDArray[Any], units: float, dtype: str) -> Figure:
-    """Judge one result. units: the formula's own error, as slack tells it."""
+def deviation(got: NDArray[Any], expected: NDArray[Any], units: float, dtype: str) -> Deviation:
+    """Judge one result. units: the formula's own error, in units of the eps of the dtype."""
     if expected.dtype.kind in "iub":
         wrong = np.asarray(got != expected)
-        return _figure(np.where(wrong, 1.0, 0.0), 0.0, wrong, got, expected)
+        return _deviation(np.where(wrong, 1.0, 0.0), 0.0, wrong, got, expected)
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     with np.errstate(all="ignore"):
         error = np.abs(got - expected)
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
     eps = EPS[dtype]
-    ulps = max(largest(expected) * eps, _tiny(dtype))
-    bound = max(MULTIPLE * units * eps, ULPS[dtype] * ulps)
-    return _figure(error, bound, error > bound, got, expected)
+    ulp = max(largest(expected) * eps, _smallest_subnormal(dtype))
+    bound = max(MULTIPLE * units * eps, ULPS[dtype] * ulp)
+    return _deviation(error, bound, error > bound, got, expected)
+
+
+def _deviation(
+    error: NDArray[Any], bound: float, wrong: Any, got: NDArray[Any], expected: NDArray[Any]
+) -> Deviation:
+    worst = float(np.max(error, initial=0.0))
+    if not np.any(wrong):
+        return Deviation(worst, bound, None)
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return Deviation(worst, bound, index, float(got[index]), float(expected[index]))
 
 
 def largest(y: NDArray[Any]) -> float:
-    """Return the largest finite number."""
+    """Return the largest finite magnitude."""
     return float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0))
 
 
-def _tiny(dtype: str) -> float:
-    """Return the smallest step of a precision, below which it cannot tell numbers apart."""
+def _smallest_subnormal(dtype: str) -> float:
     return {"float16": 2.0**-24, "float64": 2.0**-1074}.get(dtype, 2.0**-149)
-
-
-def _figure(
-    error: NDArray[Any], bound: float, wrong: Any, got: NDArray[Any], expected: NDArray[Any]
-) -> Figure:
-    worst = float(np.max(error, initial=0.0))
-    if not np.any(wrong):
-        return Figure(worst, bound, None)
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return Figure(worst, bound, index, float(got[index]), float(expected[index]))
-
-
-def figures(
-    got: Sequence[NDArray[Any]], expected: Results, units: Sequence[float], dtype: str
-) -> list[Figure]:
-    """Judge all results, whose shapes agree."""
-    judged = zip(got, expected, units, strict=True)
-    return [figure(x, y, unit, dtype) for x, y, unit in judged]

@@ -30,8 +30,7 @@ def what_goes_wrong(id: str, mistake: str) -> str:
 
 def where_to_look(id: str) -> str:
     """Return the formula as it should be, and the page that says more."""
-    page = f"spec/{registry[id].module}/{id}.md"
-    return f"{formula(id).plain} ({page}, Formula and Usual mistakes)"
+    return f"{formula(id).plain} ({registry[id].page_path}, Formula and Usual mistakes)"
 
 
 def plain_line(text: str) -> str:

@@ -1,32 +1,36 @@
-"""What a check has found: lines with a figure and a bound each, and what they add up to."""
+"""The outcome of a check: lines with an error and a bound each, and what they add up to."""
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 RIGHT, WRONG, NOT_RUN = 0, 1, 2  # exit statuses
+_VERDICTS = {RIGHT: "right", WRONG: "wrong", NOT_RUN: "not run"}
+
+Kind = Literal["value", "isolated", "gradient", "law", "contract", "special"]
 
 
 @dataclass(frozen=True)
 class Line:
     """One thing that was checked.
 
-    kind: "value", "step" (a value made of the candidate's own inputs), "gradient", "law", "rule" or
-    "special". what: the result, argument, law or rule. case: on which input. figure,
-    bound: the error and the most it may be, where there are numbers.
+    kind: "isolated" is a value computed from the candidate's own inputs, "contract" what any
+    implementation must keep to: dtype, device, inputs left unchanged. what: the result, argument,
+    law or rule. case: on which input. error, bound: the largest error and the most it may be, where
+    there are numbers.
     """
 
-    kind: str
+    kind: Kind
     what: str
     case: str
     holds: bool
-    figure: float | None = None
+    error: float | None = None
     bound: float | None = None
     note: str = ""
 
     @property
     def counts(self) -> bool:
-        """Whether the verdict hangs on it: special cases, where libraries differ, are only told."""
+        """Whether the verdict depends on it: not on special cases, in which libraries differ."""
         return self.kind != "special"
 
 
@@ -34,16 +38,16 @@ class Line:
 class Finding:
     """What is wrong with a candidate, as far as it can be told.
 
-    mistakes: (formula, name) of the mistakes that together make exactly its numbers; none for
-    what is no mistake of a page. same: other mistakes that make the same numbers. says: what goes
-    wrong, in the page's words. mend: what to do.
+    mistakes: (formula, name) of the mistakes that together give exactly the candidate's numbers;
+    empty for what is no mistake of a page. equivalents: other mistakes that give the same numbers.
+    explanation: what goes wrong, in the page's words. fix: what to do.
     """
 
     title: str
-    says: str
-    mend: str = ""
+    explanation: str
+    fix: str = ""
     mistakes: tuple[tuple[str, str], ...] = ()
-    same: tuple[str, ...] = ()
+    equivalents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,23 @@ class Report:
         ran = any(line.kind == "value" for line in self.lines)
         return (RIGHT if self.right else WRONG) if ran else NOT_RUN
 
+    @property
+    def verdict(self) -> str:
+        """The status in words."""
+        return _VERDICTS[self.status]
+
     def failures(self) -> tuple[Line, ...]:
-        """Return the lines that do not hold and count."""
+        """Return the lines that count and do not hold."""
         return tuple(line for line in self.lines if line.counts and not line.holds)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as report.schema.json describes it."""
-        words = {RIGHT: "right", WRONG: "wrong", NOT_RUN: "not run"}
-        told: dict[str, Any] = asdict(self)
-        for line in told["lines"]:
-            line |= {name: _in_json(line[name]) for name in ("figure", "bound")}
-        return {"verdict": words[self.status], **told}
+        fields: dict[str, Any] = asdict(self)
+        for line in fields["lines"]:
+            line |= {name: _in_json(line[name]) for name in ("error", "bound")}
+        return {"verdict": self.verdict, **fields}
 
 
 def _in_json(x: float | None) -> float | str | None:
-    """Return a number as JSON has it, which knows none beyond all bounds."""
+    """Return a number as JSON has it, which has neither NaN nor infinities."""
     return x if x is None or math.isfinite(x) else str(x)

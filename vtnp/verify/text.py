@@ -1,19 +1,30 @@
 """A report for a person, as tables on the terminal."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vtnp._registry.errors import UsageError
-from vtnp.verify.report import RIGHT, Line, Report
+from vtnp.verify.report import RIGHT, Finding, Line, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SHOWN = 12
-_WIDTH = 140  # where nobody says how wide it is
+_FAILURES_SHOWN = 12
+_WIDTH = 140  # where the output is no terminal
+_PLURALS: Mapping[str, str] = {
+    "value": "values",
+    "isolated": "isolated values",
+    "gradient": "gradients",
+    "law": "laws",
+    "contract": "rules of the contract",
+    "special": "special cases",
+}
 
 
-def told(report: Report, *, every: bool = False, console: "Console | None" = None) -> None:
-    """Print a report: the verdict, what is wrong, why; with `every`, each line there is.
+def print_report(
+    report: Report, *, every_line: bool = False, console: "Console | None" = None
+) -> None:
+    """Print the verdict, what fails, and why; with `every_line`, what holds as well.
 
     Raises UsageError without rich.
     """
@@ -25,37 +36,43 @@ def told(report: Report, *, every: bool = False, console: "Console | None" = Non
     out = console or Console(highlight=False)
     if not out.is_terminal:
         out.width = max(out.width, _WIDTH)
-    verdict = "[green]right[/]" if report.status == RIGHT else "[red]wrong[/]"
-    what = f"{report.candidate} as {report.formula}" + (
-        f", {report.library}" * bool(report.library)
-    )
-    out.print(f"[bold]{escape(what)}[/]: {verdict}", soft_wrap=True)
+    colour = "green" if report.status == RIGHT else "red"
+    library = f" ({report.library})" if report.library else ""
+    subject = escape(f"{report.candidate} as {report.formula}{library}")
+    out.print(f"[bold]{subject}[/]: [{colour}]{report.verdict}[/]", soft_wrap=True)
     for note in report.notes:
         out.print(f"  {escape(note)}", soft_wrap=True)
-    wrong = report.failures()
-    lines = report.lines if every else (*wrong[:_SHOWN], *_told_only(report))
+    failures = report.failures()
+    shown = failures[:_FAILURES_SHOWN]
+    lines = report.lines if every_line else (*shown, *_failed_special_cases(report))
     if lines:
-        _table(out, lines)
-    if len(wrong) > _SHOWN and not every:
-        out.print(f"  and {len(wrong) - _SHOWN} more; --all shows them")
+        _print_table(out, lines)
+    if len(failures) > len(shown) and not every_line:
+        out.print(f"  and {len(failures) - len(shown)} more; --all shows them")
     out.print(_summary(report))
     for finding in report.findings:
-        out.print(f"\n[bold yellow]{escape(finding.title)}[/]", soft_wrap=True)
-        out.print(f"  {escape(finding.says)}", soft_wrap=True)
-        if finding.same:
-            out.print(f"  the same numbers: {escape(', '.join(finding.same))}", soft_wrap=True)
-        if finding.mend:
-            out.print(f"  mend: {escape(finding.mend)}", soft_wrap=True)
+        _print_finding(out, finding)
     if report.example:
         out.print("\nThe smallest case that fails, without vtnp:\n")
         out.print(escape(report.example), soft_wrap=True)
 
 
-def _told_only(report: Report) -> tuple[Line, ...]:
+def _failed_special_cases(report: Report) -> tuple[Line, ...]:
     return tuple(line for line in report.lines if not (line.counts or line.holds))
 
 
-def _table(out: "Console", lines: tuple[Line, ...]) -> None:
+def _print_finding(out: "Console", finding: Finding) -> None:
+    from rich.markup import escape
+
+    out.print(f"\n[bold yellow]{escape(finding.title)}[/]", soft_wrap=True)
+    out.print(f"  {escape(finding.explanation)}", soft_wrap=True)
+    if finding.equivalents:
+        out.print(f"  same numbers: {escape(', '.join(finding.equivalents))}", soft_wrap=True)
+    if finding.fix:
+        out.print(f"  fix: {escape(finding.fix)}", soft_wrap=True)
+
+
+def _print_table(out: "Console", lines: tuple[Line, ...]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -63,8 +80,8 @@ def _table(out: "Console", lines: tuple[Line, ...]) -> None:
     for name in ("", "what", "case", "error", "bound", ""):
         table.add_column(name, overflow="fold")
     for line in lines:
-        mark = "[green]ok[/]" if line.holds else "[red]no[/]"
-        numbers = ["" if x is None else f"{x:.2g}" for x in (line.figure, line.bound)]
+        mark = "[green]ok[/]" if line.holds else "[red]fails[/]"
+        numbers = ["" if x is None else f"{x:.2g}" for x in (line.error, line.bound)]
         words = map(escape, (f"{line.kind} {line.what}", line.case, *numbers, line.note))
         table.add_row(mark, *words)
     out.print(table)
@@ -75,11 +92,13 @@ def _summary(report: Report) -> str:
     counts = []
     for kind in kinds:
         of_kind = [line for line in report.lines if line.kind == kind]
-        counts.append(f"{sum(line.holds for line in of_kind)} of {len(of_kind)} {kind}s hold")
+        holding = sum(line.holds for line in of_kind)
+        counts.append(f"{holding} of {len(of_kind)} {_PLURALS[kind]} hold")
     ratios = [
-        line.figure / line.bound
+        line.error / line.bound
         for line in report.lines
-        if line.holds and line.figure is not None and line.bound
+        if line.holds and line.error is not None and line.bound
     ]
-    worst = f"; the closest to its bound at {max(ratios):.2g} of it" if ratios else ""
-    return "; ".join(counts) + worst
+    if ratios and report.right:
+        counts.append(f"largest error: {max(ratios):.2g} of its bound")
+    return "; ".join(counts)

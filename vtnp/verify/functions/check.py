@@ -1,4 +1,4 @@
-"""Check a candidate: values, then gradients, then laws, then manners; and say what is wrong."""
+"""Check a candidate: values, then gradients, laws and contract; and say what is wrong."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,34 +6,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vtnp._registry.errors import UsageError
 from vtnp._registry.pages import formula
 from vtnp._registry.spec import Entry, registry
 from vtnp.claims.cases import axes
 from vtnp.verify.errors import CandidateError, RaisedError
-from vtnp.verify.functions import contract, derivatives, diagnose, partial, search
+from vtnp.verify.functions.axis_layout import AxisLayout, read_patterns
 from vtnp.verify.functions.candidate import Candidate
-from vtnp.verify.functions.conditioning import chooses, meant
-from vtnp.verify.functions.example import reproduction
-from vtnp.verify.functions.layout import Layout, read_patterns
-from vtnp.verify.functions.libraries import Library, library_of
-from vtnp.verify.functions.trials import Trial, trials
-from vtnp.verify.judge import (
-    EPS,
-    HALVES,
-    Figure,
-    agrees,
-    figures,
+from vtnp.verify.functions.conditioning import chooses, reference
+from vtnp.verify.functions.contract import check_laws, check_repeated_and_strided, watched_call
+from vtnp.verify.functions.diagnose import (
+    Tried,
+    mistakes_in_gradients,
+    mixed_mistakes,
+    named_mistakes,
+    stopped_gradients,
+    swapped_axes,
 )
+from vtnp.verify.functions.gradient_check import check_gradients
+from vtnp.verify.functions.libraries import library_of
+from vtnp.verify.functions.reproduction import reproduction
+from vtnp.verify.functions.search import smallest_failure
+from vtnp.verify.functions.symptoms import LOWER_PRECISIONS, lower_precision, rounds, symptoms
+from vtnp.verify.functions.trials import Trial, trials
+from vtnp.verify.judge import EPS, HALF_PRECISIONS, Deviation, agrees, deviations
 from vtnp.verify.report import Finding, Line, Report
 
-Results = list[NDArray[Any]]
+Batches = tuple[tuple[int, ...], ...]
 EXAMPLES = 50
 _BATCHES = ((), (2,), (2, 3))
-_GRADIENTS = 2  # trials of each dtype
-_LAWS = 2  # seeds
+_GRADIENT_TRIALS = 2  # of each dtype
+_LAW_SEEDS = 2
+_DIAGNOSED = 12  # trials
 
 
 def check(
@@ -51,46 +56,90 @@ def check(
     seed: int = 0,
     examples: int = EXAMPLES,
     gradients: bool = True,
-    progress: Callable[[str], None] = lambda _: None,
-    calls: Callable[[bool], None] = lambda _: None,
+    on_case: Callable[[str], None] = lambda _: None,
+    on_running: Callable[[bool], None] = lambda _: None,
 ) -> Report:
     """Check somebody's implementation of a formula, and name its mistake.
 
-    candidate: takes and returns arrays of its own library. name: the formula's id, "eq2" or 2.
-    layout: patterns such as "Q=b h (t s) d; result=b h t s t' d". names: the formula's argument ->
-    the candidate's parameter; left out, they are matched by name, then in order. extra: further
-    keyword arguments of every call. sizes: of axes that the candidate has fixed, by letter.
-    options: of the formula, that the candidate has fixed, such as eps, by name. library: "numpy",
-    "autograd", "torch", "jax" or "cupy"; left out, what the candidate's module imports. device: as
-    that library calls it. dtypes: left out, all that the candidate takes. examples: how many
-    further cases hypothesis draws; with 0, no failure is shrunk either. gradients: False for a
-    candidate that has none. progress: is told each case before the candidate is called with it.
-    calls: is told True when the candidate begins to work, False when it has ended.
-    Notes: an optional argument is put to the candidate where it has a parameter of that name;
-    behind **kwargs, where names tell so.
-    Raises UsageError, UnknownFormulaError: it could not be asked.
+    Parameters
+    ----------
+    candidate : Callable
+        Takes and returns arrays of its own library.
+    name : str or int
+        The formula: its id, "eq2" or 2.
+    layout : str or mapping, optional
+        The order of the candidate's axes, as in einops: ``"Q=b h (t s) d; result=b h t s t' d"``.
+    names : mapping, optional
+        The formula's argument -> the candidate's parameter. Others are matched by name, then in
+        order.
+    extra : mapping, optional
+        Further keyword arguments of every call.
+    sizes : mapping, optional
+        Sizes of axes that the candidate has fixed, by letter.
+    options : mapping, optional
+        Options of the formula that the candidate has fixed, such as eps, by name.
+    library : {"numpy", "autograd", "torch", "jax", "cupy"}, optional
+        Left out, the library that the candidate's module imports.
+    device : str, optional
+        As the library names it.
+    dtypes : sequence of str, optional
+        Left out, all that the candidate takes.
+    seed : int
+        Of the cases.
+    examples : int
+        How many further cases hypothesis draws; with 0, no failure is shrunk either.
+    gradients : bool
+        False for a candidate that has none.
+    on_case : Callable
+        Is called with the name of each case before the candidate is.
+    on_running : Callable
+        Is called with True when the candidate begins to run, and with False when it has ended.
+
+    Returns
+    -------
+    Report
+        The verdict, every line that was checked, and what is wrong.
+
+    Raises
+    ------
+    UsageError, UnknownFormulaError
+        If the check cannot be run as asked.
+
+    Notes
+    -----
+    An optional argument is passed if the candidate has a parameter of its name; where it takes
+    ``**kwargs``, if `names` has it.
     """
     entry = registry[formula(name).id]
-    where = library_of(candidate, library, device)
+    own_library = library_of(candidate, library, device)
     patterns = read_patterns(layout) if isinstance(layout, str) else dict(layout)
-    arranged = Layout(entry.signature, patterns)
-    fixed = dict(sizes or {})
-    known = {*axes(entry.id), *(arranged.batch or ())}
-    strange = [axis for axis in fixed if axis not in known]
-    if strange:
-        there = ", ".join(sorted(known))
-        raise UsageError(f"sizes: {entry.id} has no axis {', '.join(strange)}; it has {there}")
-    if examples < 0:
-        raise UsageError(f"examples {examples}: a number >= 0 is meant")
-    unknown = [dtype for dtype in dtypes if dtype not in where.dtypes]
+    axis_layout = AxisLayout(entry.signature, patterns)
+    fixed_sizes = dict(sizes or {})
+    known = {*axes(entry.id), *(axis_layout.batch or ())}
+    unknown = [axis for axis in fixed_sizes if axis not in known]
     if unknown:
-        raise UsageError(f"dtypes {unknown}: {where.name} is tried with {', '.join(where.dtypes)}")
-    asked = Candidate(
-        candidate, entry, where, arranged, names=names, extra=extra, options=options, calls=calls
+        has = ", ".join(sorted(known))
+        raise UsageError(f"sizes: {entry.id} has no axis {', '.join(unknown)}; it has {has}")
+    if examples < 0:
+        raise UsageError(f"examples {examples}: expected a number >= 0")
+    unknown = [dtype for dtype in dtypes if dtype not in own_library.dtypes]
+    if unknown:
+        has = ", ".join(own_library.dtypes)
+        raise UsageError(f"dtypes {', '.join(unknown)}: {own_library.name} is tried with {has}")
+    checked = Candidate(
+        candidate,
+        entry,
+        own_library,
+        axis_layout,
+        names=names,
+        extra=extra,
+        options=options,
+        on_running=on_running,
     )
-    every = tuple(dtypes) or where.dtypes
+    every_dtype = tuple(dtypes) or own_library.dtypes
     with np.errstate(all="ignore"):
-        return _Check(asked, every, fixed, seed, examples, gradients, progress).run()
+        run = _Check(checked, every_dtype, fixed_sizes, seed, examples, gradients, on_case)
+        return run.report()
 
 
 @dataclass
@@ -101,11 +150,11 @@ class _Check:
     seed: int
     examples: int
     gradients: bool
-    progress: Callable[[str], None]
+    on_case: Callable[[str], None]
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    tried: list[diagnose.Tried] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
     failed: list[tuple[Trial, CandidateError]] = field(default_factory=list)
     left_out: dict[str, None] = field(default_factory=dict)
 
@@ -113,27 +162,23 @@ class _Check:
     def entry(self) -> Entry:
         return self.candidate.entry
 
-    @property
-    def library(self) -> Library:
-        return self.candidate.library
-
-    def run(self) -> Report:
-        self.values()
+    def report(self) -> Report:
+        self.check_values()
         if self.tried and self.right:
             if self.gradients:
                 self.check_gradients()
             self.check_laws()
-            self.lines += contract.manners(self.candidate, self.tried[0].trial)
+            self.lines += check_repeated_and_strided(self.candidate, self.tried[0].trial)
         elif self.tried:
             self.check_laws()
         if any(line.counts and not line.holds for line in self.lines):
             self.find_mistakes()
         wrong = [each.trial for each in self.tried if not each.right]
-        smallest = min(wrong, key=lambda trial: trial.numbers, default=None)
+        smallest = min(wrong, key=lambda trial: trial.size, default=None)
         return Report(
             formula=self.entry.id,
             candidate=_name(self.candidate.function),
-            library=self.library.name,
+            library=self.candidate.library.name,
             seed=self.seed,
             lines=tuple(self.lines),
             findings=tuple(self.findings),
@@ -147,113 +192,100 @@ class _Check:
 
     # --- Values -----------------------------------------------------------------------------------
 
-    def values(self) -> None:
-        named = self.candidate.layout.batch
-        batches: tuple[tuple[int, ...], ...] = _BATCHES
-        if named is not None:
-            batches = (tuple(self.sizes.get(axis, 2 + i) for i, axis in enumerate(named)),)
-        for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes, self.taken):
-            self.value(trial)
+    def check_values(self) -> None:
+        batch = self.candidate.layout.batch
+        batches: Batches = _BATCHES
+        if batch is not None:
+            batches = (tuple(self.sizes.get(axis, 2 + i) for i, axis in enumerate(batch)),)
+        for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes, self.select):
+            self.check_value(trial)
         if self.tried and self.examples:
             self.search()
-        self.tell_what_raises()
-        judged = {each.trial.dtype for each in self.tried} | {
-            trial.dtype for trial, _ in self.failed
-        }
-        unfair = [dtype for dtype in self.dtypes if dtype not in judged]
-        told = " ".join(self.notes)
-        self.notes += [
-            f"not judged: dtype {dtype}, in which rounding decides as much as the formula"
-            for dtype in unfair
-            if f"dtype {dtype} " not in told
-        ]
-        if self.left_out:
-            names = ", ".join(self.left_out)
-            self.notes.append(f"not checked: {names}, for which the candidate has no place")
-        always = [name for name, value in self.candidate.needed.items() if value is None]
-        if always:
-            self.notes.append(f"not tried without {', '.join(always)}, which the candidate needs")
-        fixed = self.candidate.options
-        if fixed:
-            told = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
-            self.notes.append(f"judged with {told}")
+        self.judge_failed()
+        self.note_what_is_not_checked()
 
-    def taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is put to the candidate, and keep in mind what is not."""
-        taken = self.candidate.taken(arguments)
-        self.left_out |= dict.fromkeys(name for name in arguments if name not in taken)
-        return taken
+    def select(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that the candidate takes, and remember those it does not."""
+        selected = self.candidate.select(arguments)
+        self.left_out |= dict.fromkeys(name for name in arguments if name not in selected)
+        return selected
 
-    def value(self, trial: Trial) -> None:
-        exact, units, is_fair = meant(self.entry.id, trial)
-        if not is_fair:
+    def check_value(self, trial: Trial) -> None:
+        exact, units, is_well_conditioned = reference(self.entry.id, trial)
+        if not is_well_conditioned:
             return
-        self.progress(trial.name)
+        self.on_case(trial.name)
         try:
-            got, notes = contract.watched(self.candidate, trial)
+            got, broken = watched_call(self.candidate, trial)
         except CandidateError as error:
             self.failed.append((trial, error))
             return
-        told = {line.note for line in self.lines}
-        for note in dict.fromkeys(notes):
-            if note not in told:
-                self.lines.append(Line("rule", "manners", trial.name, holds=False, note=note))
+        noted = {line.note for line in self.lines}
+        for rule, note in dict.fromkeys(broken):
+            if note not in noted:
+                self.lines.append(Line("contract", rule, trial.name, holds=False, note=note))
         exact, units = exact[: len(got)], units[: len(got)]
         shapes = [(x.shape, y.shape) for x, y in zip(got, exact, strict=True) if x.shape != y.shape]
-        for i, (given, right) in enumerate(shapes):
-            note = f"shape {given}, where {right} is meant"
+        for i, (shape, expected) in enumerate(shapes):
+            note = f"shape {shape}, expected {expected}"
             self.lines.append(Line("value", f"result {i}", trial.name, holds=False, note=note))
-        judged: list[Figure] = []
+        judged: list[Deviation] = []
         if not shapes:
-            judged = figures(got, exact, units, trial.dtype)
+            judged = deviations(got, exact, units, trial.dtype)
             self.lines += [self.line(i, trial.name, each) for i, each in enumerate(judged)]
         holds = not shapes and all(each.holds for each in judged)
-        self.tried.append(diagnose.Tried(trial, got, holds))
+        self.tried.append(Tried(trial, got, holds))
+
+    def line(self, i: int, case: str, found: Deviation) -> Line:
+        returns = self.entry.signature.returns
+        name = returns[i].name if i < len(returns) else "sizes"
+        return Line("value", name, case, found.holds, found.error, found.bound, found.note)
 
     def search(self) -> None:
-        """Let hypothesis look for a further failure, or for a smaller one than those there are."""
+        """Let hypothesis look for a failure, or for a smaller one than those there are."""
         wrong = [each.trial for each in self.tried if not each.right]
         dtypes = [trial.dtype for trial in wrong] + [each.trial.dtype for each in self.tried]
-        found = search.smallest(
+        found = smallest_failure(
             self.entry,
             dtypes[0],
             self.smaller_batches(),
             self.seed,
             self.sizes,
-            self.candidate.taken,
+            self.candidate.select,
             self.fails,
             examples=self.examples,
         )
         if found is not None:
-            self.value(found)
-
-    def smaller_batches(self) -> tuple[tuple[int, ...], ...]:
-        """Return the batch axes that the candidate takes, and where a layout names them, less."""
-        named = self.candidate.layout.batch
-        if named is None:
-            return self.batches()
-        most = zip(named, self.batches()[0], strict=True)
-        sizes = ([n] if axis in self.sizes else range(1, n + 1) for axis, n in most)
-        return tuple(itertools.product(*sizes))
+            self.check_value(found)
 
     def fails(self, trial: Trial) -> bool:
-        """Tell whether the candidate is wrong where a right one would not be."""
-        self.progress(trial.name)
+        """Tell whether the candidate is wrong on a well-conditioned trial."""
+        self.on_case(trial.name)
         try:
             got = self.candidate(trial.arguments, trial.dtype)
             if agrees(self.entry.function, trial.arguments, got, trial.dtype):
                 return False
         except CandidateError:
             pass
-        return not chooses(self.entry.id, trial.arguments) and meant(self.entry.id, trial).is_fair
+        if chooses(self.entry.id, trial.arguments):
+            return False
+        return reference(self.entry.id, trial).is_well_conditioned
 
-    def line(self, what: int, case: str, found: Figure) -> Line:
-        returns = self.entry.signature.returns
-        name = returns[what].name if what < len(returns) else "sizes"
-        return Line("value", name, case, found.holds, found.error, found.bound, found.note)
+    def batches(self) -> Batches:
+        """Return the batch axes that the candidate takes."""
+        return tuple(dict.fromkeys(each.trial.batch for each in self.tried))
 
-    def tell_what_raises(self) -> None:
-        """What raises in every trial of one dtype or number of batch axes is not taken at all."""
+    def smaller_batches(self) -> Batches:
+        """Return the batch axes that the candidate takes, and smaller ones of a layout."""
+        batch = self.candidate.layout.batch
+        if batch is None:
+            return self.batches()
+        most = zip(batch, self.batches()[0], strict=True)
+        sizes = ([n] if axis in self.sizes else range(1, n + 1) for axis, n in most)
+        return tuple(itertools.product(*sizes))
+
+    def judge_failed(self) -> None:
+        """Note dtypes and batch axes that always raise as not supported; count other failures."""
         for word, of in (("dtype", _dtype), ("batch axes", _batch)):
             worked = {of(each.trial) for each in self.tried}
             for value in dict.fromkeys(of(trial) for trial, _ in self.failed):
@@ -261,74 +293,91 @@ class _Check:
                 if not all(isinstance(error, RaisedError) for error in errors):
                     continue
                 if worked and value not in worked:
-                    self.notes.append(f"not taken: {word} {value} ({errors[0]})")
+                    self.notes.append(f"not supported: {word} {value} ({errors[0]})")
                     self.failed = [each for each in self.failed if of(each[0]) != value]
         for trial, error in self.failed:
             self.lines.append(Line("value", "call", trial.name, holds=False, note=str(error)))
 
-    # --- Gradients --------------------------------------------------------------------------------
+    def note_what_is_not_checked(self) -> None:
+        judged = {each.trial.dtype for each in self.tried}
+        judged |= {trial.dtype for trial, _ in self.failed}
+        noted = " ".join(self.notes)
+        self.notes += [
+            f"not judged: dtype {dtype}, in which no case of the formula is well conditioned"
+            for dtype in self.dtypes
+            if dtype not in judged and f"dtype {dtype} " not in noted
+        ]
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            self.notes.append(f"not checked: {names}, for which the candidate has no parameter")
+        always = [name for name, value in self.candidate.required.items() if value is None]
+        if always:
+            self.notes.append(f"never left out: {', '.join(always)}, which the candidate requires")
+        if self.candidate.options:
+            fixed = ", ".join(f"{name}={x!r}" for name, x in self.candidate.options.items())
+            self.notes.append(f"checked only with {fixed}")
+
+    # --- Gradients and laws -----------------------------------------------------------------------
 
     def check_gradients(self) -> None:
-        usual = [each.trial for each in self.tried if each.trial.values == "usual"]
+        typical = [each.trial for each in self.tried if each.trial.values == "typical"]
         for dtype in ("float64", "float32"):
-            chosen = [trial for trial in usual if trial.dtype == dtype and trial.sizing != "one"]
-            for trial in chosen[:_GRADIENTS]:
-                self.gradient(trial)
+            chosen = [trial for trial in typical if trial.dtype == dtype and trial.sizing != "one"]
+            for trial in chosen[:_GRADIENT_TRIALS]:
+                self.check_gradient(trial)
 
-    def gradient(self, trial: Trial) -> None:
-        self.progress(f"gradients, {trial.name}")
-        found = derivatives.compared(self.candidate, trial)
+    def check_gradient(self, trial: Trial) -> None:
+        self.on_case(f"gradients, {trial.name}")
+        found = check_gradients(self.candidate, trial)
         self.lines += found.lines
         if found.got and not (self.right or self.findings):
-            told = self.entry.id, trial, found.weights, found.got
-            self.findings += diagnose.named_by_gradients(*told)
-            self.findings += diagnose.stopped(*told)
-
-    # --- Laws and manners -------------------------------------------------------------------------
+            wrong = self.entry.id, trial, found.cotangents, found.got
+            self.findings += mistakes_in_gradients(*wrong)
+            self.findings += stopped_gradients(*wrong)
 
     def check_laws(self) -> None:
         if "float64" not in {each.trial.dtype for each in self.tried}:
-            self.notes.append("laws were not put: the candidate does not take float64")
+            self.notes.append("laws were not checked: the candidate does not support float64")
             return
-        self.progress("laws")
-        self.lines += contract.laws(self.candidate, self.seed, _LAWS, self.batches(), self.sizes)
-
-    def batches(self) -> tuple[tuple[int, ...], ...]:
-        """Return the batch axes that the candidate takes."""
-        return tuple(dict.fromkeys(each.trial.batch for each in self.tried))
+        self.on_case("laws")
+        self.lines += check_laws(self.candidate, self.seed, _LAW_SEEDS, self.batches(), self.sizes)
 
     # --- Diagnosis --------------------------------------------------------------------------------
 
     def find_mistakes(self) -> None:
-        id, function = self.entry.id, self.entry.function
         wrong = [each for each in self.tried if not each.right]
         if wrong:
-            chosen = _telling(wrong) + _telling([each for each in self.tried if each.right])
-            self.findings += diagnose.named(id, chosen) or diagnose.swapped(function, wrong)
-            if not (self.findings or any(partial.precision(self.candidate, wrong))):
-                first = wrong[0].trial
-                lower = [dtype for dtype in partial.LOWER if EPS[first.dtype] < EPS[dtype]]
-
-                def rounds(alternative: Callable[..., Any], dtype: str) -> bool:
-                    return partial.rounds(self.candidate, alternative, first, dtype)
-
-                self.findings += diagnose.mixed(id, chosen, wrong, lower, rounds)
+            chosen = _representative(wrong)
+            chosen += _representative(each for each in self.tried if each.right)
+            self.findings += named_mistakes(self.entry.id, chosen)
+            self.findings = self.findings or swapped_axes(self.entry.function, wrong)
+            if not (self.findings or any(lower_precision(self.candidate, wrong))):
+                self.find_mixed_mistakes(chosen, wrong)
         failed = [trial for trial, _ in self.failed]
-        named = bool(self.findings)
-        found = partial.told(self.candidate, self.tried, failed, self.lines, named=named)
+        is_named = bool(self.findings)
+        found = symptoms(self.candidate, self.tried, failed, self.lines, is_named=is_named)
         self.findings += dict.fromkeys(found)
 
+    def find_mixed_mistakes(self, chosen: Sequence[Tried], wrong: Sequence[Tried]) -> None:
+        first = wrong[0].trial
+        lower = [dtype for dtype in LOWER_PRECISIONS if EPS[first.dtype] < EPS[dtype]]
 
-def _telling(tried: Iterable[diagnose.Tried]) -> list[diagnose.Tried]:
+        def rounds_to(alternative: Callable[..., Any], dtype: str) -> bool:
+            return rounds(self.candidate, alternative, first, dtype)
+
+        self.findings += mixed_mistakes(self.entry.id, chosen, wrong, lower, rounds_to)
+
+
+def _representative(tried: Iterable[Tried]) -> list[Tried]:
     """Choose a few small trials, of different kinds, to tell mistakes apart by."""
-    of_kind: dict[tuple[str, ...], diagnose.Tried] = {}
-    for each in sorted(tried, key=lambda each: each.trial.numbers):
+    of_kind: dict[tuple[str, ...], Tried] = {}
+    for each in sorted(tried, key=lambda each: each.trial.size):
         trial = each.trial
         kind = (trial.dtype, trial.values, trial.sizing, str(len(trial.batch) > 0))
         of_kind.setdefault(kind, each)
     every = list(of_kind.values())
-    exact = [each for each in every if each.trial.dtype not in HALVES]
-    return (exact or every)[:12]
+    exact = [each for each in every if each.trial.dtype not in HALF_PRECISIONS]
+    return (exact or every)[:_DIAGNOSED]
 
 
 def _dtype(trial: Trial) -> str:

@@ -1,13 +1,13 @@
-"""Which trials are fair: where a right implementation is found right, and a wrong one is not.
+"""Which trials are well conditioned: there a right implementation is right, and a wrong one wrong.
 
-A right one is as if it erred in the last place of its inputs, and of what the formulas within make
-of them. What that moves too far judges nobody, nor what overflows a lower precision in the formula
-itself, what is chosen of near ties, what a pseudo-inverse cuts off by chance, or what the formula
-gets wrong by a quarter itself.
+A right implementation may err in the last place of its inputs, and of the results of the formulas
+within. A trial judges nobody where that moves the result too far, where the formula itself
+overflows in a lower precision or is wrong by a quarter, where it chooses between near ties, or
+where rounding decides which singular values a pseudo-inverse cuts off.
 """
 
-import pickle  # makes keys, and is read nowhere
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,98 +16,97 @@ from numpy.typing import NDArray
 
 from vtnp._registry.calls import Call, Handler
 from vtnp._registry.spec import registry
-from vtnp.verify.functions.trials import INVERSE, Trial, inversions
+from vtnp.verify.functions.trials import INVERSE, Trial, inverses
 from vtnp.verify.handlers import Function, calls_of, under, with_arguments, with_results
 from vtnp.verify.judge import (
     EPS,
-    HALVES,
-    figures,
+    HALF_PRECISIONS,
+    deviations,
     largest,
-    nudge,
-    nudged,
+    own_error_units,
+    perturbed,
+    perturbed_array,
     results_of,
-    units_of,
 )
 from vtnp.verify.page_text import inner_formulas
 
 Results = list[NDArray[Any]]
 _REMEMBERED = 1024  # trials
-_NUDGES = 3
-_NUDGED = 0.25  # of its bound, that an error in the last place may make
-_NUDGED_HALF = 0.5
+_PERTURBATIONS = 3
+_MOVED = 0.25  # of its bound: how far errors in the last place may move a result
+_MOVED_IN_HALF = 0.5
 _ROUGH = 0.25  # of the largest number, which no bound may exceed
 _CUT = (0.5, 4.0)  # between these, times size and rounding, libraries cut off singular values
 _DOUBT = 16.0  # times what rounding moves a matrix by, singular values are in doubt
 
 
-class Meant(NamedTuple):
-    """What a formula makes of a trial: results, what they err by, and whether it is fair."""
+class Reference(NamedTuple):
+    """What a formula makes of a trial.
+
+    exact: its results in float64. units: what it errs by itself, as judge.own_error_units says.
+    """
 
     exact: Results
     units: list[float]
-    is_fair: bool
+    is_well_conditioned: bool
 
 
-def meant(id: str, trial: Trial) -> Meant:
-    """Return it; of the last trials, to which several candidates may be put, it is remembered."""
-    return _meant(_Asked(id, trial))
+def reference(id: str, trial: Trial) -> Reference:
+    """Return it; it is kept for the last trials, on which several candidates may be tried."""
+    return _reference(_Question(id, trial.key, trial))
 
 
-class _Asked:
-    """A question, equal to every other of the same numbers."""
+@dataclass(frozen=True)
+class _Question:
+    """A formula and a trial, equal to any other of the same numbers."""
 
-    def __init__(self, id: str, trial: Trial) -> None:
-        self.id, self.trial = id, trial
-        self._key = pickle.dumps((id, trial))
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked) and self._key == other._key
+    id: str
+    key: Hashable
+    trial: Trial = field(compare=False)
 
 
 @lru_cache(_REMEMBERED)
-def _meant(asked: _Asked) -> Meant:
-    id, trial = asked.id, asked.trial
+def _reference(question: _Question) -> Reference:
+    id, trial = question.id, question.trial
     function = registry[id].function
     exact = results_of(function, trial.arguments)
-    units = units_of(function, trial.arguments, exact, trial.dtype)
-    return Meant(exact, units, _is_fair(id, trial, exact, units))
+    units = own_error_units(function, trial.arguments, exact, trial.dtype)
+    return Reference(exact, units, _is_well_conditioned(id, trial, exact, units))
 
 
-def _is_fair(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
+def _is_well_conditioned(id: str, trial: Trial, exact: Results, units: Sequence[float]) -> bool:
     arguments, dtype, function = trial.arguments, trial.dtype, registry[id].function
-    if dtype in HALVES and chooses(id, arguments):
+    if dtype in HALF_PRECISIONS and chooses(id, arguments):
         return False
     try:
         lower = [results_of(function, arguments, "float32")]
-        lower += [results_of(function, arguments, "float16")] * (dtype in HALVES)
+        lower += [results_of(function, arguments, "float16")] * (dtype in HALF_PRECISIONS)
     except (TypeError, np.linalg.LinAlgError):  # NumPy's linear algebra has no half precision
         return False
-    if not all(_is_alike(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
+    if not all(_is_kept(x, y) for each in lower for x, y in zip(each, exact, strict=True)):
         return False
-    most = _NUDGED_HALF if dtype in HALVES else _NUDGED
-    inverted = _matrices(inversions(id, function, arguments))
-    for k in range(_NUDGES):
+    most = _MOVED_IN_HALF if dtype in HALF_PRECISIONS else _MOVED
+    inverted = _matrices(inverses(id, function, arguments))
+    for k in range(_PERTURBATIONS):
         noisy = _noisy(id, dtype, trial.seed + k)
-        matrices = _matrices(inversions(id, noisy, arguments)) if inverted else []
-        blurred = under(_blurring(trial.seed + k), {INVERSE}, noisy) if inverted else noisy
-        results = results_of(blurred, nudge(arguments, dtype, trial.seed + k))
-        judged = figures(results, exact, units, dtype)
-        rough = (f.bound > _ROUGH * largest(y) > 0.0 for f, y in zip(judged, exact, strict=True))
-        if any(each.ratio > most for each in judged) or any(rough):
+        moved_matrices = _matrices(inverses(id, noisy, arguments)) if inverted else []
+        blurred = under(_blurred(trial.seed + k), {INVERSE}, noisy) if inverted else noisy
+        results = results_of(blurred, perturbed(arguments, dtype, trial.seed + k))
+        moved = deviations(results, exact, units, dtype)
+        rough = (x.bound > _ROUGH * largest(y) > 0.0 for x, y in zip(moved, exact, strict=True))
+        if any(each.ratio > most for each in moved) or any(rough):
             return False
-        if any(_rank_is_chance(A, B) for A, B in zip(inverted, matrices, strict=True)):
+        pairs = zip(inverted, moved_matrices, strict=True)
+        if any(_has_doubtful_rank(A, A_moved) for A, A_moved in pairs):
             return False
     return True
 
 
 def chooses(id: str, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether rows are chosen on the way by their numbers.
+    """Tell whether a formula, or one within, chooses rows by their numbers.
 
-    In half precision, and among digits, many are alike but for how they have been rounded, which a
-    little noise does not bring out.
+    In half precision, and among digits, many rows are tied but for rounding, which a little noise
+    does not reveal.
     """
     if _returns_a_choice(id):
         return True
@@ -121,20 +120,17 @@ def _returns_a_choice(id: str) -> bool:
     return of_numbers and any(each.kind == "int" for each in signature.returns)
 
 
-def _is_alike(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
-    """Compare what no rounding may change: whole numbers, and what is finite."""
+def _is_kept(lower: NDArray[Any], exact: NDArray[Any]) -> bool:
+    """Compare what no rounding may change: integers, and which numbers are finite."""
     if exact.dtype.kind != "f":
         return np.array_equal(lower, exact)
     return bool(np.all(np.isfinite(lower) | ~np.isfinite(exact)))
 
 
-# --- Noise ----------------------------------------------------------------------------------------
-
-
 def _noisy(id: str, dtype: str, seed: int) -> Function:
-    """Return the formula with an error in the last place in the results of all it is made of."""
+    """Return the formula with errors in the last place in the results of all formulas within."""
     changes: dict[str, Callable[[Any], Any]] = {
-        used: partial(nudged, dtype=dtype, seed=seed + k)
+        used: partial(perturbed_array, dtype=dtype, seed=seed + k)
         for k, used in enumerate(inner_formulas(id))
     }
     return under(with_results(changes), changes, registry[id].function)
@@ -143,24 +139,24 @@ def _noisy(id: str, dtype: str, seed: int) -> Function:
 # --- Pseudo-inverses ------------------------------------------------------------------------------
 
 
-def _matrices(inversions: Sequence[Call]) -> Results:
+def _matrices(inverses: Sequence[Call]) -> Results:
     """Return what pseudo-inverses are taken of."""
-    return [np.asarray(call.arguments["A"]) for call in inversions]
+    return [np.asarray(call.arguments["A"]) for call in inverses]
 
 
-def _blurring(seed: int) -> Handler:
-    """Let pseudo-inverses err as those by singular values may: by the largest of them."""
+def _blurred(seed: int) -> Handler:
+    """Let pseudo-inverses err as singular values do: in proportion to the largest number."""
 
-    def blurred(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    def blur(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         A = arguments["A"]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], A.shape)
         step = EPS["float64"] * np.max(np.abs(A), axis=(-2, -1), keepdims=True, initial=0.0)
         return {**arguments, "A": (A + step * signs).astype(A.dtype)}
 
-    return with_arguments(INVERSE, blurred)
+    return with_arguments(INVERSE, blur)
 
 
-def _rank_is_chance(A: NDArray[Any], moved: NDArray[Any]) -> bool:
+def _has_doubtful_rank(A: NDArray[Any], moved: NDArray[Any]) -> bool:
     """Tell whether rounding decides which singular values count as 0."""
     sigma = np.linalg.svd(A, compute_uv=False)
     least, most = (k * max(A.shape[-2:]) * EPS["float64"] * sigma[..., :1] for k in _CUT)

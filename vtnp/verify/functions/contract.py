@@ -1,4 +1,8 @@
-"""What holds beyond single numbers: laws, dtypes, devices, manners."""
+"""What holds beyond single numbers: the page's laws, and the contract of any implementation.
+
+The contract: inputs stay unchanged, dtype and device are kept, the same input gives the same
+numbers, whatever its strides.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,79 +14,81 @@ from numpy.typing import NDArray
 from vtnp._array.trees import tree_leaves, tree_map
 from vtnp.claims import claims
 from vtnp.claims.cases import make
-from vtnp.verify.errors import CandidateError, NotTakenError
+from vtnp.verify.errors import ArgumentNotTakenError, CandidateError
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.trials import Trial
 from vtnp.verify.judge import agrees
-from vtnp.verify.report import Line
+from vtnp.verify.report import Kind, Line
 
 Results = list[NDArray[Any]]
+_NOTE_LENGTH = 160
 
 
-def watched(candidate: Candidate, trial: Trial) -> tuple[Results, list[str]]:
-    """Call it, and see that it leaves its inputs alone and keeps dtype and device.
+def watched_call(candidate: Candidate, trial: Trial) -> tuple[Results, list[tuple[str, str]]]:
+    """Call a candidate, and watch whether it leaves inputs unchanged and keeps dtype and device.
 
-    Returns its results, and what was seen. Raises CandidateError.
+    Returns its results, and the rules that it breaks, each with a note. Raises CandidateError.
     """
     library = candidate.library
-    brought = candidate.there(trial.arguments, trial.dtype)
-    before = [library.back(x).copy() for _, x in tree_leaves(brought)]
-    results = candidate.raw(brought)
-    arrays = list(tree_leaves(brought))
-    got = candidate.read(results, trial.arguments)
-    seen = [
-        f"changes its argument {path} in place"
-        for (path, x), old in zip(arrays, before, strict=True)
-        if not np.array_equal(library.back(x), old, equal_nan=old.dtype.kind == "f")
-    ]
-    where = {library.device_of(x) for _, x in arrays}
-    for meant, y in zip(candidate.entry.signature.returns, results, strict=False):
-        dtype = library.dtype_of(y)
-        if dtype != trial.dtype and meant.kind == "float":
-            seen.append(f"returns {dtype} for {trial.dtype}")
-        if where and library.device_of(y) not in where:
-            seen.append(f"returns a result on {library.device_of(y)}, not on {', '.join(where)}")
-    return got, seen
+    arguments = candidate.to_library(trial.arguments, trial.dtype)
+    before = [library.to_numpy(x).copy() for _, x in tree_leaves(arguments)]
+    results = candidate.call(arguments)
+    arrays = list(tree_leaves(arguments))
+    got = candidate.to_numpy(results, trial.arguments)
+    broken = []
+    for (path, x), old in zip(arrays, before, strict=True):
+        if not np.array_equal(library.to_numpy(x), old, equal_nan=old.dtype.kind == "f"):
+            broken.append(("inputs unchanged", f"changes its argument {path} in place"))
+    devices = {library.device_of(x) for _, x in arrays}
+    for argument, y in zip(candidate.entry.signature.returns, results, strict=False):
+        dtype, device = library.dtype_of(y), library.device_of(y)
+        if dtype != trial.dtype and argument.kind == "float":
+            broken.append(("dtype", f"returns {dtype} for {trial.dtype}"))
+        if devices and device not in devices:
+            expected = ", ".join(devices)
+            broken.append(("device", f"returns a result on {device}, expected {expected}"))
+    return got, broken
 
 
-def laws(
+def check_laws(
     candidate: Candidate,
     seed: int,
     seeds: int,
     batches: Sequence[tuple[int, ...]],
     sizes: Mapping[str, int],
 ) -> Iterator[Line]:
-    """Put the laws and special cases of the formula's page to the candidate, in float64."""
+    """Check the laws and special cases of the formula's page, in float64."""
 
     def function(**arguments: Any) -> Any:
         results = candidate(arguments, _precision_of(arguments))
         return results[0] if len(results) == 1 else tuple(results)
 
     id = candidate.entry.id
-    # What needs autograd, or vtnp's own errors, is no business of a candidate.
-    ours = ("differentiates", "refuses")
+    # Laws that need autograd, or vtnp's own errors, do not apply to a candidate.
+    not_applicable = ("differentiates", "refuses")
     for claim in claims.values():
-        if claim.id != id or any(claim.options.get(need) for need in ours):
+        if claim.id != id or any(claim.options.get(need) for need in not_applicable):
             continue
         tried, broken = 0, ""
         for k in range(seeds):
             batch = batches[k % len(batches)]
             case = make(id, seed + k, batch, sizes=sizes)
             try:
-                taken = candidate.taken(case.args)
+                arguments = candidate.select(case.args)
                 with np.errstate(all="ignore"):
-                    claim.check(replace(case, args=taken, function=function))
+                    claim.check(replace(case, args=arguments, function=function))
                 tried += 1
-            except NotTakenError:
+            except ArgumentNotTakenError:
                 continue
             except (AssertionError, CandidateError) as error:
                 tried += 1
-                broken = broken or (str(error).splitlines() or ["does not hold"])[0][:160]
+                first = next(iter(str(error).lstrip(": ").splitlines()), "does not hold")
+                broken = broken or first[:_NOTE_LENGTH]
             except (LookupError, ValueError, TypeError, ArithmeticError):
                 continue  # it needs an argument that was left out, or results that are sound
         if tried:
-            case_name = f"{tried} cases, float64"
-            yield Line(claim.kind, claim.name, case_name, not broken, note=broken)
+            kind: Kind = "special" if claim.kind == "special" else "law"
+            yield Line(kind, claim.name, f"{tried} cases, float64", not broken, note=broken)
 
 
 def _precision_of(arguments: Mapping[str, Any]) -> str:
@@ -91,19 +97,18 @@ def _precision_of(arguments: Mapping[str, Any]) -> str:
     return next(real, "float64")
 
 
-def manners(candidate: Candidate, trial: Trial) -> Iterator[Line]:
-    """See that the same input gives the same numbers, and strided input those of any other."""
+def check_repeated_and_strided(candidate: Candidate, trial: Trial) -> Iterator[Line]:
+    """Check that the same input gives the same numbers, and strided input those of any other."""
     first, again = (candidate(trial.arguments, trial.dtype) for _ in range(2))
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(first, again, strict=True))
     note = "" if same else "two calls with the same input differ"
-    yield Line("rule", "deterministic", trial.name, same, note=note)
-    function = candidate.entry.function
+    yield Line("contract", "deterministic", trial.name, same, note=note)
     try:
-        brought = candidate.there(trial.arguments, trial.dtype)
-        strided = candidate.raw(tree_map(candidate.library.strided, brought))
-        got = candidate.read(strided, trial.arguments)
-        holds = agrees(function, trial.arguments, got, trial.dtype)
-        note = "" if holds else "wrong where there are gaps in memory"
-        yield Line("rule", "strided input", trial.name, holds, note=note)
+        arguments = candidate.to_library(trial.arguments, trial.dtype)
+        results = candidate.call(tree_map(candidate.library.strided, arguments))
+        got = candidate.to_numpy(results, trial.arguments)
+        holds = agrees(candidate.entry.function, trial.arguments, got, trial.dtype)
+        note = "" if holds else "wrong for input with gaps in memory"
     except CandidateError as error:
-        yield Line("rule", "strided input", trial.name, holds=False, note=str(error))
+        holds, note = False, str(error)
+    yield Line("contract", "strided input", trial.name, holds, note=note)

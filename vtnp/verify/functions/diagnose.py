@@ -1,7 +1,7 @@
-"""The diagnosis: which mistake makes exactly the numbers that a wrong candidate makes.
+"""The diagnosis: which mistake gives exactly the numbers that a wrong candidate gives.
 
 Each mistake of the formula's page, and of the pages of the formulas it is made of, is run as
-another reference; then pairs of them. What matches on every trial, those included where the
+another reference; then pairs of them. One that matches on every trial, those included where the
 candidate is right, is named.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vtnp._array.xp import constant
 from vtnp._registry.spec import registry
 from vtnp.mistakes import mistakes
-from vtnp.verify.functions.gradients import gradients_of
 from vtnp.verify.functions.trials import Trial
+from vtnp.verify.gradients import gradients_of
 from vtnp.verify.handlers import Function, calls_of, in_place_of, under, with_results
 from vtnp.verify.judge import EPS, agrees, results_of
 from vtnp.verify.page_text import inner_formulas, what_goes_wrong, where_to_look
@@ -28,36 +28,29 @@ from vtnp.verify.report import Finding
 Key = tuple[str, str]  # a formula's id and the name of a mistake
 Results = list[NDArray[Any]]
 _SECONDS = 6.0  # for all pairs
-_SWAPPED = 4  # trials that swaps are looked for in
-# What a mistake raises that the arguments do not let happen.
-_CANNOT_HAPPEN = (ValueError, TypeError, IndexError, ArithmeticError)
+_TRIALS_FOR_SWAPS = 4
+# What mistakes raise on arguments that they do not allow.
+_IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
 
 
 class Tried(NamedTuple):
-    """A trial, what the candidate made of it, and whether that was right."""
+    """A trial, what the candidate gave, and whether that was right."""
 
     trial: Trial
     got: Sequence[NDArray[Any]]
     right: bool
 
 
-def named(id: str, tried: Sequence[Tried]) -> list[Finding]:
-    """Return the mistakes, or else the pairs of them, that make the candidate's numbers."""
+# --- Mistakes of pages ----------------------------------------------------------------------------
+
+
+def named_mistakes(id: str, tried: Sequence[Tried]) -> list[Finding]:
+    """Return the mistakes, or else the pairs of them, that give the candidate's numbers."""
     called = _called(id, tried)
     singles = [(key,) for key in suspects(id) if key[0] in called]
-    found: list[tuple[Key, ...]] = [each for each in singles if _matches(id, each, tried)]
-    found = found or _matching_pairs(id, called, tried)
-    return [_finding(found)] if found else []
-
-
-def _called(id: str, tried: Sequence[Tried]) -> set[str]:
-    """Return the formulas that are called where the candidate is wrong, in the first such trial.
-
-    A mistake in any other formula leaves the right numbers there, which are not the candidate's.
-    """
-    first = next(each.trial for each in tried if not each.right)
-    calls = calls_of({*inner_formulas(id)}, registry[id].function, first.arguments)
-    return {id} | {call.id for call in calls}
+    matches: list[tuple[Key, ...]] = [keys for keys in singles if _matches(id, keys, tried)]
+    matches = matches or _matching_pairs(id, called, tried)
+    return [_finding(matches)] if matches else []
 
 
 @cache
@@ -66,19 +59,30 @@ def suspects(id: str) -> tuple[Key, ...]:
     return tuple(key for each in (id, *inner_formulas(id)) for key in mistakes if key[0] == each)
 
 
+def _called(id: str, tried: Sequence[Tried]) -> set[str]:
+    """Return the formulas that are called in the first trial where the candidate is wrong.
+
+    A mistake in any other formula leaves the results right there.
+    """
+    first = next(each.trial for each in tried if not each.right)
+    calls = calls_of({*inner_formulas(id)}, registry[id].function, first.arguments)
+    return {id} | {call.id for call in calls}
+
+
 def _matching_pairs(id: str, called: set[str], tried: Sequence[Tried]) -> list[tuple[Key, ...]]:
     """Try two mistakes at once, as long as there is time."""
     end = time.thread_time() + _SECONDS
-    found: list[tuple[Key, ...]] = []
+    matches: list[tuple[Key, ...]] = []
     for pair in combinations(suspects(id), 2):
         one, other = (of for of, _ in pair)
-        if called.isdisjoint((one, other)) or one == other != id:  # of which the second takes all
+        # Of two mistakes of one inner formula, the second would stand alone.
+        if called.isdisjoint((one, other)) or one == other != id:
             continue
         orders: list[tuple[Key, ...]] = [pair, pair[::-1]] if one == other else [pair]
-        found += [order for order in orders if _matches(id, order, tried)][:1]
+        matches += [order for order in orders if _matches(id, order, tried)][:1]
         if time.thread_time() > end:
             break
-    return found
+    return matches
 
 
 def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
@@ -86,11 +90,11 @@ def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
     return all(_agrees(alternative, each) for each in tried)
 
 
-def _agrees(alternative: Callable[..., Any], tried: Tried, dtype: str = "") -> bool:
+def _agrees(alternative: Function, tried: Tried, dtype: str = "") -> bool:
     trial = tried.trial
     try:
         return agrees(alternative, trial.arguments, tried.got, dtype or trial.dtype)
-    except _CANNOT_HAPPEN:
+    except _IMPOSSIBLE:
         return False
 
 
@@ -107,132 +111,143 @@ def with_mistakes(id: str, keys: tuple[Key, ...]) -> Function:
 
 
 def _finding(matches: Sequence[tuple[Key, ...]]) -> Finding:
-    """Name the first match, and those that make the same numbers."""
+    """Name the first match, and those that give the same numbers."""
     keys, *others = matches
-    says = " ".join(what_goes_wrong(*key) for key in keys)
-    meant = "; ".join(dict.fromkeys(where_to_look(id) for id, _ in keys))
-    return Finding(_title(keys), says, meant, tuple(keys), tuple(map(_title, others)))
+    explanation = " ".join(what_goes_wrong(*key) for key in keys)
+    fix = "; ".join(dict.fromkeys(where_to_look(id) for id, _ in keys))
+    return Finding(_title(keys), explanation, fix, tuple(keys), tuple(map(_title, others)))
 
 
 def _title(keys: Sequence[Key]) -> str:
     return " and ".join(f"{name} ({id})" for id, name in keys)
 
 
-def mixed(
+# --- Mistakes that any code can have --------------------------------------------------------------
+
+
+def mixed_mistakes(
     id: str,
     chosen: Sequence[Tried],
-    wrong_ones: Sequence[Tried],
+    wrong: Sequence[Tried],
     lower: Sequence[str],
     rounds: Callable[[Function, str], bool],
 ) -> list[Finding]:
-    """Return mistakes together with what any code can get wrong: two axes, or the precision.
+    """Return mistakes of pages together with two swapped axes, or with a lower precision.
 
     rounds: tells whether the candidate is a function, but for rounding to one of those precisions.
     """
     found = []
     for key in suspects(id):
         alternative = with_mistakes(id, (key,))
-        too = [(each.title, each.says) for each in swapped(alternative, wrong_ones)]
-        too += [
-            (f"computed in {dtype}", f"so computed in {dtype}, it makes the numbers.")
+        more = [(each.title, each.explanation) for each in swapped_axes(alternative, wrong)]
+        more += [
+            (f"computed in {dtype}", f"Computed in {dtype}, that gives the candidate's numbers.")
             for dtype in lower
             if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
             and rounds(alternative, dtype)
         ][:1]
-        found += [(key, f"{_title([key])}, {title}", says) for title, says in too]
+        found += [(key, f"{_title([key])}, {title}", text) for title, text in more]
     if not found:
         return []
-    (key, title, says), *others = found
-    named = _finding([(key,)])
-    same = tuple(title for _, title, _ in others)
-    return [replace(named, title=title, says=f"{named.says} {says}", same=same)]
+    (key, title, text), *others = found
+    first = _finding([(key,)])
+    equivalents = tuple(title for _, title, _ in others)
+    explanation = f"{first.explanation} {text}"
+    return [replace(first, title=title, explanation=explanation, equivalents=equivalents)]
 
 
 def _coarser(dtype: str, tried: Tried) -> str:
     return max(dtype, tried.trial.dtype, key=EPS.__getitem__)
 
 
-def swapped(function: Function, wrong: Sequence[Tried]) -> list[Finding]:
+def swapped_axes(function: Function, wrong: Sequence[Tried]) -> list[Finding]:
     """Return the swaps of two axes that explain the wrong trials, the first few of them."""
-    first, *others = (_transposed(function, each) for each in wrong[:_SWAPPED])
+    first, *others = (_swaps_that_match(function, each) for each in wrong[:_TRIALS_FOR_SWAPS])
     return [each for each in first if all(each in found for found in others)]
 
 
-def _transposed(function: Function, tried: Tried) -> list[Finding]:
+def _swaps_that_match(function: Function, tried: Tried) -> list[Finding]:
     """Look for two axes of an argument or a result that the candidate has swapped."""
     arguments, found = tried.trial.arguments, []
 
-    def expected(**changed: Any) -> Results:
+    def results(**changed: Any) -> Results:
         return results_of(function, {**arguments, **changed})[: len(tried.got)]
 
     for name, x in arguments.items():
-        for swap in _swaps(x):
+        for swap in _pairs_of_axes(x):
             try:
-                other = expected(**{name: np.swapaxes(x, *swap)})
-            except _CANNOT_HAPPEN:
+                other = results(**{name: np.swapaxes(x, *swap)})
+            except _IMPOSSIBLE:
                 continue
-            if _same(other, tried.got):
-                found.append(_swapped(f"argument {name}", swap))
+            if _are_close(other, tried.got):
+                found.append(_swap_finding(f"argument {name}", swap))
     try:
-        exact = expected()
-    except _CANNOT_HAPPEN:
+        exact = results()
+    except _IMPOSSIBLE:
         return found
     for i, y in enumerate(exact):
-        for swap in _swaps(y):
+        for swap in _pairs_of_axes(y):
             other = [np.swapaxes(z, *swap) if j == i else z for j, z in enumerate(exact)]
-            if _same(other, tried.got):
-                found.append(_swapped(f"result {i}", swap))
+            if _are_close(other, tried.got):
+                found.append(_swap_finding(f"result {i}", swap))
     return found
 
 
-def _swaps(x: Any) -> list[tuple[int, int]]:
+def _pairs_of_axes(x: Any) -> list[tuple[int, int]]:
     if getattr(x, "ndim", 0) < 2:
         return []
     return [(i - x.ndim, j - x.ndim) for i, j in combinations(range(x.ndim), 2)]
 
 
-def _same(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> bool:
+def _swap_finding(what: str, swap: tuple[int, int]) -> Finding:
+    return Finding(
+        f"axes {swap[0]} and {swap[1]} of {what} swapped",
+        "with these two axes swapped, the formula gives the candidate's numbers.",
+        "check the order of the axes, or describe it with a layout pattern",
+    )
+
+
+def _are_close(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> bool:
     return len(one) == len(other) and all(
         x.shape == y.shape and np.allclose(x, y, rtol=1e-3, atol=1e-5)
         for x, y in zip(one, other, strict=True)
     )
 
 
-def _swapped(what: str, swap: tuple[int, int]) -> Finding:
-    return Finding(
-        f"axes {swap[0]} and {swap[1]} of {what} swapped",
-        f"with these axes exchanged the formula gives the candidate's numbers for {what}.",
-        "check its layout, or tell it by a layout pattern",
-    )
+# --- Gradients ------------------------------------------------------------------------------------
 
 
-def stopped(id: str, trial: Trial, weights: Results, got: Mapping[str, Any]) -> list[Finding]:
-    """Look for a formula within whose result the candidate's gradients treat as a constant."""
+def stopped_gradients(
+    id: str, trial: Trial, cotangents: Results, got: Mapping[str, Any]
+) -> list[Finding]:
+    """Look for an inner formula whose result the candidate's gradients take for a constant."""
     found = []
     for used in dict.fromkeys(key[0] for key in suspects(id) if key[0] != id):
         function = under(with_results({used: constant}), {used}, registry[id].function)
-        cut = gradients_of(function, trial.arguments, weights, "float64")
-        if _same_gradients(got, cut):
-            says = f"the gradients are those with {used} taken for a constant."
-            found.append(Finding(f"gradient stopped at {used}", says, "look for detach or no_grad"))
+        stopped = gradients_of(function, trial.arguments, cotangents, "float64")
+        if _are_close_gradients(got, stopped):
+            explanation = f"the gradients are those with {used} taken for a constant."
+            fix = "look for detach, no_grad or stop_gradient"
+            found.append(Finding(f"gradient stopped at {used}", explanation, fix))
     return found
 
 
-def named_by_gradients(
-    id: str, trial: Trial, weights: Results, got: Mapping[str, Any]
+def mistakes_in_gradients(
+    id: str, trial: Trial, cotangents: Results, got: Mapping[str, Any]
 ) -> list[Finding]:
-    """Return the mistakes that make the candidate's gradients, where its values are right."""
-    found: list[tuple[Key, ...]] = []
+    """Return the mistakes that give the candidate's gradients, where its values are right."""
+    matches: list[tuple[Key, ...]] = []
     for key in suspects(id):
+        alternative = with_mistakes(id, (key,))
         try:
-            other = gradients_of(with_mistakes(id, (key,)), trial.arguments, weights, "float64")
-        except _CANNOT_HAPPEN:
+            other = gradients_of(alternative, trial.arguments, cotangents, "float64")
+        except _IMPOSSIBLE:
             continue
-        if _same_gradients(got, other):
-            found.append((key,))
-    return [_finding(found)] if found else []
+        if _are_close_gradients(got, other):
+            matches.append((key,))
+    return [_finding(matches)] if matches else []
 
 
-def _same_gradients(got: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    both = [(g, other[path]) for path, g in got.items()]
-    return all(_same([np.zeros_like(c) if g is None else g], [c]) for g, c in both)
+def _are_close_gradients(got: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    pairs = [(g, other[path]) for path, g in got.items()]
+    return all(_are_close([np.zeros_like(c) if g is None else g], [c]) for g, c in pairs)

@@ -1,4 +1,4 @@
-"""The array libraries of candidates: there, back, and their own gradients.
+"""The array libraries of candidates: conversion from and to NumPy, and their own gradients.
 
 Arrays are exchanged by DLPack, without a copy, wherever both sides can.
 """
@@ -28,7 +28,7 @@ _HALF = 2  # bytes
 class Library(ABC):
     """One array library.
 
-    device: of the arrays that candidates are given; "" for the library's own choice.
+    device: of the arrays that are passed to candidates; "" for the library's default.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Library(ABC):
         self.device = device
 
     @abstractmethod
-    def there(self, x: NDArray[Any], dtype: str) -> Any:
-        """Bring numbers to the library; what is no real number keeps its dtype."""
+    def to_library(self, x: NDArray[Any], dtype: str) -> Any:
+        """Convert an array; integers and truth values keep their dtype."""
 
     @abstractmethod
-    def back(self, y: Any) -> NDArray[Any]:
-        """Bring an array back, bfloat16 as float32. Raises CandidateError where y is none."""
+    def to_numpy(self, y: Any) -> NDArray[Any]:
+        """Convert an array to NumPy, bfloat16 to float32. Raises CandidateError if it is none."""
 
     @abstractmethod
     def dtype_of(self, y: Any) -> str:
@@ -51,10 +51,10 @@ class Library(ABC):
 
     @abstractmethod
     def device_of(self, y: Any) -> str:
-        """Return the name of where an array is."""
+        """Return the name of an array's device."""
 
     def strided(self, x: Any) -> Any:
-        """Return the same numbers with gaps between them in memory, where that can be."""
+        """Return the same numbers with gaps in memory between them, where the library has such."""
         return x
 
 
@@ -65,27 +65,27 @@ class Differentiating(Library):
     def gradients(
         self, function: Callable[..., Sequence[Any]], at: Sequence[Any], weights: Sequence[Any]
     ) -> list[Any]:
-        """Return the gradients of the weighed sum of results; None where there is none."""
+        """Return the gradients of the weighted sum of results; None where there is none."""
 
 
 class NumPy(Library):
-    """NumPy, which has no gradients: central differences take their place."""
+    """NumPy, which has no gradients; central differences are checked instead."""
 
     name = "numpy"
 
-    def there(self, x: NDArray[Any], dtype: str) -> Any:
+    def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         return np.array(x, dtype=dtype if x.dtype.kind == "f" else x.dtype)
 
-    def back(self, y: Any) -> NDArray[Any]:
+    def to_numpy(self, y: Any) -> NDArray[Any]:
         plain = not isinstance(y, np.matrix | np.ma.MaskedArray)
         if not (plain and isinstance(y, np.ndarray | np.generic)):
-            raise CandidateError(f"returned {_type(y)}, where an array of NumPy is meant")
+            raise CandidateError(f"returned {_type(y)}, expected a NumPy array")
         return np.asarray(y)
 
     def dtype_of(self, y: Any) -> str:
         return str(y.dtype.newbyteorder("="))
 
-    def device_of(self, y: Any) -> str:  # noqa: ARG002  (there is but one)
+    def device_of(self, y: Any) -> str:  # noqa: ARG002  (there is only one)
         return "cpu"
 
     def strided(self, x: Any) -> Any:
@@ -95,24 +95,24 @@ class NumPy(Library):
 
 
 class Autograd(NumPy, Differentiating):
-    """autograd, whose arrays are NumPy's."""
+    """autograd, whose arrays are those of NumPy."""
 
     name = "autograd"
 
     def gradients(
         self, function: Callable[..., Sequence[Any]], at: Sequence[Any], weights: Sequence[Any]
     ) -> list[Any]:
-        which: list[int] = []
+        differentiable: list[int] = []
 
         def of_variables(variables: Sequence[Any]) -> Any:
             results = function(*variables)
-            which[:] = [i for i, y in enumerate(results) if is_boxed(y)]
-            return boxed_tuple([results[i] for i in which])
+            differentiable[:] = [i for i, y in enumerate(results) if is_boxed(y)]
+            return boxed_tuple([results[i] for i in differentiable])
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Output seems independent of input")
             pull, _ = make_vjp(of_variables)(list(at))
-            return list(pull(tuple(weights[i] for i in which)))
+            return list(pull(tuple(weights[i] for i in differentiable)))
 
 
 class Torch(Differentiating):
@@ -125,16 +125,16 @@ class Torch(Differentiating):
         super().__init__(device or "cpu")
         self._torch = import_module("torch")
 
-    def there(self, x: NDArray[Any], dtype: str) -> Any:
+    def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         tensor = self._torch.from_dlpack(np.array(x)) if x.ndim else self._torch.tensor(x)
         tensor = tensor.to(self.device)
         return tensor.to(getattr(self._torch, dtype)) if tensor.is_floating_point() else tensor
 
-    def back(self, y: Any) -> NDArray[Any]:
+    def to_numpy(self, y: Any) -> NDArray[Any]:
         if not isinstance(y, self._torch.Tensor):
-            raise CandidateError(f"returned {_type(y)}, where a tensor is meant")
+            raise CandidateError(f"returned {_type(y)}, expected a tensor")
         if y.is_meta:
-            raise CandidateError("returned a tensor on the device meta, which has no numbers")
+            raise CandidateError("returned a tensor on the meta device, which has no numbers")
         y = y.detach().cpu().resolve_conj().resolve_neg()
         narrow = y.is_floating_point() and y.dtype.itemsize <= _HALF and y.dtype != self._torch.half
         numbers: NDArray[Any] = (y.float() if narrow else y).numpy()
@@ -162,7 +162,7 @@ class Torch(Differentiating):
 
 
 class Jax(Differentiating):
-    """JAX, with 64 bits switched on."""
+    """JAX, with 64-bit numbers enabled."""
 
     name = "jax"
     dtypes = (*Library.dtypes, "bfloat16")
@@ -172,7 +172,7 @@ class Jax(Differentiating):
         self._jax = import_module("jax")
         self._jax.config.update("jax_enable_x64", True)  # noqa: FBT003
 
-    def there(self, x: NDArray[Any], dtype: str) -> Any:
+    def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         array = self._jax.numpy.asarray(x)
         real = x.dtype.kind == "f"
         array = array.astype(dtype) if real else array
@@ -180,9 +180,9 @@ class Jax(Differentiating):
             array, self._jax.devices(self.device)[0] if self.device else None
         )
 
-    def back(self, y: Any) -> NDArray[Any]:
+    def to_numpy(self, y: Any) -> NDArray[Any]:
         if not isinstance(y, self._jax.Array | np.ndarray):
-            raise CandidateError(f"returned {_type(y)}, where an array of JAX is meant")
+            raise CandidateError(f"returned {_type(y)}, expected a JAX array")
         return np.asarray(y, dtype="float32") if str(y.dtype) == "bfloat16" else np.asarray(y)
 
     def dtype_of(self, y: Any) -> str:
@@ -199,7 +199,7 @@ class Jax(Differentiating):
 
 
 class CuPy(NumPy):
-    """CuPy, on the GPU that is current."""
+    """CuPy, on the current GPU."""
 
     name = "cupy"
 
@@ -207,12 +207,12 @@ class CuPy(NumPy):
         super().__init__(device)
         self._cupy = import_module("cupy")
 
-    def there(self, x: NDArray[Any], dtype: str) -> Any:
-        return self._cupy.asarray(super().there(x, dtype))
+    def to_library(self, x: NDArray[Any], dtype: str) -> Any:
+        return self._cupy.asarray(super().to_library(x, dtype))
 
-    def back(self, y: Any) -> NDArray[Any]:
+    def to_numpy(self, y: Any) -> NDArray[Any]:
         if not isinstance(y, self._cupy.ndarray):
-            raise CandidateError(f"returned {_type(y)}, where an array of CuPy is meant")
+            raise CandidateError(f"returned {_type(y)}, expected a CuPy array")
         return np.asarray(self._cupy.asnumpy(y))
 
     def device_of(self, y: Any) -> str:
@@ -228,7 +228,7 @@ LIBRARIES: dict[str, type[Library]] = {
 
 
 def library_of(candidate: Callable[..., Any], name: str = "", device: str = "") -> Library:
-    """Return the library named; left out, the one that the candidate's own module imports.
+    """Return the library of that name; with "", the one that the candidate's module imports.
 
     Raises UsageError for a library that is unknown or not installed.
     """
@@ -241,39 +241,40 @@ def library_of(candidate: Callable[..., Any], name: str = "", device: str = "") 
 
 
 def _imported_by(candidate: Any) -> str:
-    """Look for a library among what the candidate itself names, then in its module, and bases."""
+    """Look for a library among what the candidate uses and its base classes, then in its module."""
     function = inspect.unwrap(candidate) if callable(candidate) else candidate
-    named = _named(function, set())
-    if "numpy" in named and "autograd" not in named:
+    used = _packages_used(function, set())
+    if "numpy" in used and "autograd" not in used:
         return "numpy"
     module = inspect.getmodule(function) or inspect.getmodule(type(candidate))
-    around = {_root(value) for value in vars(module).values()} if module else set()
+    imported = {_package(value) for value in vars(module).values()} if module else set()
     bases = {base.__module__.split(".")[0] for base in type(candidate).__mro__}
     others = [name for name in LIBRARIES if name != "numpy"]
-    found = (name for roots in (named | bases, around) for name in others if name in roots)
+    found = (name for packages in (used | bases, imported) for name in others if name in packages)
     return next(found, "numpy")
 
 
-def _named(function: Any, seen: set[Any]) -> set[str]:
-    """Return the packages that a function names, itself or in functions of its module."""
+def _packages_used(function: Any, seen: set[Any]) -> set[str]:
+    """Return the packages that a function uses, itself or in functions of its module."""
     code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     if code is None or code in seen:
         return set()
     seen.add(code)
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    held = {name: cell.cell_contents for name, cell in cells}
-    values = [x for name in _names(code) | {*held} if (x := held.get(name, known.get(name)))]
-    within = [x for x in values if getattr(x, "__globals__", None) is known]
-    return {_root(x) for x in values}.union(*(_named(x, seen) for x in within))
+    enclosed = {name: cell.cell_contents for name, cell in cells}
+    names = _global_names(code) | {*enclosed}
+    values = [enclosed.get(name, known.get(name)) for name in names]
+    of_module = [x for x in values if getattr(x, "__globals__", None) is known]
+    return {_package(x) for x in values}.union(*(_packages_used(x, seen) for x in of_module))
 
 
-def _names(code: Any) -> set[str]:
-    """Return the global names that a function's text uses, functions within it included."""
+def _global_names(code: Any) -> set[str]:
+    """Return the global names that a function's code uses, nested functions included."""
     own = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
-    return own.union(*(_names(each) for each in code.co_consts if inspect.iscode(each)))
+    return own.union(*(_global_names(each) for each in code.co_consts if inspect.iscode(each)))
 
 
-def _root(value: Any) -> str:
+def _package(value: Any) -> str:
     name = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
     return name.split(".")[0] if isinstance(name, str) else ""
 

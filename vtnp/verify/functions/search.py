@@ -1,7 +1,6 @@
 """Cases that nobody planned: drawn by hypothesis, which shrinks one that fails to the smallest."""
 
-import pickle  # makes keys, and is read nowhere
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -14,24 +13,32 @@ from numpy.typing import NDArray
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
 from vtnp.claims.cases import Draw, build
-from vtnp.verify.errors import NotTakenError
-from vtnp.verify.functions.trials import DRAWN, Taken, Trial, cuts_off, trial, values_for
+from vtnp.verify.errors import ArgumentNotTakenError
+from vtnp.verify.functions.trials import (
+    DRAWN,
+    Select,
+    Trial,
+    hashable,
+    takes_inverse,
+    trial,
+    values_for,
+)
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
 
-_SIZE = 4  # of an axis, at most: hypothesis draws number by number
-_DIGIT = 3
-_SHRINKS = 150  # calls of the candidate, after those that look for a failure
+_LARGEST_SIZE = 4  # of an axis: hypothesis draws number by number
+_LARGEST_DIGIT = 3
+_SHRINKING_CALLS = 150  # of the candidate, after those that look for a failure
 
 
-def smallest(
+def smallest_failure(
     entry: Entry,
     dtype: str,
     batches: tuple[tuple[int, ...], ...],
     seed: int,
     sizes: Mapping[str, int],
-    taken: Taken,
+    select: Select,
     fails: Callable[[Trial], bool],
     *,
     examples: int,
@@ -55,22 +62,22 @@ def smallest(
         rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         try:
             case = build(entry.id, _Drawn(rng, batch, dict(sizes), draw=draw))
-            found = trial(entry, taken(case.args), dtype, DRAWN, values, batch, seed)
-        except (ValueError, NotTakenError):  # sizes that cannot be, or no case for the candidate
+            one = trial(entry, select(case.args), dtype, DRAWN, values, batch, seed)
+        except (ValueError, ArgumentNotTakenError):  # impossible sizes, or no case for it
             assume(condition=False)
             raise
-        assume(dtype == "float64" or not cuts_off(entry, found.arguments))
-        return found
+        assume(dtype == "float64" or not takes_inverse(entry, one.arguments))
+        return one
 
-    # What has been tried stays as it was, whatever a candidate does when it is called again: of a
-    # test whose outcome changes, hypothesis would make nothing.
-    seen: dict[bytes, bool] = {}
+    # The outcome of a trial is kept, whatever a candidate does when it is called again: hypothesis
+    # gives up a test whose outcome changes.
+    outcomes: dict[Hashable, bool] = {}
 
-    def is_wrong(found: Trial) -> bool:
-        key = pickle.dumps((found.arguments, found.batch))
-        if key not in seen:
-            seen[key] = len(seen) < examples + _SHRINKS and fails(found)
-        return seen[key]
+    def is_wrong(one: Trial) -> bool:
+        key = hashable(one.arguments), one.batch
+        if key not in outcomes:
+            outcomes[key] = len(outcomes) < examples + _SHRINKING_CALLS and fails(one)
+        return outcomes[key]
 
     options = settings(
         database=None,
@@ -79,7 +86,7 @@ def smallest(
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    with _leaving_nothing():
+    with _without_files():
         try:
             return find(drawn(), is_wrong, settings=options, random=Random(seed))  # noqa: S311
         except NoSuchExample:
@@ -95,13 +102,13 @@ class _Drawn(Draw):
     def _size(self) -> int:
         from hypothesis import strategies as st
 
-        return self.draw(st.integers(1, _SIZE))
+        return self.draw(st.integers(1, _LARGEST_SIZE))
 
     def array(self, text: str) -> NDArray[Any]:
         from hypothesis import strategies as st
         from hypothesis.extra import numpy as arrays
 
-        digits = st.integers(-_DIGIT, _DIGIT).map(float)
+        digits = st.integers(-_LARGEST_DIGIT, _LARGEST_DIGIT).map(float)
         return self.draw(arrays.arrays(np.float64, self.shape(text), elements=digits))
 
     def chance(self) -> bool:
@@ -111,8 +118,8 @@ class _Drawn(Draw):
 
 
 @contextmanager
-def _leaving_nothing() -> Iterator[None]:
-    """Keep what hypothesis remembers out of the folder that somebody works in."""
+def _without_files() -> Iterator[None]:
+    """Keep hypothesis' files out of the user's working folder."""
     from hypothesis.configuration import set_hypothesis_home_dir, storage_directory
 
     usual = storage_directory(intent_to_write=False).home_directory

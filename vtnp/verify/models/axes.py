@@ -1,4 +1,4 @@
-"""Arrays of candidates brought to how ours lie: patterns of einops, with a choice of entries."""
+"""Arrays of candidates arranged as ours: patterns of einops, with a selection of entries."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from vtnp._registry.errors import UsageError
 
 _AXIS = re.compile(r"(\([^)]*\)|\w+)(?:\[([^]]*)\])?")
 _INNER = re.compile(r"(\w+)(?:\[([^]]*)\])?")
-_PICKS: Mapping[str, Any] = {
+_SELECTIONS: Mapping[str, Any] = {
     "mean": lambda x, axis: np.mean(x, axis=axis),
     "0": lambda x, axis: np.take(x, 0, axis=axis),
     "1": lambda x, axis: np.take(x, 1, axis=axis),
@@ -21,15 +21,15 @@ _PICKS: Mapping[str, Any] = {
 
 
 def arranged(x: NDArray[Any], axes: str, sizes: Mapping[str, int]) -> NDArray[Any]:
-    """Bring an array of theirs to how ours lies. Raises ValueError where it does not fit."""
+    """Arrange an array of a candidate as ours. Raises ValueError where it does not fit."""
     if not axes:
         return x
-    there, _, here = axes.partition("->")
-    groups = _AXIS.findall(there.replace(" 1 ", " one "))
+    before, _, after = axes.partition("->")
+    groups = _AXIS.findall(before.replace(" 1 ", " one "))
     if len(groups) != x.ndim:
-        raise ValueError(f"{x.ndim} axes, not those of {there.strip()!r}")
+        raise ValueError(f"expected the axes {before.strip()!r}, got {x.ndim} axes")
     for axis, (_, pick) in reversed(list(enumerate(groups))):
-        x = _picked(x, pick, axis)
+        x = _selected(x, pick, axis)
     groups = [group for group, pick in groups if pick in ("", "1:")]
     inner = [each for group in groups for each in _INNER.findall(group)]
     within = {name for group in groups if "(" in group for name, _ in _INNER.findall(group)}
@@ -38,17 +38,17 @@ def arranged(x: NDArray[Any], axes: str, sizes: Mapping[str, int]) -> NDArray[An
     known = {name: size for name, size in sizes.items() if name in within}
     x = rearranged(x, f"{outer} -> {apart}", **known)
     for axis, (_, pick) in reversed(list(enumerate(inner))):
-        x = _picked(x, pick, axis)
+        x = _selected(x, pick, axis)
     left = " ".join(name for name, pick in inner if pick in ("", "1:"))
-    return rearranged(x, f"{left} -> {here.strip()}")
+    return rearranged(x, f"{left} -> {after.strip()}")
 
 
-def _picked(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
+def _selected(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
     if not pick:
         return x
-    if pick not in _PICKS:
-        raise ValueError(f"[{pick}] is none of {', '.join(_PICKS)}")
-    found: NDArray[Any] = _PICKS[pick](x, axis)
+    if pick not in _SELECTIONS:
+        raise ValueError(f"[{pick}]: expected one of {', '.join(_SELECTIONS)}")
+    found: NDArray[Any] = _SELECTIONS[pick](x, axis)
     return found
 
 

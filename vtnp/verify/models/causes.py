@@ -1,4 +1,4 @@
-"""Why a quantity of a model may part: what to look at, and what makes exactly its numbers."""
+"""Why a quantity of a model may diverge: what to look at, and what gives exactly its numbers."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vtnp._registry.calls import Handler
 from vtnp.mistakes import mistakes
 from vtnp.verify.handlers import in_place_of, with_arguments
-from vtnp.verify.judge import EPS, Figure, largest
+from vtnp.verify.judge import EPS, Deviation, largest
 from vtnp.verify.page_text import what_goes_wrong, where_to_look
 
 Key = tuple[str, str]  # a formula's id and the name of a mistake
@@ -19,30 +19,30 @@ _SECONDS = 30.0  # for all changes of one quantity
 _POOLED = [["attention", f"norm_{letter}"] for letter in "qkv"]
 _OF_FLOAT32 = (EPS["float32"] / 64, 64 * EPS["float32"])
 
-_LIKELY: Mapping[str, str] = {
-    "input": "look at what is added before: an update, the tokens that go around it, positions",
+_LOOK_AT: Mapping[str, str] = {
+    "input": "look at what is added before: an update, the tokens that bypass it, the positions",
     "norm": "look at the norm's eps, its gain and offset, and the axis",
-    "projection": "look for a weight transposed, rows of q, k, v or of heads in another order, "
-    "a bias left out",
-    "weights": "look at the scale, a mask, the softmax's axis, which tokens see each other",
-    "read": "look at how values are averaged; where no weights are exposed, at scale and mask",
-    "merged": "look for heads merged in another order, a weight transposed, a bias left out",
-    "fc": "look for a weight transposed, a bias left out",
-    "widened": "look for a weight transposed, a bias left out",
+    "projection": "look for a transposed weight, rows of q, k, v or of heads in another order, "
+    "a missing bias",
+    "weights": "look at the scale, a mask, the axis of the softmax, which tokens see each other",
+    "context": "look at how values are averaged; where no weights are exposed, at scale and mask",
+    "attention_output": "look for heads in another order, a transposed weight, a missing bias",
+    "fc": "look for a transposed weight, a missing bias",
+    "pre_activation": "look for a transposed weight, a missing bias",
     "pooled": "look at the pooling: its kernel, stride, padding, and the class token's row",
-    "shortcut": "look for a weight transposed, a bias left out, what is normalised before",
-    "pre_logits": "look for a weight transposed, a bias left out",
+    "shortcut": "look for a transposed weight, a missing bias, what is normalised before",
+    "pre_logits": "look for a transposed weight, a missing bias",
     "hidden": "look at the activation: GELU by erf or by tanh, ReLU",
-    "feed_forward": "look for a weight transposed, a bias left out",
+    "feed_forward": "look for a transposed weight, a missing bias",
     "embedding": "look at the order of a patch's pixels, frames and channels, and at the bias",
     "tokens": "look at the order of tokens, and the tables of positions",
-    "logits": "look at which tokens are read out, and at the head's weight and bias",
+    "logits": "look at which tokens the head takes, and at its weight and bias",
 }
 _FORMULAS: Mapping[str, tuple[str, ...]] = {
     "norm": ("layer-norm",),
     "projection": ("qkv-projection",),
     "weights": ("attention-weights", "softmax"),
-    "read": (
+    "context": (
         "attention-weights", "softmax", "attention", "nystrom-attention", "segment-means",
         "iterative-pinv", "sequence-convolution", "nystrom-self-attention", "class-attention",
         "factorised-dot-product-attention", "trajectory-tokens", "trajectory-attention",
@@ -50,7 +50,7 @@ _FORMULAS: Mapping[str, tuple[str, ...]] = {
         "dilated-attention", "dilated-branch", "mix-branches", "head-offsets",
     ),
     "pooled": ("pool", "pooled-tokens"),
-    "merged": ("output-projection",),
+    "attention_output": ("output-projection",),
     "hidden": ("gelu", "relu"),
     "feed_forward": ("feed-forward",),
     "embedding": ("patch-tokens", "linear-embedding", "tubelet-embedding"),
@@ -58,17 +58,17 @@ _FORMULAS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class Explained(NamedTuple):
-    """The changes with which our model makes a candidate's numbers; the first one is told."""
+class Cause(NamedTuple):
+    """The change with which our model gives a candidate's numbers; equivalents: others that do."""
 
-    says: str = ""
-    mend: str = ""
-    mistakes: tuple[tuple[str, str], ...] = ()
-    same: tuple[str, ...] = ()
+    explanation: str = ""
+    fix: str = ""
+    mistakes: tuple[Key, ...] = ()
+    equivalents: tuple[str, ...] = ()
 
 
-def kind_of(name: str) -> str:
-    """Return what sort of quantity a name is of."""
+def kind_of_quantity(name: str) -> str:
+    """Return what kind of quantity a name is of."""
     words = [word for word in name.split(".") if word != "cls"]
     words = words[:-1] if words[-1].isdigit() else words
     last = words[-1]
@@ -79,80 +79,79 @@ def kind_of(name: str) -> str:
     return "projection" if last in ("q", "k", "v") else last
 
 
-def likely(name: str, found: Figure, theirs: NDArray[Any], dtype: str) -> str:
-    """Say what to look at, by the quantity."""
-    least, most = (bound * largest(theirs) for bound in _OF_FLOAT32)
+def likely_cause(name: str, found: Deviation, got: NDArray[Any], dtype: str) -> str:
+    """Say what to look at, by the kind of quantity. got: the candidate's numbers."""
+    least, most = (bound * largest(got) for bound in _OF_FLOAT32)
     if dtype == "float64" and least < found.error < most:
-        small = "; or is it computed in float32? Its error is as small as that makes it"
+        in_single = "; the error is as small as that of float32: is it computed in that?"
     else:
-        small = ""
-    return f"{_LIKELY.get(kind_of(name), 'look at how it is computed')}{small}."
+        in_single = "."
+    return _LOOK_AT.get(kind_of_quantity(name), "look at how it is computed") + in_single
 
 
-def explained(name: str, explains: Callable[[str, Handler], bool], heads: int) -> Explained:
-    """Try the mistakes of the formula's page, and other values of what it is given.
+def find_cause(name: str, explains: Callable[[str, Handler], bool], heads: int) -> Cause:
+    """Try the mistakes of the formula's page, and other arguments of the formula.
 
-    explains: tells whether a change makes the candidate's numbers. What takes longer than _SECONDS
-    is not tried.
+    explains: tells whether our model, under a handler, computes the candidate's quantity. Changes
+    are tried in order, for _SECONDS.
     """
     end, found = time.monotonic() + _SECONDS, []
-    for says, key, handler in _changes(kind_of(name), heads):
+    for title, key, handler in _changes(kind_of_quantity(name), heads):
         if time.monotonic() > end:
             break
         if explains(name, handler):
-            found.append((says, key))
+            found.append((title, key))
     if not found:
-        return Explained()
+        return Cause()
     (first, key), *others = found
     of_page = f": {what_goes_wrong(*key)}" if key else "."
-    return Explained(
-        f"With {first} our model makes exactly its numbers{of_page}",
+    return Cause(
+        f"With {first} our model gives exactly its numbers{of_page}",
         where_to_look(key[0]) if key else "",
         (key,) if key else (),
-        tuple(says for says, _ in others),
+        tuple(title for title, _ in others),
     )
 
 
 def _changes(kind: str, heads: int) -> Iterator[tuple[str, Key | None, Handler]]:
-    """Yield changes in words, as mistakes of pages, and as handlers that make them."""
+    """Yield changes of a formula: a title, the mistake of a page, and a handler that makes it."""
     for id in _FORMULAS.get(kind, ()):
         for key in mistakes:
             if key[0] == id:
                 yield f"{key[1]} ({id})", key, in_place_of({id: mistakes[key]})
-    for says, handler in _others(kind, heads):
-        yield says, None, handler
+    for title, handler in _other_arguments(kind, heads):
+        yield title, None, handler
 
 
-def _others(kind: str, heads: int) -> Iterator[tuple[str, Handler]]:
-    """Yield what a formula may have been given instead, and the handler that gives it."""
+def _other_arguments(kind: str, heads: int) -> Iterator[tuple[str, Handler]]:
+    """Yield arguments that a formula may be passed instead, and the handler that passes them."""
     if kind == "norm":
         for eps in (0.0, *(10.0**-n for n in range(12, 1, -1))):
             yield f"eps = {eps:g}", with_arguments("layer-norm", partial(dict, eps=eps))
-    if kind in ("weights", "read"):
-        for says, power, many in (
+    if kind in ("weights", "context"):
+        for title, power, factor in (
             ("scale = 1 / d_h", -1.0, 1), ("scale = 1 / sqrt(heads d_h)", -0.5, heads),
             ("scale = d_h^(-1/4)", -0.25, 1), ("scale = sqrt(d_h)", 0.5, 1),
         ):  # fmt: skip
-            yield says, with_arguments("attention-weights", partial(_scaled, power, many))
+            yield title, with_arguments("attention-weights", partial(_scaled, power, factor))
     if kind == "projection":
-        yield "its weight transposed", with_arguments("qkv-projection", _transposed_by_column)
-    if kind == "merged":
-        yield "its weight transposed", with_arguments("output-projection", _transposed_by_row)
+        yield "its weight transposed", with_arguments("qkv-projection", _columns_transposed)
+    if kind == "attention_output":
+        yield "its weight transposed", with_arguments("output-projection", _rows_transposed)
 
 
-def _scaled(power: float, many: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**arguments, "scale": float(many * arguments["K"].shape[-1]) ** power}
+def _scaled(power: float, factor: int, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**arguments, "scale": float(factor * arguments["K"].shape[-1]) ** power}
 
 
-def _transposed_by_column(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _columns_transposed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Transpose the matrix of all heads, whose columns are those of each head."""
     whole = np.moveaxis(np.asarray(arguments["W"]), 0, 1)
-    turned = whole.reshape(whole.shape[0], -1).T.reshape(whole.shape)
-    return {**arguments, "W": np.moveaxis(turned, 1, 0)}
+    transposed = whole.reshape(whole.shape[0], -1).T.reshape(whole.shape)
+    return {**arguments, "W": np.moveaxis(transposed, 1, 0)}
 
 
-def _transposed_by_row(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _rows_transposed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Transpose the matrix of all heads, whose rows are those of each head."""
     W = np.asarray(arguments["W_c"])
-    turned = W.reshape(-1, W.shape[-1]).T.reshape(W.shape)
-    return {**arguments, "W_c": turned}
+    return {**arguments, "W_c": W.reshape(-1, W.shape[-1]).T.reshape(W.shape)}

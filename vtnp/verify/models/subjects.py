@@ -1,4 +1,4 @@
-"""What of a model is compared: how it runs, on what, and on which params."""
+"""What is compared of a model: how it runs, on which input, and with which params."""
 
 import math
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from vtnp.verify.models.activations import Run
 
 
 class Subject(NamedTuple):
-    """One model: run(params, x), and the shape of x without its batch axis.
+    """One model: run(params, x), the shape of x without its batch axis, and the sizes of axes.
 
-    sizes: of axes that patterns may name.
+    sizes: by the names that patterns may have for the axes.
     """
 
     run: Run
@@ -27,9 +27,9 @@ class Subject(NamedTuple):
 def subject(model: str, config: Any) -> Subject:
     """Return what is compared of a model.
 
-    Notes: of Nyströmformer and LongNet the layers alone, on tokens: the video encoders of
-    vtnp.models share their params, and nothing else is published. Nyströmformer's are as released,
-    which normalise sums.
+    Notes: of Nyströmformer and LongNet the layers alone, on tokens: nothing else is published, and
+    the video encoders of vtnp.models have the same params. Nyströmformer's layers are post-norm, as
+    released.
     """
     sizes = {"d_h": config.d // config.heads, "three": 3, "two": 2}
     if model != "mvit":  # whose heads grow in number
@@ -45,10 +45,10 @@ def subject(model: str, config: Any) -> Subject:
 
 def _nystromformer(config: Any) -> Run:
     def run(params: Any, x: Any) -> Any:
-        known = {name: getattr(config, name) for name in _OPTIONS}
+        options = {name: getattr(config, name) for name in _OPTIONS}
         for layer in params["layers"]:
-            read = nystromformer.nystrom_self_attention(x, **layer["attention"], **known)
-            y = encoder.add_and_norm(x, read, **layer["norm_1"], eps=config.eps)
+            update = nystromformer.nystrom_self_attention(x, **layer["attention"], **options)
+            y = encoder.add_and_norm(x, update, **layer["norm_1"], eps=config.eps)
             z = encoder.feed_forward(y, **layer["feed_forward"], activation=config.activation)
             x = encoder.add_and_norm(y, z, **layer["norm_2"], eps=config.eps)
         return x
@@ -65,15 +65,16 @@ _LAYERS = {"nystromformer": _nystromformer, "longnet": _longnet}
 
 
 def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict[str, Any]]:
-    """Return our params out of a file, and the same weights by the layout's names.
+    """Return our params from a file, and the same weights by the layout's names.
 
-    Raises UsageError, one line.
+    Raises UsageError, of one line.
     """
     if model not in layouts():
-        raise UsageError(f"no weights of {model} are published; of {', '.join(layouts())} they are")
+        raise UsageError(f"no weights of {model} are published, only of {', '.join(layouts())}")
     if layout not in layouts()[model]:
-        raise UsageError(f"{model} has the layouts {', '.join(layouts()[model])}, not {layout!r}")
-    torch, extra_params = is_of_torch(file), _unread(model, config)
+        known = ", ".join(layouts()[model])
+        raise UsageError(f"{model} has no layout {layout!r}; it has {known}")
+    torch, extra_params = is_pickled(file), _not_run(model, config)
     try:
         params = load_weights(
             file, model, config, layout=layout, torch=torch, extra_params=extra_params
@@ -85,13 +86,13 @@ def weights(model: str, config: Any, layout: str, file: Path) -> tuple[Any, dict
         raise UsageError(f"{file} does not fit {model}, layout {layout}: {first}{others}") from None
 
 
-def is_of_torch(file: Path) -> bool:
-    """Tell whether a file is one that torch has written, which is unpickled."""
+def is_pickled(file: Path) -> bool:
+    """Tell whether torch has written a file, which is then a pickle."""
     return file.suffix in (".pt", ".pth", ".pyth", ".bin")
 
 
-def _unread(model: str, config: Any) -> Any:
-    """Return params that are not run, and that no released file has."""
+def _not_run(model: str, config: Any) -> Any:
+    """Return params of the video encoder that the layers alone do not need, and no file has."""
     if model not in _LAYERS:
         return None
     drawn = getattr(models, model).init(np.random.default_rng(0), config)

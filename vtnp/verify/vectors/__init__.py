@@ -1,4 +1,4 @@
-"""Numbers of every formula in files, for programs in any language; and the judgement of theirs."""
+"""Test vectors of every formula in files, for programs in any language, and checks of results."""
 
 from vtnp.verify.vectors.checking import check
 from vtnp.verify.vectors.exporting import export

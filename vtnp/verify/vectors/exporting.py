@@ -1,4 +1,4 @@
-"""Writing vectors: a few cases of each formula, with outputs and gradients in float64."""
+"""Export of vectors: a few cases of each formula, with outputs and gradients in float64."""
 
 import hashlib
 import json
@@ -15,31 +15,30 @@ from vtnp._registry.pages import formula
 from vtnp._registry.spec import Entry, registry
 from vtnp.checkpoints.files import FileError, one_line, save
 from vtnp.verify.judge import EPS
-from vtnp.verify.vectors import options
-from vtnp.verify.vectors.case import PYTHON
-from vtnp.verify.vectors.choice import cases_of
-from vtnp.verify.vectors.manifest import MANIFEST, SCHEMA, edition, read_manifest, schema
+from vtnp.verify.vectors.case import PYTHON_ONLY
+from vtnp.verify.vectors.manifest import FORMAT, MANIFEST, SCHEMA, edition, read_manifest, schema
+from vtnp.verify.vectors.option_descriptions import description, value_descriptions
+from vtnp.verify.vectors.selection import cases_of
 
-_WHOLE = {"name": "", "kind": "int", "shape": None, "optional": False}  # numbers that no array is
+_SIZES = {"name": "", "kind": "int", "shape": None, "optional": False}  # integers, no array
 
 
 def export(folder: str | os.PathLike[str], ids: Sequence[str | int] = (), seed: int = 0) -> Path:
     """Write the vectors of formulas into a folder, and return its path.
 
-    ids: the formulas; left out, all. seed: the same makes the same bytes, on one machine. On
-    another inputs are the same, and outputs may differ in the last bits, as its BLAS rounds.
-    The folder is new, empty, or an older export, which the new one takes the place of at the very
-    end.
+    ids: the formulas; left out, all. seed: the same seed gives the same bytes on one machine. On
+    another one inputs are the same, and outputs may differ in the last bits, as its BLAS rounds.
+    The folder is new, empty, or an older export, which is replaced at the very end.
     Raises FileError, UsageError, UnknownFormulaError.
     """
     if seed < 0:
-        raise UsageError(f"seed {seed}: a whole number from 0 on is meant")
+        raise UsageError(f"seed {seed}: expected an integer >= 0")
     chosen = [registry[formula(id).id] for id in dict.fromkeys(ids)] or list(registry.values())
-    with _taking_the_place_of(Path(folder)) as temporary:
+    with _replacing(Path(folder)) as temporary:
         written = [_write(temporary, entry, seed) for entry in chosen]
         manifest = {
             "$schema": SCHEMA,
-            "format": 1,
+            "format": FORMAT,
             "vtnp": vtnp.__version__,
             "edition": edition(),
             "seed": seed,
@@ -52,7 +51,7 @@ def export(folder: str | os.PathLike[str], ids: Sequence[str | int] = (), seed: 
 
 
 def _in_json(manifest: Mapping[str, Any]) -> str:
-    """Write a line for each case, which is what a person compares two editions by."""
+    """Write each case on one line, so that two exports can be compared line by line."""
     formulas = [
         "{\n"
         + ",\n".join(
@@ -79,31 +78,31 @@ def _compact(value: Any) -> str:
 
 
 def _write(folder: Path, entry: Entry, seed: int) -> dict[str, Any]:
-    """Write a formula's file; return what the manifest says of it."""
+    """Write a formula's file; return its entry in the manifest."""
     page, file = formula(entry.id), f"{entry.id}.safetensors"
-    chosen, hidden = cases_of(entry, seed)
+    chosen, undetected = cases_of(entry, seed)
     cases = {f"case{i}": case for i, case in enumerate(chosen)}
     arrays = [case.arrays(name) for name, case in cases.items()]
     save(folder / file, {k: x for each in arrays for k, x in each.items()}, {"formula": entry.id})
-    described = [case.described(name) for name, case in cases.items()]
+    descriptions = [case.description(name) for name, case in cases.items()]
     arguments = [_argument(each.name, each) for each in entry.signature.arguments]
     returns = entry.signature.returns
     results = [
-        _argument(name, returns[i]) if i < len(returns) else {**_WHOLE, "name": name}
+        _argument(name, returns[i]) if i < len(returns) else {**_SIZES, "name": name}
         for i, name in enumerate(cases["case0"].outputs)
     ]
     return {
         "id": entry.id,
         "survey": page.survey,
         "plain": page.plain,
-        "page": entry.page,
+        "page": entry.page_path,
         "file": file,
         "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
-        "arguments": [each for each in arguments if each["name"] not in PYTHON],
+        "arguments": [each for each in arguments if each["name"] not in PYTHON_ONLY],
         "results": results,
-        "options": _explained(entry.id, described),
-        "hidden": sorted(hidden),
-        "cases": described,
+        "options": _options(entry.id, descriptions),
+        "undetected": sorted(undetected),
+        "cases": descriptions,
     }
 
 
@@ -112,15 +111,15 @@ def _argument(name: str, each: Any) -> dict[str, Any]:
     return {"name": name, **shape}
 
 
-def _explained(id: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    explained = {}
+def _options(id: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = {}
     for name in cases[0]["options"]:
-        words = sorted({x for case in cases for x in _strings(case["options"][name])})
-        explained[name] = {
-            "says": options.says(id, name),
-            "values": options.values(id, name, words),
+        strings = sorted({x for case in cases for x in _strings(case["options"][name])})
+        found[name] = {
+            "description": description(id, name),
+            "values": value_descriptions(id, name, strings),
         }
-    return explained
+    return found
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -136,13 +135,13 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 @contextmanager
-def _taking_the_place_of(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside; at the end it takes the place of an older export, or of nothing."""
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside it, which is renamed to it at the end, after an older export."""
     folder = folder.absolute()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = temporary.with_suffix(".old")
     try:
-        _refuse_what_is_no_export(folder)
+        _refuse_other_folders(folder)
         temporary.mkdir()
         try:
             yield temporary
@@ -158,11 +157,11 @@ def _taking_the_place_of(folder: Path) -> Iterator[Path]:
         raise FileError(f"{folder}: {one_line(error)}") from None
 
 
-def _refuse_what_is_no_export(folder: Path) -> None:
+def _refuse_other_folders(folder: Path) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise FileError(f"{folder}: not a folder of its own")
+        raise FileError(f"{folder}: not a folder")
     names = {path.name for path in folder.iterdir()}
     if not names:
         return
@@ -171,4 +170,4 @@ def _refuse_what_is_no_export(folder: Path) -> None:
     )
     others = sorted(names - files - {MANIFEST, SCHEMA})
     if others:
-        raise FileError(f"{folder}: not empty, and {others[0]!r} is no part of an export")
+        raise FileError(f"{folder}: not empty, and {others[0]!r} is not part of an export")

@@ -1,4 +1,4 @@
-"""manifest.json: what is in the files beside it. Read as what a stranger wrote."""
+"""manifest.json: what is in the files beside it. It is read as untrusted input."""
 
 import hashlib
 import json
@@ -16,8 +16,9 @@ from vtnp.checkpoints.files import FileError, load, one_line, read_header
 
 MANIFEST = "manifest.json"
 SCHEMA = "vectors.schema.json"
+FORMAT = 2
 _AT_MOST = 100_000_000  # bytes
-_PARTS = ("inputs", "outputs", "weights", "gradients")
+_GROUPS = ("inputs", "outputs", "weights", "gradients")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -30,22 +31,22 @@ def schema() -> str:
 
 @cache
 def edition() -> str:
-    """Return which edition of the pages this is: a digest of their names and texts."""
+    """Return the edition of the pages: a digest of their names and texts."""
     digest = hashlib.sha256()
     for formula in sorted(formulas(), key=lambda each: each.id):
-        for text in (registry[formula.id].page, formula.page):
+        for text in (registry[formula.id].page_path, formula.page):
             data = text.encode()
             digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
-def key(case: str, part: str, name: str) -> str:
+def key(case: str, group: str, name: str) -> str:
     """Return the name of an array in its file."""
-    return f"{case}/{part}/{name}"
+    return f"{case}/{group}/{name}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a folder's manifest and hold it to the schema.
+    """Read a folder's manifest and validate it against the schema.
 
     Raises FileError.
     """
@@ -69,10 +70,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, FileError):
             raise
-        raise FileError(f"{path}: no manifest of vectors: {_short(one_line(error))}") from None
+        raise FileError(f"{path}: not a manifest of vectors: {_short(one_line(error))}") from None
     if wrong is not None:
         where, why = _short(wrong.json_path), _short(" ".join(wrong.message.split()))
-        raise FileError(f"{path}: no manifest of vectors: {where}: {why}")
+        raise FileError(f"{path}: not a manifest of vectors: {where}: {why}")
     _check_names(path, found)
     return dict(found)
 
@@ -85,7 +86,7 @@ def _check_names(path: Path, found: Mapping[str, Any]) -> None:
             raise FileError(f"{path}: {id} occurs twice")
         if len(set(names)) < len(names):
             raise FileError(f"{path}: {id}: a case occurs twice")
-        # No other name: a file elsewhere is none of this folder's.
+        # No other name, which could be of a file outside the folder.
         if formula["file"] != f"{id}.safetensors":
             raise FileError(f"{path}: {id}: its file is {id}.safetensors, not {formula['file']}")
         seen.add(id)
@@ -106,14 +107,14 @@ def read_vectors(folder: Path, formula: Mapping[str, Any]) -> Arrays:
     if hashlib.sha256(data).hexdigest() != formula["sha256"]:
         raise FileError(f"{path}: not the file that {MANIFEST} describes: its SHA-256 differs")
     described = {
-        key(case["name"], part, name): (entry["dtype"], entry["shape"])
+        key(case["name"], group, name): (entry["dtype"], entry["shape"])
         for case in formula["cases"]
-        for part in _PARTS
-        for name, entry in case[part].items()
+        for group in _GROUPS
+        for name, entry in case[group].items()
     }
-    held = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
-    for name in sorted({*described, *held}):
-        if described.get(name) != held.get(name):
+    present = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+    for name in sorted({*described, *present}):
+        if described.get(name) != present.get(name):
             raise FileError(f"{path}: {name} is not as {MANIFEST} describes it")
     return load(path)[0]
 
@@ -127,7 +128,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refused(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(text: str) -> float:

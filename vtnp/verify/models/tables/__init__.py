@@ -1,14 +1,14 @@
-"""Where published implementations have our quantities: the tables that vtnp brings along.
+"""Name tables of published implementations.
 
-A table goes with a layout of vtnp.checkpoints, under its name, and with a prefix that only some of
-the candidates have before their modules' names. Where the models of one layout differ, there is one
-table for each.
+A table belongs to a layout of vtnp.checkpoints, under its name, together with a prefix that only
+some of the candidates have before the names of their modules. Where the models of one layout
+differ, each has a table.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from vtnp.verify.models.names import Names, read
+from vtnp.verify.models.name_table import NameTable, read_table
 from vtnp.verify.models.tables import (
     longnet,
     motionformer,
@@ -28,10 +28,10 @@ _TABLES: Mapping[str, Mapping[str, tuple[str | Mapping[str, str], str]]] = {
 }
 
 
-def usual(model: str, config: Any, layout: str) -> Names:
-    """Return the table of a layout; without lines where vtnp brings none along."""
+def table_of_layout(model: str, config: Any, layout: str) -> NameTable:
+    """Return the table of a layout; one without lines where vtnp has none."""
     if layout not in _TABLES.get(model, {}):
-        return Names(())
+        return NameTable(())
     found, prefix = _TABLES[model][layout]
     text = found if isinstance(found, str) else found[config.model]
-    return read(text, f"{model}, {layout}", Names((), prefixes=(prefix,)))
+    return read_table(text, f"{model}, {layout}", NameTable((), prefixes=(prefix,)))

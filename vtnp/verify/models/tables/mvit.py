@@ -35,11 +35,11 @@ blocks.{i}.norm1    = layers.{i}.norm_1
 """
     + _POOLING
     + """
-{merge}:in          = layers.{i}.read : b n (heads d_h) -> b heads n d_h
-{merge}             = layers.{i}.merged
+{merge}:in          = layers.{i}.context : b n (heads d_h) -> b heads n d_h
+{merge}             = layers.{i}.attention_output
 blocks.{i}.norm2:in = layers.{i}.norm_2.input
 blocks.{i}.norm2    = layers.{i}.norm_2
-{fc1}               = layers.{i}.widened
+{fc1}               = layers.{i}.pre_activation
 {fc2}:in            = layers.{i}.hidden
 {fc2}               = layers.{i}.feed_forward
 {widening}          = layers.{i}.shortcut

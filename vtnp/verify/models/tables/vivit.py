@@ -12,11 +12,11 @@ _BLOCK = """
 {attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
 {attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
 {attn}:1   = {here}.weights
-{proj}:in  = {here}.read : b n (heads d_h) -> b heads n d_h
-{proj}     = {here}.merged
+{proj}:in  = {here}.context : b n (heads d_h) -> b heads n d_h
+{proj}     = {here}.attention_output
 {norm2}:in = {here}.norm_2.input
 {norm2}    = {here}.norm_2
-{fc1}      = {here}.widened
+{fc1}      = {here}.pre_activation
 {fc2}:in   = {here}.hidden
 {fc2}      = {here}.feed_forward
 """
@@ -58,11 +58,11 @@ _ATTENTION = """
 {attn}/query = {here}.q : {tokens} heads d_h -> {heads} d_h
 {attn}/key   = {here}.k : {tokens} heads d_h -> {heads} d_h
 {attn}/value = {here}.v : {tokens} heads d_h -> {heads} d_h
-{attn}/out   = {here}.merged : {tokens} d -> {ours} d
+{attn}/out   = {here}.attention_output : {tokens} d -> {ours} d
 """
 _NETWORK = """
 {norm}        = {here}.norm_2       : {tokens} d -> {ours} d
-{mlp}/Dense_0 = {here}.widened      : {tokens} d -> {ours} d
+{mlp}/Dense_0 = {here}.pre_activation      : {tokens} d -> {ours} d
 {mlp}/Dense_1 = {here}.feed_forward : {tokens} d -> {ours} d
 """
 _ENDS = """

@@ -1,4 +1,4 @@
-"""Find a candidate by name: package.module:function, or file.py:function."""
+"""A candidate by name: package.module:function, or file.py:function."""
 
 import importlib
 import importlib.util
@@ -12,10 +12,10 @@ from vtnp._registry.errors import UsageError
 
 
 def load(name: str) -> Callable[..., Any]:
-    """Import a candidate. Raises UsageError where it is not there."""
-    where, colon, path = name.rpartition(":")
-    if not (where and colon and path):
-        raise UsageError(f"{name!r}: package.module:function is meant, or file.py:function")
+    """Import a candidate. Raises UsageError where there is none of that name."""
+    where, _, path = name.rpartition(":")
+    if not (where and path):
+        raise UsageError(f"{name!r}: expected package.module:function or file.py:function")
     found: Any = _from_file(Path(where)) if where.endswith(".py") else _module(where)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
@@ -23,14 +23,14 @@ def load(name: str) -> Callable[..., Any]:
             raise UsageError(f"{where} has no {attribute}; it has {', '.join(known) or 'nothing'}")
         found = getattr(found, attribute)
     if not callable(found):
-        raise UsageError(f"{name} is no function")
+        raise UsageError(f"{name} is not callable")
     candidate: Callable[..., Any] = found
     return candidate
 
 
 def _module(name: str) -> ModuleType:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` has it
+        sys.path.insert(0, "")  # the current folder, as `python -m` has it
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -42,7 +42,7 @@ def _from_file(path: Path) -> ModuleType:
         raise UsageError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no module of Python")
+        raise UsageError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

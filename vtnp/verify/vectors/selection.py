@@ -1,4 +1,4 @@
-"""Which cases of a formula are exported: few and small, and such that usual mistakes show."""
+"""Which cases of a formula are exported: few and small ones that expose the usual mistakes."""
 
 from collections.abc import Iterator
 from itertools import islice, product
@@ -11,77 +11,79 @@ from vtnp._registry.spec import Entry
 from vtnp.claims.cases import make
 from vtnp.mistakes import mistakes
 from vtnp.verify.functions.trials import trial
-from vtnp.verify.vectors.case import Case
+from vtnp.verify.vectors.case import VectorCase
 
-_DRAWN = 8  # of which the most different are taken
-_ROUNDS = 5  # of so many, where rounding moves the results of all, or a mistake stays hidden
-_USUAL = 4  # cases at most; one of a batch, and those that mistakes need, are added
-_CASES = 8
+_DRAWN = 8  # of which the most different are chosen
+_ROUNDS = 5  # of drawing, where no case is well conditioned, or a mistake stays undetected
+_DIFFERENT = 4  # cases at most; one with a batch, and those that expose mistakes, are added
+_MOST = 8
 _BATCH = (2,)
-_VALUES = ("usual", "large")
+_VALUES = ("typical", "large")
 
 
-def cases_of(entry: Entry, seed: int) -> tuple[list[Case], set[str]]:
-    """Return the cases of a formula, and the usual mistakes that the outputs of none show.
+def cases_of(entry: Entry, seed: int) -> tuple[list[VectorCase], set[str]]:
+    """Return the cases of a formula, and the usual mistakes that none of them exposes.
 
-    Raises UsageError where rounding moves the results of all.
+    Raises UsageError where none is well conditioned.
     """
     rounds = [(seed, k) for k in range(_ROUNDS)]
     chosen = next(filter(None, (_different(list(_drawn(entry, each))) for each in rounds)), [])
     if not chosen:
-        raise UsageError(f"{entry.id}: rounding moves the results of all cases of seed {seed}")
+        raise UsageError(f"{entry.id}: no case of seed {seed} is well conditioned")
     if any(each.shape.row for each in entry.signature.arguments):
         batches = (case for each in rounds for case in _drawn(entry, each, batch=_BATCH))
-        chosen += islice((case for case in batches if case.is_fair()), 1)
+        chosen += islice((case for case in batches if case.is_well_conditioned()), 1)
     wrong = {name: function for (id, name), function in mistakes.items() if id == entry.id}
-    hidden = {name for name, each in wrong.items() if not any(case.shows(each) for case in chosen)}
+    undetected = {
+        name for name, each in wrong.items() if not any(case.exposes(each) for case in chosen)
+    }
     for values, each in product(_VALUES, rounds):
-        for case in _drawn(entry, each, values) if hidden else ():
-            shown = {name for name in hidden if case.shows(wrong[name])}
-            if shown and len(chosen) < _CASES and case.is_fair():
+        for case in _drawn(entry, each, values) if undetected else ():
+            exposed = {name for name in undetected if case.exposes(wrong[name])}
+            if exposed and len(chosen) < _MOST and case.is_well_conditioned():
                 chosen.append(case)
-                hidden -= shown
-    return chosen, hidden
+                undetected -= exposed
+    return chosen, undetected
 
 
-def _different(drawn: list[Case]) -> list[Case]:
-    """Choose cases that each have the most that is new."""
-    chosen: list[Case] = []
+def _different(drawn: list[VectorCase]) -> list[VectorCase]:
+    """Choose cases one by one, each with the most traits that the others lack."""
+    chosen: list[VectorCase] = []
     seen: set[Any] = set()
-    while drawn and len(chosen) < _USUAL:
+    while drawn and len(chosen) < _DIFFERENT:
         best = max(drawn, key=lambda each: len(_traits(each) - seen))  # of equals the first
         drawn.remove(best)
         if chosen and not _traits(best) - seen:
             break
-        if best.is_fair():
+        if best.is_well_conditioned():
             chosen.append(best)
             seen |= _traits(best)
     return chosen
 
 
 def _drawn(
-    entry: Entry, seed: tuple[int, int], values: str = "usual", batch: tuple[int, ...] = ()
-) -> Iterator[Case]:
-    """Yield cases of float32's numbers, so that both precisions start alike; small ones first."""
+    entry: Entry, seed: tuple[int, int], values: str = "typical", batch: tuple[int, ...] = ()
+) -> Iterator[VectorCase]:
+    """Yield cases in numbers that float32 has, so that both precisions start alike; small first."""
     seeds = np.random.SeedSequence(seed).generate_state(_DRAWN)
     made = ((int(each), make(entry.id, int(each), batch).args) for each in seeds)
     drawn = [trial(entry, args, "float32", "distinct", values, batch, k) for k, args in made]
-    cases = [Case(entry, each.arguments, seed[0]) for each in drawn]
+    cases = [VectorCase(entry, each.arguments, seed[0]) for each in drawn]
     yield from sorted(cases, key=lambda case: (_is_narrow(case), _numbers(case)))
 
 
-def _is_narrow(case: Case) -> bool:
-    """Tell whether sizes hide mistakes: of width 2 a norm is nearly a sign, of one all is alike."""
+def _is_narrow(case: VectorCase) -> bool:
+    """Tell whether sizes hide mistakes: with width 2 a norm is nearly a sign; 1 hides an axis."""
     sizes = case.bound
     return sizes.get("d") == 2 or 1 in [x for axis, x in sizes.items() if not axis.isdigit()]
 
 
-def _numbers(case: Case) -> int:
+def _numbers(case: VectorCase) -> int:
     return sum(x.size for x in case.inputs.values())
 
 
-def _traits(case: Case) -> set[Any]:
-    """Return what kind of case it is: which arguments and params, which words and truths."""
+def _traits(case: VectorCase) -> set[Any]:
+    """Return the traits of a case: its arguments and params, its strings and truth values."""
     traits: set[Any] = set(case.inputs)
     optional = (each.name for each in case.entry.signature.arguments if each.optional)
     traits |= {(name, None) for name in optional if name not in case.arguments}
