@@ -5,8 +5,8 @@
     vtnp vectors check vectors results
 
 Three formulas are computed here, number by number: softmax with its gradient, attention, and layer
-norm. It is written to be read, as the model for a port to a language without arrays: loops over
-flat rows of numbers, whose sizes the manifest tells.
+norm. It is written for a reader who ports it to a language without arrays: loops over flat lists of
+numbers, whose shapes are in the manifest.
 """
 
 import json
@@ -18,14 +18,14 @@ from typing import Any
 
 Numbers = list[float]
 
-LETTERS = {"F64": "d", "I64": "q", "BOOL": "?"}  # dtypes, as struct calls them
+LETTERS = {"F64": "d", "I64": "q", "BOOL": "?"}  # format characters of struct
 
 
 # --- safetensors: the length of the header, the header in JSON, the numbers -----------------------
 
 
 def read(path: Path) -> dict[str, Numbers]:
-    """Return the arrays of a file, each a flat row of numbers, the last axis running fastest."""
+    """Return the arrays of a file, each a flat list of numbers in row-major order."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Numbers]:
 
 
 def write(path: Path, arrays: dict[str, tuple[list[int], Numbers]]) -> None:
-    """Write arrays, name -> (shape, flat row of numbers), in float64."""
+    """Write arrays, name -> (shape, flat list of numbers), in float64."""
     header, data = {}, b""
     for name, (shape, numbers) in arrays.items():
         packed = struct.pack(f"<{len(numbers)}d", *numbers)
@@ -49,7 +49,7 @@ def write(path: Path, arrays: dict[str, tuple[list[int], Numbers]]) -> None:
         header[name] = {"dtype": "F64", "shape": shape, "data_offsets": offsets}
         data += packed
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8 bytes
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
@@ -63,7 +63,7 @@ def softmax(case: Any, arrays: dict[str, Numbers]) -> dict[str, Numbers]:
     y, gradient = [], []
     for start in range(0, len(x), n):
         row = x[start : start + n]
-        largest = max(row)  # taken away, so that no exponential is too large
+        largest = max(row)  # subtracted, so that no exponential overflows
         exponentials = [math.exp(number - largest) for number in row]
         total = math.fsum(exponentials)
         probabilities = [number / total for number in exponentials]
@@ -85,7 +85,7 @@ def attention(case: Any, arrays: dict[str, Numbers]) -> dict[str, Numbers]:
         scale = 1.0 / math.sqrt(d_k)
     y = []
     for b in range(math.prod(case["batch"])):
-        # A mask without batch axes is the same for all.
+        # A mask without batch axes is shared by the batch.
         start = b * n * m if len(mask) > n * m else 0
         for i in range(n):
             allowed = [j for j in range(m) if mask[start + i * m + j]]
@@ -121,29 +121,29 @@ def layer_norm(case: Any, arrays: dict[str, Numbers]) -> dict[str, Numbers]:
 FORMULAS = {"softmax": softmax, "attention": attention, "layer-norm": layer_norm}
 
 
-# --- All cases of all of them ---------------------------------------------------------------------
+# --- All cases ------------------------------------------------------------------------------------
 
 
-def answer(vectors: Path, results: Path) -> None:
-    """Compute what can be computed here, and write it under the names of the vectors."""
+def compute(vectors: Path, results: Path) -> None:
+    """Compute the formulas that are written here, and write the results under the same names."""
     manifest = json.loads((vectors / "manifest.json").read_text(encoding="utf-8"))
     results.mkdir(parents=True, exist_ok=True)
     for formula in manifest["formulas"]:
         if formula["id"] not in FORMULAS:
             continue
         arrays = read(vectors / formula["file"])
-        found = {}
+        computed = {}
         for case in formula["cases"]:
             front = f"{case['name']}/"
             own = {name[len(front) :]: x for name, x in arrays.items() if name.startswith(front)}
             for name, numbers in FORMULAS[formula["id"]](case, own).items():
-                part, letter = name.split("/")
-                found[front + name] = case[part][letter]["shape"], numbers
-        write(results / formula["file"], found)
-        print(f"{formula['id']}: {len(found)} arrays")
+                group, letter = name.split("/")
+                computed[front + name] = case[group][letter]["shape"], numbers
+        write(results / formula["file"], computed)
+        print(f"{formula['id']}: {len(computed)} arrays")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python read_vectors.py VECTORS RESULTS")
-    answer(Path(sys.argv[1]), Path(sys.argv[2]))
+    compute(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""The port is what the papers say: vtnp's formulas are the reference."""
+"""The port gives what the papers say: vtnp's formulas are the reference."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import port
 import pytest
 
-ROWS = "Q=b h (t s) d; K=b h (t s) d; V=b h (t s) d_v; result=b h (t s) t' d_v"
+LAYOUT = "Q=b h (t s) d; K=b h (t s) d; V=b h (t s) d_v; result=b h (t s) t' d_v"
 
 
-@pytest.mark.vtnp("eq2", layout=ROWS)
+@pytest.mark.vtnp("eq2", layout=LAYOUT)
 def test_trajectory_tokens() -> Callable[..., Any]:
     return port.trajectory_tokens
 

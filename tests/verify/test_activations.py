@@ -75,7 +75,7 @@ def test_one_gain_that_two_layers_share():
         np.testing.assert_allclose(found[name], of_layer, rtol=1e-12)
 
 
-def test_what_takes_a_quantity_s_place_goes_to_the_layer_that_was_meant():
+def test_a_replacement_goes_to_the_layer_that_it_is_for():
     """Of two layers with the same params, the first alone is changed."""
     _, _, ours, params, x = drawn("timesformer-tiny")
     before = recorded(ours, tied(params), x)

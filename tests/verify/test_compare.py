@@ -200,7 +200,7 @@ def test_eager_attention_exposes_weights_and_has_them_in_float32(files):
     assert "is it computed in that?" in report.findings[0].explanation
 
 
-def test_a_file_that_is_unpickled_is_told(tmp_path):
+def test_a_file_that_is_unpickled_is_noted(tmp_path):
     module = timesformer()
     file = tmp_path / "weights.pth"
     torch.save(module.state_dict(), file)
@@ -248,6 +248,43 @@ def test_joint_attention(tmp_path):
 
     wrong = compare("timesformer", config, file, layout="huggingface", candidate=faulty)
     assert [finding.title for finding in wrong.findings] == ["layers.0: context"]
+
+
+# --- Weights that layers share --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _shared_gain(monkeypatch):
+    """Both layers of our ViViT have the very same array as the gain of their first norm."""
+
+    def shared(*arguments):
+        params, tensors = weights(*arguments)
+        first, second = (layer["norm_1"] for layer in params["encoder"]["layers"])
+        second["gamma"] = first["gamma"]
+        return params, tensors
+
+    monkeypatch.setattr("vtnp.verify.models.compare.weights", shared)
+
+
+def share_gain(module):
+    first, second = (layer.layernorm_before for layer in module.vivit.layers)
+    second.weight = first.weight
+
+
+@pytest.mark.usefixtures("_shared_gain")
+def test_a_gain_that_two_layers_share_is_attributed_to_the_layer_that_uses_it(files):
+    right = compared(files, "vivit", share_gain)
+    assert right.status == 0
+    assert len(right.lines) == 2 * 28
+
+    def plant(module):
+        share_gain(module)
+        module.vivit.layers[1].layernorm_before.eps = 1e-3
+
+    wrong = compared(files, "vivit", plant)
+    assert [finding.title for finding in wrong.findings] == ["encoder.layers.1: norm_1"]
+    assert diverging(wrong, "value")[0] == "encoder.layers.1.norm_1"
+    assert diverging(wrong, "isolated") == ["encoder.layers.1.norm_1"]
 
 
 # --- Planted faults -------------------------------------------------------------------------------
@@ -719,7 +756,7 @@ def complaint(capsys, words):
         ("absent", [], {}, "has no absent"),
     ],
 )
-def test_bad_requests_are_told_in_a_line(command, capsys, factory, others, changes, expected):
+def test_bad_requests_are_refused_in_one_line(command, capsys, factory, others, changes, expected):
     assert expected in complaint(capsys, command(factory, *others, **changes))
 
 
@@ -740,20 +777,20 @@ def test_bad_requests_are_told_in_a_line(command, capsys, factory, others, chang
         ("input = b t -> t b\nvivit.layernorm = encoder.norm", "input = b t -> t b"),
     ],
 )
-def test_bad_names_are_told_in_a_line(command, capsys, tmp_path, text, expected):
+def test_bad_names_are_refused_in_one_line(command, capsys, tmp_path, text, expected):
     file = tmp_path / "names.txt"
     file.write_text(text)
     assert expected in complaint(capsys, command("right", "--names", str(file)))
 
 
-def test_a_model_without_published_weights_is_told_in_a_line(files, capsys):
+def test_a_model_without_published_weights_is_refused_in_one_line(files, capsys):
     words = ["compare", "deformable-tiny", "--weights", str(files["vivit"])]
     assert "no weights of deformable are published" in complaint(
         capsys, [*words, "--activations", "a.npz"]
     )
 
 
-def test_a_model_of_other_weights_is_told_in_a_line(command, files, capsys):
+def test_a_model_of_other_weights_is_refused_in_one_line(command, files, capsys):
     words = command("right", weights=files["timesformer"])
     assert "does not fit vivit, layout huggingface" in complaint(capsys, words)
 

@@ -67,7 +67,7 @@ def test_scaled_dot_product_attention():
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     report = assert_right(attend, "attention")
-    assert report.notes == ("not checked: scale, for which the candidate has no place",)
+    assert report.notes == ("not checked: scale, for which the candidate has no parameter",)
 
 
 @needs(torch, "vtnp[peers]")
@@ -159,18 +159,18 @@ def test_transformer_encoder_layer(id):
     def through(x, params, eps, mask=None):
         layer.norm1.eps = layer.norm2.eps = eps
         network, zeros = params["feed_forward"], x.new_zeros
-        theirs = projections(params["attention"], "self_attn.") | {
+        state = projections(params["attention"], "self_attn.") | {
             "linear1.weight": network["W_1"].T,
             "linear1.bias": network.get("b_1", zeros(D_F)),
             "linear2.weight": network["W_2"].T,
             "linear2.bias": network.get("b_2", zeros(D)),
         }
         for i in (1, 2):
-            theirs[f"norm{i}.weight"] = params[f"norm_{i}"]["gamma"]
-            theirs[f"norm{i}.bias"] = params[f"norm_{i}"]["beta"]
+            state[f"norm{i}.weight"] = params[f"norm_{i}"]["gamma"]
+            state[f"norm{i}.bias"] = params[f"norm_{i}"]["beta"]
         rows = x.reshape((-1, *x.shape[-2:]))
         hidden = {"src_mask": forbidden(mask, x)}
-        return torch.func.functional_call(layer, theirs, (rows,), hidden).reshape(x.shape)
+        return torch.func.functional_call(layer, state, (rows,), hidden).reshape(x.shape)
 
     assert_right(through, id, library="torch", sizes=SIZES | {"d_f": D_F}, dtypes=BOTH)
 
@@ -189,16 +189,16 @@ def test_timesformer_attention():
     def attend(x, W_q, W_k, W_v, W_c, b_q=None, b_k=None, b_v=None):
         weights = {"W_q": W_q, "W_k": W_k, "W_v": W_v, "W_c": W_c}
         weights |= {"b_q": b_q, "b_k": b_k, "b_v": b_v}
-        theirs = projections(weights)
-        fused = {"qkv.weight": theirs["in_proj_weight"], "qkv.bias": theirs["in_proj_bias"]}
+        state = projections(weights)
+        fused = {"qkv.weight": state["in_proj_weight"], "qkv.bias": state["in_proj_bias"]}
         rows = x.reshape((-1, *x.shape[-2:]))
         y = torch.func.functional_call(module, fused, (rows,))[0]
-        return (y @ theirs["out_proj.weight"].T).reshape(x.shape)
+        return (y @ state["out_proj.weight"].T).reshape(x.shape)
 
     report = assert_right(
         attend, "multi-head-self-attention", library="torch", sizes=SIZES, dtypes=BOTH
     )
-    assert report.notes == ("not checked: mask, b_c, for which the candidate has no place",)
+    assert report.notes == ("not checked: mask, b_c, for which the candidate has no parameter",)
 
 
 @needs(torch, "vtnp[peers]")
@@ -234,12 +234,12 @@ def test_nystromformer_attention():
             conv_kernel_size=kernel.shape[-1],
         )
         module = modeling.NystromformerSelfAttention(config).eval()
-        theirs = {"conv.weight": kernel[:, None, :, None]}
+        state = {"conv.weight": kernel[:, None, :, None]}
         for word, W, b in (("query", W_q, b_q), ("key", W_k, b_k), ("value", W_v, b_v)):
-            theirs[f"{word}.weight"] = in_rows(W)
-            theirs[f"{word}.bias"] = x.new_zeros(D) if b is None else b.reshape(-1)
+            state[f"{word}.weight"] = in_rows(W)
+            state[f"{word}.bias"] = x.new_zeros(D) if b is None else b.reshape(-1)
         rows = x.reshape((-1, *x.shape[-2:]))
-        y = torch.func.functional_call(module, theirs, (rows,))[0]
+        y = torch.func.functional_call(module, state, (rows,))[0]
         return (y @ W_c.reshape(-1, D)).reshape(x.shape)
 
     fixed = {

@@ -157,6 +157,15 @@ def test_library_of_what_it_names():
     assert check(softmax, "softmax", **FAST).library == "numpy"
 
 
+def test_library_of_a_candidate_that_encloses_an_array():
+    factors = np.ones(3)
+
+    def relu(x):
+        return np.maximum(x, 0.0) * factors[0]
+
+    assert check(relu, "relu", **FAST).library == "numpy"
+
+
 # --- What a candidate has fixed -------------------------------------------------------------------
 
 

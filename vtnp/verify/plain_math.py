@@ -23,10 +23,10 @@ _SYMBOLS: Mapping[str, str] = {
     "dots": "...", "ldots": "...", "bmod": "mod", "varepsilon": "eps", "vert": "|", "mid": "|",
     "notin": "not in", "quad": " ", "qquad": " ", "left": "", "right": "", "big": "", "Big": "",
 }  # fmt: skip
-_OPENING = re.compile(r"(?<=(\w))?\\(langle|lceil|lfloor)\s*")
+_OPENING = re.compile(r"(?<=([A-Za-z0-9)]))?\\(langle|lceil|lfloor)\s*")
 _OPEN = {"langle": "<", "lceil": "ceil(", "lfloor": "floor("}
 _CLOSING = re.compile(r"\s*\\(rangle|rceil|rfloor)")
-_NAME = re.compile(r"(?<=([\w)]))?\\([A-Za-z]+)")
+_NAME = re.compile(r"(?<=([A-Za-z0-9)]))?\\([A-Za-z]+)")
 _SPACE = re.compile(r"\\[,;: ]")
 
 

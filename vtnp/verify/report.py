@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a candidate, as far as it can be told.
+    """What is wrong with a candidate, as far as the check can say.
 
     mistakes: (formula, name) of the mistakes that together give exactly the candidate's numbers;
     empty for what is no mistake of a page. equivalents: other mistakes that give the same numbers.

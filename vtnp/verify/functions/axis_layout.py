@@ -15,6 +15,7 @@ from vtnp._registry.checks import Signature
 from vtnp._registry.errors import UsageError
 from vtnp._registry.shapes import Argument
 from vtnp.verify.errors import CandidateError
+from vtnp.verify.rearrange import rearranged
 
 Sizes = Mapping[str, int]
 _PRIME = "_prime"
@@ -85,14 +86,9 @@ class AxisLayout:
 
 def _rearranged(x: NDArray[Any], pattern: str, sizes: Sizes) -> NDArray[Any]:
     try:
-        import einops
-    except ImportError:
-        raise UsageError("einops not found: pip install 'vtnp[verify]'") from None
-    try:
-        moved: NDArray[Any] = einops.rearrange(x, pattern, **sizes)
-    except einops.EinopsError:
+        return rearranged(x, pattern, **sizes)
+    except ValueError:
         raise CandidateError(f"shape {x.shape} does not fit the layout {pattern}") from None
-    return moved
 
 
 def _axes(argument: Argument) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""What can be told of a wrong candidate whose mistake has no name."""
+"""What can be said of a wrong candidate whose mistake has no name."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._registry.errors import UsageError
+from vtnp.verify.rearrange import rearranged
 
 _AXIS = re.compile(r"(\([^)]*\)|\w+)(?:\[([^]]*)\])?")
 _INNER = re.compile(r"(\w+)(?:\[([^]]*)\])?")
@@ -50,16 +50,3 @@ def _selected(x: NDArray[Any], pick: str, axis: int) -> NDArray[Any]:
         raise ValueError(f"[{pick}]: expected one of {', '.join(_SELECTIONS)}")
     found: NDArray[Any] = _SELECTIONS[pick](x, axis)
     return found
-
-
-def rearranged(x: NDArray[Any], pattern: str, **sizes: int) -> NDArray[Any]:
-    """Return einops.rearrange. Raises ValueError where the pattern does not fit."""
-    try:
-        import einops
-    except ImportError:
-        raise UsageError("einops not found: pip install 'vtnp[verify]'") from None
-    try:
-        moved: NDArray[Any] = einops.rearrange(x, pattern, **sizes)
-    except einops.EinopsError as error:
-        raise ValueError(str(error).strip().splitlines()[-1].strip()) from None
-    return moved

@@ -66,7 +66,7 @@ def compare(
     table = _table(table_of_layout(model, config, layout), names)
     params, tensors = weights(model, config, layout, file)
     ours = subject(model, config)
-    params = tree_map(lambda array: rounded({"x": array}, dtype)["x"].astype(np.float64), params)
+    params = tree_map(lambda x: rounded({"": x}, dtype)[""].astype(np.float64, copy=False), params)
     if candidate is not None:
         if not table.lines:
             raise UsageError(f"vtnp has no names for {model}, layout {layout}: pass --names FILE")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vtnp._registry.errors import UsageError
 from vtnp.verify.errors import CandidateError, in_one_line
-from vtnp.verify.models.axes import rearranged
 from vtnp.verify.models.name_table import NameLine, NameTable
+from vtnp.verify.rearrange import rearranged
 
 _SHOWN = 3  # names in a message
 
