@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import compare, readings
+import vtnp
+from tests.support import compare, distribution, readings
 from tests.support.progress import Progress, peak_memory
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
@@ -30,6 +31,9 @@ settings.register_profile(
     "deep", max_examples=500, deadline=None, print_blob=True, suppress_health_check=_SLOW
 )
 settings.load_profile(os.environ.get("VTNP_HYPOTHESIS", "vtnp"))
+
+
+scope_of = distribution.scopes(each.id for each in vtnp.formulas())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,10 +67,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if config.getoption("dist") != "load":  # the default; another one was asked for
         return None
-    from tests.support.distribution import ByFormula
-    from vtnp._registry.spec import registry
-
-    return ByFormula(config, log, registry)
+    return distribution.scheduler(config, log, scope_of)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has its reporter
@@ -92,17 +93,19 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out deep tests, and on another library than NumPy all but laws and special cases."""
-    kept = items
+    """Leave out deep tests, and on another library than NumPy all but laws and special cases.
+
+    Those of one formula come together.
+    """
+    kept = [items[i] for i in distribution.grouped((item.nodeid for item in items), scope_of)]
     if not config.getoption("--deep"):
         kept = [item for item in kept if not item.get_closest_marker("deep")]
     if config.getoption("--xp") != "numpy":
         marks = {"law", "special"}
         kept = [item for item in kept if any(mark.name in marks for mark in item.iter_markers())]
-    if len(kept) < len(items):
-        among = set(kept)
-        config.hook.pytest_deselected(items=[item for item in items if item not in among])
-        items[:] = kept
+    among = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in among])
+    items[:] = kept
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
