@@ -474,7 +474,10 @@ def test_a_part_that_is_not_needed_is_not_evaluated(pages):
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("cost('atention')", "cost('atention'): no formula is called 'atention'; did you mean attent"),
+        (
+            "cost('atention')",
+            "cost('atention'): no formula is called 'atention'; did you mean attent",
+        ),
         ("cost('softmax', N=n)", "cost('softmax'): softmax has no letter 'N'; it has n, x"),
         ("cost('softmax', 3)", """cost takes a formula's id and letters by name, as in cost('"""),
         ("n * open", "no value for 'open' in 'n * open'"),

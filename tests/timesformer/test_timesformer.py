@@ -18,27 +18,34 @@ RULES = ("out", "key", "mean", "all")
 # --- Neighbourhoods -------------------------------------------------------------------------------
 
 
-def refused(id, condition):
-    return pytest.raises(vtnp.FormulaError, match=re.escape(f"{id}.md): expected {condition}, got"))
+def refusal(id, condition):
+    """Return the error of a formula for a condition that does not hold."""
+    return {"match": re.escape(f"{id}.md): expected {condition}, got")}
 
 
 @pytest.mark.parametrize("attend", ["local", "global", "width", "height"])
 def test_grids_that_do_not_fit_are_refused(attend):
     case = make(f"{attend}-attention", 0)
     t, h, w = case["grid"]
-    with refused(f"{attend}-attention", "grid.h * grid.w == s"):
+    with pytest.raises(vtnp.FormulaError, **refusal(f"{attend}-attention", "grid.h * grid.w == s")):
         case(grid=(t, 2, 1))
-    with refused(f"{attend}-attention", "grid.t == t"):
+    with pytest.raises(vtnp.FormulaError, **refusal(f"{attend}-attention", "grid.t == t")):
         case(grid=(t + 2, h, w))
-    with refused(f"{attend}-attention", "min(grid) >= 0"):
+    with pytest.raises(vtnp.FormulaError, **refusal(f"{attend}-attention", "min(grid) >= 0")):
         case(grid=(t, -h, -w))
 
 
 @pytest.mark.parametrize("attend", ["local", "global", "width", "height"])
 def test_neighbourhoods_on_a_grid_need_one(attend):
-    with refused("class-attention", "grid is not None or over in ('space', 'time', 'joint')"):
+    with pytest.raises(
+        vtnp.FormulaError,
+        **refusal("class-attention", "grid is not None or over in ('space', 'time', 'joint')"),
+    ):
         make("class-attention", 0)(over=attend, grid=None)
-    with refused("attention-sublayer", "grid is not None or attend in ('space', 'time', 'joint')"):
+    with pytest.raises(
+        vtnp.FormulaError,
+        **refusal("attention-sublayer", "grid is not None or attend in ('space', 'time', 'joint')"),
+    ):
         make("attention-sublayer", 0)(attend=attend, grid=None)
 
 
@@ -46,7 +53,7 @@ def test_neighbourhoods_on_a_grid_need_one(attend):
 def test_a_class_key_without_its_value_is_refused(id):
     case = make(id, 0)
     K_cls = np.ones((1, case["K"].shape[-1]))
-    with refused(id, "(K_cls is None) == (V_cls is None)"):
+    with pytest.raises(vtnp.FormulaError, **refusal(id, "(K_cls is None) == (V_cls is None)")):
         case(K_cls=K_cls, V_cls=None)
 
 
