@@ -82,7 +82,13 @@ __all__ = [
 
 
 def formulas() -> tuple[Formula, ...]:
-    """Return every formula, in the survey's order."""
+    """Return every formula, in the survey's order.
+
+    Returns
+    -------
+    tuple of Formula
+        Function and page of each.
+    """
     _load_chapters()
     # The registry has them as chapters were imported, which need not be the survey's order.
     found = pages.formulas()
@@ -90,9 +96,22 @@ def formulas() -> tuple[Formula, ...]:
 
 
 def formula(name: str | int) -> Formula:
-    """Return one formula by its id, by "eq2", or by the survey's number.
+    """Return one formula.
 
-    Raises UnknownFormulaError, with the nearest names.
+    Parameters
+    ----------
+    name : str or int
+        Its id, "eq2", or the number of the survey's equation.
+
+    Returns
+    -------
+    Formula
+        Its function, and what its page says.
+
+    Raises
+    ------
+    UnknownFormulaError
+        If no formula has the name; the message has the nearest ones.
     """
     _load_chapters()
     return pages.formula(name)
