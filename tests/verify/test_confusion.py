@@ -9,7 +9,6 @@ import inspect
 import numpy as np
 import pytest
 
-from tests.support.remembered import memory_of
 from tests.support.strategies import BATCHES
 from vtnp._registry.spec import registry
 from vtnp.claims.cases import make
@@ -21,11 +20,6 @@ from vtnp.verify.judge import agrees, results_of
 # Their values are right, and only their gradients are not.
 OF_GRADIENTS = {("mix-branches", "detached-weights")}
 FURTHER = range(1000, 1012)
-
-
-@pytest.fixture
-def _remembered(id, monkeypatch):
-    memory_of(id).install(monkeypatch)
 
 
 def checked(id, name):
@@ -55,7 +49,6 @@ def title(key):
     return f"{key[1]} ({key[0]})"
 
 
-@pytest.mark.usefixtures("_remembered")
 @pytest.mark.parametrize(("id", "name"), list(mistakes))
 def test_mistake_is_named(id, name, record_property):
     report = checked(id, name)

@@ -10,7 +10,6 @@ import pytest
 
 import vtnp
 from tests.support.peers import installed, needs
-from tests.support.remembered import memory_of
 from vtnp._registry.spec import registry
 from vtnp.verify import check
 
@@ -39,12 +38,6 @@ def assert_right(candidate, id, *, record_property=None, examples=EXAMPLES, **op
     return report
 
 
-@pytest.fixture
-def _remembered(id, monkeypatch):
-    memory_of(id).install(monkeypatch)
-
-
-@pytest.mark.usefixtures("_remembered")
 @pytest.mark.parametrize("examples", ON_NUMPY)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("id", IDS)
@@ -55,7 +48,6 @@ def test_formula_itself_on_numpy(id, seed, examples, record_property):
 
 
 @needs(torch, "vtnp[peers]")
-@pytest.mark.usefixtures("_remembered")
 @pytest.mark.parametrize("examples", ON_TORCH)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("id", IDS)
