@@ -48,8 +48,8 @@ def copy(tmp_path_factory):
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         start = re.search(rf"## {table}\n.*?\n\|[ |-]+\|\n", before, re.DOTALL) if table else None
         at = start.end() if start else len(before)
-        text = f"\n\n{text}" if file.suffix == ".py" else text
-        file.write_text(before[:at] + text + before[at:], encoding="utf-8")
+        apart = "\n\n" if file.suffix == ".py" else ""
+        file.write_text(before[:at] + apart + text + before[at:], encoding="utf-8")
     run(folder, "-m", "tests.project.make_index")
     return folder
 
