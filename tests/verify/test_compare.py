@@ -343,7 +343,7 @@ FAULTS = {
     "timesformer-fc-transposed": (
         "timesformer",
         lambda m: transposed(m.timesformer.encoder.layer[0].temporal_dense),
-        ("layers.0.time: fc", "layers.0.time.fc", "look for a transposed weight"),
+        ("layers.0.time: fc", "layers.0.time.fc", "Look for a transposed weight"),
     ),
     "vivit-eps": (
         "vivit",
@@ -391,7 +391,7 @@ def test_a_planted_fault_is_named_with_its_block_and_quantity(files, fault):
     assert [finding.title for finding in report.findings] == [title]
     (finding,) = report.findings
     assert finding.explanation.startswith(
-        "the first to diverge; wrong also from the candidate's own inputs"
+        "The first to diverge; wrong also from the candidate's own inputs"
     )
     assert any(why in text for text in (finding.explanation, *finding.equivalents))
     assert diverging(report, "value")[0] == first
@@ -480,7 +480,7 @@ def test_two_faults_are_both_named(files):
     report = compared(files, "vivit", plant)
     first, second = report.findings
     assert (first.title, second.title) == ("encoder.layers.0: norm_1", "encoder.layers.1: v")
-    assert "encoder.layers.0.norm_1 diverges first" in second.explanation
+    assert "After encoder.layers.0.norm_1, which diverges first" in second.explanation
 
 
 def test_a_lost_residual_is_named_once(files):
@@ -698,7 +698,7 @@ def command(files, tmp_path):
 def test_command_of_a_right_candidate(command, capsys):
     assert main(command("right")) == 0
     expected = capsys.readouterr().out
-    assert "right as vivit (torch): right" in expected
+    assert "right checked against vivit (torch): right" in expected
     assert "28 of 28 values hold; 28 of 28 isolated values hold" in expected
 
 

@@ -123,13 +123,13 @@ RELEASED = {
     "mvit-widening": Released(
         "mvit", "official", _MVIT, partial(MViT, _MVIT), "tokens, layers.{i}.weights",
         lambda m: last(m.blocks[0].proj.parameters()).data.add_(1e-6),
-        "layers.0: shortcut", "look for a transposed weight, a missing bias",
+        "layers.0: shortcut", "Look for a transposed weight, a missing bias",
     ),
     "nystromformer": Released(
         "nystromformer", "official", _NYSTROMFORMER, partial(Nystromformer, _NYSTROMFORMER),
         _OF_NYSTROMFORMER,
         lambda m: setattr(m.transformer_1.mha.attn, "steps", 3),
-        "layers.1: context", "look at how values are averaged",
+        "layers.1: context", "Look at how values are averaged",
     ),
     "longnet": Released(
         "longnet", "torchscale", _LONGNET, partial(LongNet, _LONGNET), "",
@@ -137,7 +137,7 @@ RELEASED = {
             m.layers[1].self_attn, "config",
             replace(_LONGNET, branches=(*_LONGNET.branches[:2], Branch(48, 2))),
         ),
-        "layers.1: context", "look at how values are averaged",
+        "layers.1: context", "Look at how values are averaged",
     ),
 }  # fmt: skip
 PEERS = {

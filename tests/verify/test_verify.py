@@ -74,8 +74,8 @@ def test_layout_that_is_not_the_candidates():
     [
         ("Q", "ARRAY=PATTERN"),
         ("W=n d", "layout of W: the arrays are Q, K"),
-        ("Q=b n", "each of which is named once"),
-        ("Q=b n n d", "each of which is named once"),
+        ("Q=b n", "expected each axis of"),
+        ("Q=b n n d", "expected each axis of"),
     ],
 )
 def test_layout_that_makes_no_sense(layout, said):

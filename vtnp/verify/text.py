@@ -38,7 +38,7 @@ def print_report(
         out.width = max(out.width, _WIDTH)
     colour = "green" if report.status == RIGHT else "red"
     library = f" ({report.library})" if report.library else ""
-    subject = escape(f"{report.candidate} as {report.formula}{library}")
+    subject = escape(f"{report.candidate} checked against {report.formula}{library}")
     out.print(f"[bold]{subject}[/]: [{colour}]{report.verdict}[/]", soft_wrap=True)
     for note in report.notes:
         out.print(f"  {escape(note)}", soft_wrap=True)

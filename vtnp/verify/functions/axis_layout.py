@@ -57,8 +57,8 @@ class AxisLayout:
     def _refuse_other_axes(self, name: str, pattern: str) -> None:
         if sorted(self._formula_pattern(name).split()) != sorted(_names(pattern)):
             raise UsageError(
-                f"layout {name}={pattern}: the axes of {name} are "
-                f'"{self._shapes[name].text}", each of which is named once (a second t as t\')'
+                f"layout {name}={pattern}: expected each axis of "
+                f'"{self._shapes[name].text}" once (a second t as t\')'
             )
 
     def _formula_pattern(self, name: str) -> str:

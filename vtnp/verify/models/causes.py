@@ -20,23 +20,23 @@ _POOLED = [["attention", f"norm_{letter}"] for letter in "qkv"]
 _OF_FLOAT32 = (EPS["float32"] / 64, 64 * EPS["float32"])
 
 _LOOK_AT: Mapping[str, str] = {
-    "input": "look at what is added before: an update, the tokens that bypass it, the positions",
-    "norm": "look at the norm's eps, its gain and offset, and the axis",
-    "projection": "look for a transposed weight, rows of q, k, v or of heads in another order, "
+    "input": "Look at what is added before: an update, the tokens that bypass it, the positions",
+    "norm": "Look at the norm's eps, its gain and offset, and the axis",
+    "projection": "Look for a transposed weight, rows of q, k, v or of heads in another order, "
     "a missing bias",
-    "weights": "look at the scale, a mask, the axis of the softmax, which tokens see each other",
-    "context": "look at how values are averaged; where no weights are exposed, at scale and mask",
-    "attention_output": "look for heads in another order, a transposed weight, a missing bias",
-    "fc": "look for a transposed weight, a missing bias",
-    "pre_activation": "look for a transposed weight, a missing bias",
-    "pooled": "look at the pooling: its kernel, stride, padding, and the class token's row",
-    "shortcut": "look for a transposed weight, a missing bias, what is normalised before",
-    "pre_logits": "look for a transposed weight, a missing bias",
-    "hidden": "look at the activation: GELU by erf or by tanh, ReLU",
-    "feed_forward": "look for a transposed weight, a missing bias",
-    "embedding": "look at the order of a patch's pixels, frames and channels, and at the bias",
-    "tokens": "look at the order of tokens, and the tables of positions",
-    "logits": "look at which tokens the head takes, and at its weight and bias",
+    "weights": "Look at the scale, a mask, the axis of the softmax, which tokens see each other",
+    "context": "Look at how values are averaged; where no weights are exposed, at scale and mask",
+    "attention_output": "Look for heads in another order, a transposed weight, a missing bias",
+    "fc": "Look for a transposed weight, a missing bias",
+    "pre_activation": "Look for a transposed weight, a missing bias",
+    "pooled": "Look at the pooling: its kernel, stride, padding, and the class token's row",
+    "shortcut": "Look for a transposed weight, a missing bias, what is normalised before",
+    "pre_logits": "Look for a transposed weight, a missing bias",
+    "hidden": "Look at the activation: GELU by erf or by tanh, ReLU",
+    "feed_forward": "Look for a transposed weight, a missing bias",
+    "embedding": "Look at the order of a patch's pixels, frames and channels, and at the bias",
+    "tokens": "Look at the order of tokens, and the tables of positions",
+    "logits": "Look at which tokens the head takes, and at its weight and bias",
 }
 _FORMULAS: Mapping[str, tuple[str, ...]] = {
     "norm": ("layer-norm",),
@@ -86,7 +86,7 @@ def likely_cause(name: str, found: Deviation, got: NDArray[Any], dtype: str) -> 
         in_single = "; the error is as small as that of float32: is it computed in that?"
     else:
         in_single = "."
-    return _LOOK_AT.get(kind_of_quantity(name), "look at how it is computed") + in_single
+    return _LOOK_AT.get(kind_of_quantity(name), "Look at how it is computed") + in_single
 
 
 def find_cause(name: str, explains: Callable[[str, Handler], bool], heads: int) -> Cause:
@@ -106,7 +106,7 @@ def find_cause(name: str, explains: Callable[[str, Handler], bool], heads: int) 
     (first, key), *others = found
     of_page = f": {what_goes_wrong(*key)}" if key else "."
     return Cause(
-        f"With {first} our model gives exactly its numbers{of_page}",
+        f"With {first}, our model gives exactly the candidate's numbers{of_page}",
         where_to_look(key[0]) if key else "",
         (key,) if key else (),
         tuple(title for title, _ in others),

@@ -252,7 +252,7 @@ class _Comparison:
         faults = self._faults()
         if diverging and not faults:
             explanation = (
-                "the first to diverge; but from the candidate's own inputs every quantity agrees: "
+                "The first to diverge; but from the candidate's own inputs every quantity agrees: "
                 "no single one is wrong, or the fault is where nothing is exposed."
             )
             return [Finding(_location(diverging[0].name), explanation)]
@@ -276,7 +276,7 @@ class _Comparison:
 
     def _fault(self, each: _Judged, first: str, *, explain: bool) -> Finding:
         is_first = _without_cls(each.name) == _without_cls(first)
-        order = "the first to diverge" if is_first else f"{first} diverges first"
+        order = "The first to diverge" if is_first else f"After {first}, which diverges first"
         cause = Cause()
         if explain:
             heads = self.candidate[each.name].shape[1]  # where the quantity has heads
