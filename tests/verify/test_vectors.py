@@ -186,8 +186,8 @@ def test_words_are_explained_by_the_page(tmp_path):
         assert words[word] in option["values"][word]
 
 
-def test_whole_numbers_among_results(tmp_path):
-    """What only Python would return as a tuple is an array of whole numbers."""
+def test_integers_among_results(tmp_path):
+    """What only Python would return as a tuple is an array of integers."""
     folder = export(tmp_path / "vectors", ["pooled-grid", "multiscale-block"])
     grid, block = manifest_of(folder)["formulas"]
     assert [each["name"] for each in grid["results"]] == ["result_1"]
@@ -384,7 +384,7 @@ def test_nothing_is_skipped(vectors, tmp_path):
         assert found["orthogonal-prototypes", key] == "float64, expected integers"
 
 
-def test_whole_numbers_and_truths_of_any_kind(vectors, tmp_path):
+def test_integers_and_truth_values_of_any_kind(vectors, tmp_path):
     for id, dtype in (("orthogonal-prototypes", np.int32), ("causal-mask", np.uint8)):
         arrays = {key: x.astype(dtype) for key, x in answers(vectors, id).items()}
         save(tmp_path / f"{id}.safetensors", arrays)

@@ -1,4 +1,4 @@
-"""Handlers of formula calls: what the harness changes in a formula while it runs, or records."""
+"""Handlers of formula calls, which change or record what a formula does while it runs."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def under(handler: Handler, ids: Collection[str], function: Function) -> Functio
 def in_place_of(substitutes: Mapping[str, Function]) -> Handler:
     """Let other functions compute formulas, by id.
 
-    Within a substitute, the formula that it stands for is what it was.
+    A substitute that calls its own formula reaches the formula itself.
     """
 
     def substitute(call: Call, proceed: Proceed) -> Any:

@@ -52,7 +52,7 @@ class Reference(NamedTuple):
 
 
 def reference(id: str, trial: Trial) -> Reference:
-    """Return it; it is kept for the last trials, on which several candidates may be tried."""
+    """Return what a formula makes of a trial; the last trials are remembered."""
     return _reference(_Question(id, trial.key, trial))
 
 

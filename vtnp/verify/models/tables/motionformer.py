@@ -1,4 +1,4 @@
-"""Motionformer: the released code. Frames of tokens follow each other behind the class token."""
+"""Motionformer: the released code, whose tokens are the class token, then frame after frame."""
 
 from collections.abc import Mapping
 

@@ -5,7 +5,7 @@ The class token is the first of the sequence in all of them, as in ours.
 
 from collections.abc import Mapping
 
-from vtnp.verify.models.tables.filled import filled
+from vtnp.verify.models.tables.template import filled
 
 _FUSED = """
 blocks.{i}.attn.qkv = layers.{i}.q : b n (three[0] heads d_h) -> b heads n d_h

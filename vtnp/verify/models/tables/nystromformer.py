@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 
-from vtnp.verify.models.tables.filled import filled
+from vtnp.verify.models.tables.template import filled
 
 _BLOCK = """
-{attn}{q}  = {here}.q : b n (heads d_h) -> b heads n d_h
-{attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
-{attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
-{proj}:in  = {here}.context : b n (heads d_h) -> b heads n d_h
-{proj}     = {here}.attention_output
-{norm1}:in = {here}.norm_1.input
-{norm1}    = {here}.norm_1
-{fc1}      = {here}.pre_activation
-{fc2}:in   = {here}.hidden
-{fc2}      = {here}.feed_forward
-{norm2}:in = {here}.norm_2.input
-{norm2}    = {here}.norm_2
+{attn}{q}  = {block}.q : b n (heads d_h) -> b heads n d_h
+{attn}{k}  = {block}.k : b n (heads d_h) -> b heads n d_h
+{attn}{v}  = {block}.v : b n (heads d_h) -> b heads n d_h
+{proj}:in  = {block}.context : b n (heads d_h) -> b heads n d_h
+{proj}     = {block}.attention_output
+{norm1}:in = {block}.norm_1.input
+{norm1}    = {block}.norm_1
+{fc1}      = {block}.pre_activation
+{fc2}:in   = {block}.hidden
+{fc2}      = {block}.feed_forward
+{norm2}:in = {block}.norm_2.input
+{norm2}    = {block}.norm_2
 """
 
 _HUGGINGFACE = "call = encoder" + filled(
@@ -32,7 +32,7 @@ _HUGGINGFACE = "call = encoder" + filled(
         "fc2": "{layer}.output.dense",
         "norm2": "{layer}.output.LayerNorm",
         "layer": "encoder.layer.{i}",
-        "here": "layers.{i}",
+        "block": "layers.{i}",
     },
 )
 _OFFICIAL = filled(
@@ -48,7 +48,7 @@ _OFFICIAL = filled(
         "fc2": "{layer}.ff2",
         "norm2": "{layer}.norm2",
         "layer": "transformer_{i}",
-        "here": "layers.{i}",
+        "block": "layers.{i}",
     },
 )
 

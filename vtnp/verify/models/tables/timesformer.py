@@ -1,12 +1,12 @@
 """TimeSformer: HuggingFace's port and the released code.
 
-The steps in time and space are those of the divided scheme; norm_1 and attention that stand in the
-layer itself are the joint one's, whose tokens theirs are in another order.
+The sublayers in time and space are those of divided attention; the norm_1 and the attention of the
+layer itself are those of joint attention, whose tokens the candidate orders differently.
 """
 
 from collections.abc import Mapping
 
-from vtnp.verify.models.tables.filled import filled
+from vtnp.verify.models.tables.template import filled
 
 _BLOCK = """
 {temporal_norm}:in    = layers.{i}.time.norm_1.input : (b s) t d -> b t s d

@@ -3,29 +3,29 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vtnp.verify.models.tables.filled import filled
+from vtnp.verify.models.tables.template import filled
 
 _BLOCK = """
-{norm1}:in = {here}.norm_1.input
-{norm1}    = {here}.norm_1
-{attn}{q}  = {here}.q : b n (heads d_h) -> b heads n d_h
-{attn}{k}  = {here}.k : b n (heads d_h) -> b heads n d_h
-{attn}{v}  = {here}.v : b n (heads d_h) -> b heads n d_h
-{attn}:1   = {here}.weights
-{proj}:in  = {here}.context : b n (heads d_h) -> b heads n d_h
-{proj}     = {here}.attention_output
-{norm2}:in = {here}.norm_2.input
-{norm2}    = {here}.norm_2
-{fc1}      = {here}.pre_activation
-{fc2}:in   = {here}.hidden
-{fc2}      = {here}.feed_forward
+{norm1}:in = {block}.norm_1.input
+{norm1}    = {block}.norm_1
+{attn}{q}  = {block}.q : b n (heads d_h) -> b heads n d_h
+{attn}{k}  = {block}.k : b n (heads d_h) -> b heads n d_h
+{attn}{v}  = {block}.v : b n (heads d_h) -> b heads n d_h
+{attn}:1   = {block}.weights
+{proj}:in  = {block}.context : b n (heads d_h) -> b heads n d_h
+{proj}     = {block}.attention_output
+{norm2}:in = {block}.norm_2.input
+{norm2}    = {block}.norm_2
+{fc1}      = {block}.pre_activation
+{fc2}:in   = {block}.hidden
+{fc2}      = {block}.feed_forward
 """
 
 
 def _ported(layer: str, words: Mapping[str, str]) -> str:
     words = {word: f"{{layer}}.{name}" for word, name in words.items()}
     letters = {letter: f".{words.pop(letter).removeprefix('{layer}.')}" for letter in "qkv"}
-    known = {**words, **letters, "layer": layer, "here": "encoder.layers.{i}"}
+    known = {**words, **letters, "layer": layer, "block": "encoder.layers.{i}"}
     return f"""
 input = b t h w c -> b t c h w
 vivit.embeddings.patch_embeddings.projection = embedding : b d t h w -> b t (h w) d
@@ -54,16 +54,16 @@ _HUGGINGFACE_4 = _ported(
 # --- Scenic ---------------------------------------------------------------------------------------
 
 _ATTENTION = """
-{norm} = {here}.norm_1 : {tokens} d -> {normed} d
-{attn}/query = {here}.q : {tokens} heads d_h -> {heads} d_h
-{attn}/key   = {here}.k : {tokens} heads d_h -> {heads} d_h
-{attn}/value = {here}.v : {tokens} heads d_h -> {heads} d_h
-{attn}/out   = {here}.attention_output : {tokens} d -> {ours} d
+{norm} = {block}.norm_1 : {tokens} d -> {normed} d
+{attn}/query = {block}.q : {tokens} heads d_h -> {heads} d_h
+{attn}/key   = {block}.k : {tokens} heads d_h -> {heads} d_h
+{attn}/value = {block}.v : {tokens} heads d_h -> {heads} d_h
+{attn}/out   = {block}.attention_output : {tokens} d -> {ours} d
 """
 _NETWORK = """
-{norm}        = {here}.norm_2       : {tokens} d -> {ours} d
-{mlp}/Dense_0 = {here}.pre_activation      : {tokens} d -> {ours} d
-{mlp}/Dense_1 = {here}.feed_forward : {tokens} d -> {ours} d
+{norm}        = {block}.norm_2       : {tokens} d -> {ours} d
+{mlp}/Dense_0 = {block}.pre_activation : {tokens} d -> {ours} d
+{mlp}/Dense_1 = {block}.feed_forward : {tokens} d -> {ours} d
 """
 _ENDS = """
 embedding         = embedding : b t h w d -> b t (h w) d
@@ -85,40 +85,43 @@ _GRID = _Axes("b t s", "b t s")
 _FLAT = _Axes("b (t s)", "b t s")
 
 
-def _encoder(there: str, here: str, of: _Axes = _SEQUENCE, behind: _Axes = _SEQUENCE) -> str:
-    """Write an encoder of models 1, 2 or 4. of, behind: its attention, and all behind it."""
-    block, layer = f"{there}/encoderblock_{{i}}", f"{here}.layers.{{i}}"
+def _encoder(
+    module: str, ours: str, of_attention: _Axes = _SEQUENCE, of_network: _Axes = _SEQUENCE
+) -> str:
+    """Write an encoder of models 1, 2 or 4; ours: the name of our encoder."""
+    block, layer = f"{module}/encoderblock_{{i}}", f"{ours}.layers.{{i}}"
     attention = {
         "norm": f"{block}/LayerNorm_0", "attn": f"{block}/MultiHeadDotProductAttention_0"
     }  # fmt: skip
     network = {"norm": f"{block}/LayerNorm_1", "mlp": f"{block}/MlpBlock_0"}
     return (
-        filled(_ATTENTION, {**attention, "here": layer, **of._asdict()})
-        + filled(_NETWORK, {**network, "here": layer, **behind._asdict()})
-        + f"{there}/encoder_norm = {here}.norm\n"
+        filled(_ATTENTION, {**attention, "block": layer, **of_attention._asdict()})
+        + filled(_NETWORK, {**network, "block": layer, **of_network._asdict()})
+        + f"{module}/encoder_norm = {ours}.norm\n"
     )
 
 
-def _half(axis: str, of: _Axes) -> str:
-    """Write the attention of one axis in model 3."""
+def _attention_along(axis: str, axes: _Axes) -> str:
+    """Write the attention of one sublayer in model 3."""
     block = "Transformer/encoderblock_{i}"
     words = {
         "norm": f"{block}/LayerNorm_{axis}",
         "attn": f"{block}/MultiHeadDotProductAttention_{axis}",
-        "here": f"encoder.layers.{{i}}.{axis}",
+        "block": f"encoder.layers.{{i}}.{axis}",
     }
-    return filled(_ATTENTION, {**words, **of._asdict()})
+    return filled(_ATTENTION, {**words, **axes._asdict()})
 
 
-def _two_steps() -> str:
+def _two_sublayers() -> str:
+    """Write the encoder of model 3, which attends along time and along space."""
     words = {
         "norm": "Transformer/encoderblock_{i}/LayerNorm_mlp",
         "mlp": "Transformer/encoderblock_{i}/MlpBlock",
-        "here": "encoder.layers.{i}",
+        "block": "encoder.layers.{i}",
     }
     return (
-        _half("time", _Axes("(b s) t", "b s t", "b s heads t", "b s t"))
-        + _half("space", _Axes("(b t) s", "b t s", "b t heads s", "b t s"))
+        _attention_along("time", _Axes("(b s) t", "b s t", "b s heads t", "b s t"))
+        + _attention_along("space", _Axes("(b t) s", "b t s", "b t heads s", "b t s"))
         + filled(_NETWORK, {**words, **_FLAT._asdict()})
     )
 
@@ -129,7 +132,7 @@ _DOT_PRODUCT = _Axes("b t s", "b (t s)", "b heads (t s)", "b t s")
 _OFFICIAL = {
     "spatio-temporal": _ENDS + _encoder("Transformer", "encoder"),
     "factorised-encoder": _ENDS + _encoder("TemporalTransformer", "encoder.time"),
-    "factorised-self-attention": _ENDS + _two_steps() + _NORM_OF_GRID,
+    "factorised-self-attention": _ENDS + _two_sublayers() + _NORM_OF_GRID,
     "factorised-dot-product": _ENDS
     + _NORM_OF_GRID
     + _encoder("Transformer", "encoder", _DOT_PRODUCT, _GRID),
