@@ -2,9 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -27,7 +25,6 @@ Select = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 INVERSE = "pseudo-inverse"
 DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SEEDS_FOR_OPTIONS = 60  # that are searched for options which the schedule has left out
-_REMEMBERED = 256  # cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +159,8 @@ def trials(
         planned += [("distinct", "typical", batch, each) for batch, each in for_options]
         for sizing, values, batch, each in planned:
             try:
-                drawn = _arguments(entry.id, each, batch, sizing, sizes)
-                one = trial(entry, select(drawn), dtype, sizing, values, batch, each)
+                case = make(entry.id, each, batch, sizing=sizing, sizes=sizes)
+                one = trial(entry, select(case.args), dtype, sizing, values, batch, each)
             except ArgumentNotTakenError:
                 continue
             except ValueError as error:  # sizes that this formula cannot have
@@ -175,28 +172,6 @@ def trials(
     if errors and not made:
         why = " ".join(str(errors[0]).split())
         raise UsageError(f"no case of {entry.id} has these sizes and options: {why}")
-
-
-def _arguments(
-    id: str,
-    seed: int,
-    batch: tuple[int, ...],
-    sizing: Sizing = "distinct",
-    sizes: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """Draw the arguments of a case; they are kept for further candidates, which get copies."""
-    return deepcopy(_drawn(id, seed, batch, sizing, tuple((sizes or {}).items())))
-
-
-@lru_cache(_REMEMBERED)
-def _drawn(
-    id: str,
-    seed: int,
-    batch: tuple[int, ...],
-    sizing: Sizing,
-    sizes: tuple[tuple[str, int], ...],
-) -> dict[str, Any]:
-    return make(id, seed, batch, sizing=sizing, sizes=dict(sizes)).args
 
 
 def trial(
@@ -244,7 +219,7 @@ def _seeds_for_options(
     for k in range(_SEEDS_FOR_OPTIONS):
         batch, each = batches[k % len(batches)], seed + len(batches) * len(_SCHEDULE) + k
         try:
-            options = sorted(_options(entry, select(_arguments(entry.id, each, batch))))
+            options = sorted(_options(entry, select(make(entry.id, each, batch).args)))
         except ArgumentNotTakenError:
             continue
         pairs = {*combinations_with_replacement(options, 2)}
