@@ -30,7 +30,8 @@ settings.register_profile(
 settings.register_profile(
     "deep", max_examples=500, deadline=None, print_blob=True, suppress_health_check=_SLOW
 )
-settings.load_profile(os.environ.get("VTNP_HYPOTHESIS", "vtnp"))
+PROFILE = os.environ.get("VTNP_HYPOTHESIS", "vtnp")
+settings.load_profile(PROFILE)
 
 
 scope_of = distribution.scopes(each.id for each in vtnp.formulas())
@@ -98,7 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Those of one formula come together.
     """
     kept = [items[i] for i in distribution.grouped((item.nodeid for item in items), scope_of)]
-    if not config.getoption("--deep"):
+    if not config.getoption("--deep") and PROFILE != "deep":
         kept = [item for item in kept if not item.get_closest_marker("deep")]
     if config.getoption("--xp") != "numpy":
         marks = {"law", "special"}

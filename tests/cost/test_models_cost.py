@@ -62,7 +62,20 @@ def test_what_is_counted_is_the_model(config):
     assert model_cost(name, **changes).cost == cost.counted(module.apply, drawn, video, config)
 
 
-@pytest.mark.parametrize("name", models.names())
+# The largest of each model; the others are the same but for sizes. To count memory takes long.
+LARGEST = {
+    "timesformer-l", "vivit-h", "vivit-l-fe", "motionformer-l", "deformable", "mvit-b-24",
+    "nystromformer-long", "longnet-long",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in LARGEST else pytest.mark.deep)
+        for name in models.names()
+    ],
+)
 def test_no_weights_are_allocated(name):
     """The largest of these has 2.5 GB of them."""
     tracemalloc.start()

@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from autograd import elementwise_grad, make_jvp, make_vjp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vtnp
@@ -121,15 +121,30 @@ def test_dtype_stays(id, dtype):
         assert elementwise_grad(lambda x, f=f, ones=ones: f(x, ones))(x).dtype == dtype, path
 
 
+# The loop in float32 is the slowest of all, since it rounds number by number.
+FEWER = settings(max_examples=settings().max_examples // 3)
+
+
 @pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
+@FEWER
 @given(data=st.data())
 def test_float32_is_as_accurate_as_the_loop(id, data):
+    assert_float32_is_as_accurate_as_the_loop(data.draw(cases(id)))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)
+@given(data=st.data())
+def test_float32_is_as_accurate_as_the_loop_in_more_cases(id, data):
+    assert_float32_is_as_accurate_as_the_loop(data.draw(cases(id)))
+
+
+def assert_float32_is_as_accurate_as_the_loop(case: Case) -> None:
     """The error against float64 is at most four times that of the slow loop, or 8 ulps.
 
     The loop may be accurate by chance where the formula is ill-conditioned, so that the error that
     rounding the inputs alone causes counts as its error, too.
     """
-    case = data.draw(cases(id))
     single = tree_map(lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, case.args)
     widened = tree_map(lambda x: x.astype(np.float64) if x.dtype.kind == "f" else x, single)
     exact, found = outputs(case.function(**widened)), outputs(case.function(**single))
@@ -139,7 +154,7 @@ def test_float32_is_as_accurate_as_the_loop(id, data):
         ulps = eps / 2 * np.sign(case.rng.standard_normal(x.shape))
         return x * (1 + ulps) if x.dtype.kind == "f" else x
 
-    others = [outputs(oracle(id)(**single))]
+    others = [outputs(oracle(case.id)(**single))]
     others += [outputs(case.function(**tree_map(rounded, widened))) for _ in range(6)]
     for i, (y, a) in enumerate(zip(exact, found, strict=True)):
         unavoidable = max(difference(other[i], y) for other in others)

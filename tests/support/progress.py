@@ -44,6 +44,7 @@ class Progress:
         self._start = self._last = time.monotonic()
         self.peaks: list[float] = []
         reporter.showfspath = False  # else pytest names each file as it comes to it
+        reporter._show_progress_info = False  # and writes a percentage of its own
 
     # --- What there is to do ---
 

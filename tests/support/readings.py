@@ -12,6 +12,9 @@ import numpy as np
 
 from tests.support.trees import tree_map
 
+# Optimising a graph takes longer than running it once on arrays as small as these.
+_ONCE = {"scheduler": "synchronous", "optimize_graph": False}
+
 
 class Reading(NamedTuple):
     """One array library: from NumPy to it and back."""
@@ -27,8 +30,7 @@ class Reading(NamedTuple):
         if self.name == "dask":
             import dask
 
-            # To optimise a graph takes longer than to run it once, on arrays as small as these.
-            return list(dask.compute(*arrays, scheduler="synchronous", optimize_graph=False))
+            return list(dask.compute(*arrays, **_ONCE))
         return [self.to_numpy(x) for x in arrays]
 
     def call(self, function: Callable[..., Any], args: dict[str, Any]) -> Any:
@@ -85,7 +87,7 @@ def _dask() -> Reading:
         halves = tuple(-(-size // 2) if size > 2 else size for size in x.shape[-2:])
         return da.from_array(x, chunks=(*x.shape[:-2], *halves))
 
-    return Reading("dask", asarray, lambda x: x.compute(scheduler="synchronous"))
+    return Reading("dask", asarray, lambda x: x.compute(**_ONCE))
 
 
 def _cupy() -> Reading:

@@ -261,7 +261,15 @@ def carphone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bunny():
     """The one clip whose own vectors are good to be traced: one reference, no B-frames."""
-    return read_coded(CLIPS / "bigbuckbunny.mp4", gray=True, stop=24)
+    return middle_of_bunny()
+
+
+def middle_of_bunny():
+    """Return a quarter of each frame, where most of the motion is."""
+    frames, vectors, known = read_coded(CLIPS / "bigbuckbunny.mp4", gray=True, stop=24)
+    assert frames.shape == (24, 720, 1280, 1)
+    pixels, blocks = np.s_[:, 176:536, 320:960], np.s_[:, 22:67, 40:120]
+    return Coded(frames[pixels], vectors[blocks], known[blocks])
 
 
 def error(coded, t, u, motion):
@@ -309,8 +317,7 @@ def test_forward_motion_predicts_real_frames(name, request):
 
 
 def test_reading_twice_gives_the_same(bunny):
-    again = read_coded(CLIPS / "bigbuckbunny.mp4", gray=True, stop=24)
-    for a, b in zip(bunny, again, strict=True):
+    for a, b in zip(bunny, middle_of_bunny(), strict=True):
         assert np.array_equal(a, b)
 
 
