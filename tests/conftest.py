@@ -1,7 +1,7 @@
 """How the tests run: hypothesis profiles, processes, deep tests, the array library of the laws.
 
 `python -m pytest` runs all tests in as many processes as there are cores. Tests that are named run
-in this process, unless -n says otherwise.
+in this process, and so do all of them under --cov, unless -n says otherwise.
 """
 
 import gc
@@ -58,6 +58,8 @@ _PROCESSES = 8  # at most: each of them collects all tests, which takes 10 s
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Distribute the whole suite, not a few tests that somebody named."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the processes, or a test's own
+        return
+    if config.pluginmanager.hasplugin("_cov"):  # pytest-cov has begun, in as many as -n says
         return
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     if whole and config.getoption("numprocesses", 0) is None and not config.getoption("tx"):
