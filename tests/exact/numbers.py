@@ -26,6 +26,11 @@ def zeros(shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, mp.mpf(0), dtype=object)
 
 
+def where(condition: Any, x: Any, y: Any) -> np.ndarray:
+    """Return x where the condition holds and y elsewhere."""
+    return np.where(np.asarray(condition, dtype=bool), x, y)
+
+
 def _array(numbers: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     y = np.empty(len(numbers), dtype=object)
     y[:] = numbers
@@ -40,6 +45,6 @@ def _of_each(function: Any) -> Any:
     return of_array
 
 
-exp, log, sqrt, tanh = map(_of_each, (mp.exp, mp.log, mp.sqrt, mp.tanh))
+exp, log, log1p, sqrt, tanh = map(_of_each, (mp.exp, mp.log, mp.log1p, mp.sqrt, mp.tanh))
 sin, cos, erf, erfc = map(_of_each, (mp.sin, mp.cos, mp.erf, mp.erfc))
 floor = _of_each(mp.floor)

@@ -28,6 +28,7 @@ KEYS = [
     "source",
     "plain",
     "requires",
+    "accuracy",
     "uses",
     "laws",
     "special",

@@ -22,6 +22,7 @@ class Formula:
     source: Mapping[str, str]
     plain: str
     requires: tuple[str, ...]
+    accuracy: int
     laws: tuple[str, ...]
     special: tuple[str, ...]
     mistakes: tuple[str, ...]
@@ -74,6 +75,7 @@ def _read(id: str) -> Formula:
         source=MappingProxyType(front["source"]),
         plain=front["plain"],
         requires=tuple(front.get("requires", ())),
+        accuracy=front["accuracy"],
         laws=tuple(front["laws"]),
         special=tuple(front["special"]),
         mistakes=tuple(front["mistakes"]),

@@ -1,0 +1,55 @@
+"""Every value is as accurate as its page says, against a derivation in 50 digits.
+
+`python -m tests.exact` prints the errors.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vtnp
+from tests.exact.error import Worst, derivation, in_dtype, worst
+from tests.exact.inputs import Input, inputs
+from vtnp._registry.pages import formula
+from vtnp._registry.spec import registry
+
+IDS = [each.id for each in vtnp.formulas()]
+DTYPES = ("float64", "float32")
+
+
+def bound(id: str) -> int:
+    """Return the bound of the error that the formula's page states."""
+    return formula(id).accuracy
+
+
+def measured(id: str, dtype: Any, *, seeds: int) -> Iterator[tuple[Input, Worst]]:
+    """Yield the inputs of a formula with the largest error at each."""
+    derived = derivation(id)
+    for each in inputs(id, dtype, seeds=seeds):
+        yield each, worst(registry[id].function, derived, in_dtype(each.args, dtype))
+
+
+def assert_within_bound(id: str, dtype: Any, *, seeds: int) -> None:
+    for each, found in measured(id, dtype, seeds=seeds):
+        assert found.error <= bound(id), f"{id}, {dtype}, {each.name}: {found}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("id", IDS)
+def test_value_is_within_the_bound_of_its_page(id, dtype):
+    assert_within_bound(id, dtype, seeds=1)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("id", IDS)
+def test_value_is_within_the_bound_at_more_inputs(id, dtype):
+    assert_within_bound(id, dtype, seeds=10)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_every_formula_has_a_derivation(id):
+    assert callable(derivation(id))
+    assert np.isfinite(bound(id))
