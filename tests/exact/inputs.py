@@ -21,7 +21,7 @@ SMALL |= {"d_k": 3, "d_h": 3, "d_v": 2, "points": 2, "u": 2}
 Maker = Callable[[np.random.Generator, Any], dict[str, Any]]
 _hard: dict[str, dict[str, Maker]] = {}
 _never: dict[str, set[str]] = {}
-_sizes: dict[str, dict[str, int]] = {}
+_sizes: dict[str, dict[str, int | None]] = {}
 
 
 class Input(NamedTuple):
@@ -47,14 +47,15 @@ def never(id: str, *families: str) -> None:
     _never.setdefault(id, set()).update(families)
 
 
-def sizes(id: str, **of_axes: int) -> None:
-    """Set the sizes of axes in a formula's cases."""
+def sizes(id: str, **of_axes: int | None) -> None:
+    """Set the sizes of axes in a formula's cases; None leaves a size to the case."""
     _sizes.setdefault(id, {}).update(of_axes)
 
 
 def case_args(id: str, seed: int) -> dict[str, Any]:
     """Return the arguments of one of the formula's cases, small."""
-    known = {**SMALL, **_sizes.get(id, {})}
+    set_here = {**SMALL, **_sizes.get(id, {})}.items()
+    known = {axis: size for axis, size in set_here if size is not None}
     return make(id, seed, sizes={a: known[a] for a in axes(id) & known.keys()}).args
 
 
