@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Bool, Float
-from vtnp._array.xp import constant, device, erf, namespace, plus_bias, transposed
+from vtnp._array.xp import constant, device, erfc, namespace, plus_bias, transposed
 from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
 
@@ -462,6 +462,9 @@ def layer_norm(
     """
     xp = namespace(x, gamma, beta)
     centred = x - xp.mean(x, axis=-1, keepdims=True)
+    if eps == 0.0:
+        # Then their scale has no effect, so that it needs no gradient; but squares may underflow.
+        centred = centred / xp.max(xp.abs(constant(centred)), axis=-1, keepdims=True)
     variance = xp.mean(xp.square(centred), axis=-1, keepdims=True)
     return centred / xp.sqrt(variance + eps) * gamma + beta
 
@@ -570,10 +573,17 @@ def gelu(
     ----------
     spec/encoder/gelu.md; survey, section 3-2.
     """
-    xp = namespace(x)
+    # Neither 1 + erf nor 1 + tanh: they cancel for x < 0, where these forms keep all digits.
     if approximate == "tanh":
-        return x * (xp.tanh((x + 0.044715 * x * x * x) * math.sqrt(2 / math.pi)) + 1.0) * 0.5
-    return x * (erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+        return x * _logistic((x + 0.044715 * x * x * x) * math.sqrt(8 / math.pi))
+    return x * (erfc(x * -math.sqrt(0.5)) * 0.5)
+
+
+def _logistic(x: Array) -> Array:
+    """Return (1 + tanh(x/2)) / 2 = 1 / (1 + exp(-x)), by an exponential that cannot overflow."""
+    xp, is_negative = namespace(x), x < 0.0
+    exponential = xp.exp(xp.where(is_negative, x, -x))
+    return xp.where(is_negative, exponential, 1.0) / (exponential + 1.0)
 
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {

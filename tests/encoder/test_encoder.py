@@ -72,6 +72,28 @@ def test_normalising_twice_differs_from_once():
     assert_close(twice, np.array([[-1.0, 1.0]]) / np.sqrt(3))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        (np.float64, 1e-170),
+        (np.float64, 1e160),
+        (np.float32, 1e-30),
+        (np.float32, 1e20),
+        (np.float16, 2.0**-20),
+        (np.float16, 300.0),
+    ],
+)
+def test_norm_without_eps_of_deviations_whose_square_is_out_of_range(dtype, size):
+    one, zero, x = np.ones(2, dtype), np.zeros(2, dtype), size * np.array([1, 3], dtype)
+
+    def norm(x):
+        return vtnp.encoder.layer_norm(x, one, zero, eps=0.0)
+
+    assert_close(norm(x), np.array([-1.0, 1.0], dtype))
+    # The result does not depend on x: the slope of y x is y.
+    assert_close(elementwise_grad(lambda x: norm(x) * x)(x), np.array([-1.0, 1.0], dtype))
+
+
 @pytest.mark.parametrize("eps", [-1e-6, np.inf])
 def test_norm_refuses_an_eps_that_is_negative_or_infinite(eps):
     message = rf"^layer-norm .*: expected 0 <= eps < inf, got eps = {eps}"

@@ -154,8 +154,10 @@ def _of_arrays(rule: p.Function) -> p.Function:
 
 # What operators on autograd's own box meet, and what autograd 1.9 gets wrong or slowly there:
 # powers and selections of float32 had float64 gradients, selections were never un-broadcast,
-# basic indices went through np.add.at, and a matrix times a batch took an outer product for each
-# element.
+# basic indices went through np.add.at, a matrix times a batch took an outer product for each
+# element, and quotients squared the denominator.
+rules.elementwise(anp.true_divide, *map(_of_arrays, rules.QUOTIENT))
+rules.elementwise(anp.divide, *map(_of_arrays, rules.QUOTIENT))
 rules.elementwise(anp.power, *map(_of_arrays, rules.POWER))
 rules.linear(anp.matmul, *map(_of_arrays, rules.MATMUL))
 # autograd.numpy.where is a plain function around the primitive.

@@ -13,7 +13,7 @@ import array_api_compat
 from autograd.extend import SparseObject
 from autograd.extend import primitive as _primitive
 
-from vtnp._array.erf import erf_of
+from vtnp._array.erfc import erfc_of
 from vtnp._array.values import unboxed, value_namespace
 
 Array = Any
@@ -119,9 +119,9 @@ def clip(x: Array, min: Array = None, max: Array = None) -> Array:
 
 
 @primitive
-def erf(x: Array) -> Array:
-    """The error function of a real array, which the standard lacks; the dtype stays."""
-    return erf_of(value_namespace(x), x)
+def erfc(x: Array) -> Array:
+    """1 - erf(x) of a real array, which the standard lacks; the dtype stays."""
+    return erfc_of(value_namespace(x), x)
 
 
 def cumulative_sum(

@@ -29,7 +29,7 @@ from vtnp._array.primitives import (
     cos,
     divide,
     equal,
-    erf,
+    erfc,
     exp,
     expand_dims,
     flip,
@@ -160,14 +160,16 @@ def _except(g: Array, condition: Array) -> Array:
     return where(condition, zeros_like(g), g)
 
 
-elementwise(add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
-elementwise(subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: negative(g))
-elementwise(multiply, lambda g, ans, x, y: multiply(g, y), lambda g, ans, x, y: multiply(g, x))
-elementwise(
-    divide,
+# Not -g x / y^2: the square of y may overflow or vanish where the quotient does not.
+QUOTIENT = (
     lambda g, ans, x, y: divide(g, y),
     lambda g, ans, x, y: negative(divide(multiply(g, ans), y)),
 )
+
+elementwise(add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
+elementwise(subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: negative(g))
+elementwise(multiply, lambda g, ans, x, y: multiply(g, y), lambda g, ans, x, y: multiply(g, x))
+elementwise(divide, *QUOTIENT)
 elementwise(pow, *POWER)
 elementwise(negative, lambda g, ans, x: negative(g))
 elementwise(exp, lambda g, ans, x: multiply(g, ans))
@@ -213,7 +215,8 @@ SELECTION = (
 
 elementwise(where, *SELECTION)
 elementwise(
-    erf, lambda g, ans, x: multiply(g, multiply(exp(negative(square(x))), 2 / math.sqrt(math.pi)))
+    erfc,
+    lambda g, ans, x: multiply(g, multiply(exp(negative(square(x))), -2 / math.sqrt(math.pi))),
 )
 
 # --- Reductions -----------------------------------------------------------------------------------

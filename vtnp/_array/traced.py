@@ -31,7 +31,7 @@ from vtnp._array.values import is_boxed, unboxed
 
 DIFFERENTIABLE = tuple(
     """
-    abs add asarray astype broadcast_arrays broadcast_to clip concat cos cumulative_sum divide erf
+    abs add asarray astype broadcast_arrays broadcast_to clip concat cos cumulative_sum divide erfc
     exp expand_dims flip linalg.inv linalg.pinv log log1p matmul matrix_transpose max maximum mean
     min minimum moveaxis multiply negative permute_dims pow repeat reshape roll sin sqrt square
     squeeze stack subtract sum take take_along_axis tanh tensordot tile tril triu unstack vecdot

@@ -5,7 +5,7 @@ from typing import Any
 import array_api_compat
 
 from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes with autograd)
-from vtnp._array.primitives import erf
+from vtnp._array.primitives import erfc
 from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.typing import Array
 from vtnp._array.values import is_boxed, unboxed, value_namespace
@@ -49,7 +49,7 @@ __all__ = [
     "NAMES",
     "constant",
     "device",
-    "erf",
+    "erfc",
     "is_boxed",
     "namespace",
     "plus_bias",

@@ -14,7 +14,7 @@ from vtnp.models.motionformer import MotionformerConfig
 from vtnp.mvit import pooled_grid
 
 _TRANSCENDENTAL = {"exp", "tanh", "sqrt"}
-_NO_ARITHMETIC = {"equal", "where"}
+_NO_ARITHMETIC = {"equal", "less", "negative", "where"}
 
 
 def _frame_tokens(config: Any, _cost: Cost) -> float:
@@ -39,8 +39,10 @@ def _last_norm(config: Any, _cost: Cost) -> float:
 def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
     not_counted = _TRANSCENDENTAL | _NO_ARITHMETIC
     counted = sum(n for name, n in cost.operations.items() if name not in not_counted)
-    # There is one exponential for each score, and the source scales queries instead of scores.
-    return (counted - cost.operations["exp"]) / 2
+    # There is one exponential for each score, and the source scales queries instead of scores. The
+    # tanh form of GELU has the others, each with a comparison.
+    scores = cost.operations["exp"] - cost.operations["less"]
+    return (counted - scores) / 2
 
 
 MULTIPLY_ADDS: Mapping[str, Callable[[Any, Cost], float]] = MappingProxyType({

@@ -6,11 +6,11 @@
     all else                    no operation: elements are moved, or viewed in another layout
 
 Bytes are read and written once for each element in memory; views move none. Three costs depend on
-numbers, which these arrays do not have, and follow a rule: linalg.pinv and inv of an n x m matrix
-count n m min(n, m) operations of their own name, argsort n ceil(log2 n) comparisons for n elements,
-and the gradient of a gather one addition for each element gathered. What numbers would only choose
-costs the same whatever they choose: a sample outside the frame is read like one inside, each
-prototype is found by comparing all candidates, and as many iterations run as are asked for.
+numbers, which these arrays do not have, and follow a rule: linalg.svd, pinv and inv of an n x m
+matrix count n m min(n, m) operations of their own name, argsort n ceil(log2 n) comparisons for n
+elements, and the gradient of a gather one addition for each element gathered. What numbers would
+only choose costs the same whatever they choose: a sample outside the frame is read like one inside,
+each prototype is found by comparing all candidates, and as many iterations run as are asked for.
 """
 
 import builtins
@@ -100,7 +100,7 @@ abs, add, ceil, floor, floor_divide = map(_same_dtype, "abs add ceil floor floor
 maximum, minimum, multiply, negative = map(_same_dtype, "maximum minimum multiply negative".split())
 pow, remainder, round, sign = map(_same_dtype, "pow remainder round sign".split())
 square, subtract, trunc = map(_same_dtype, "square subtract trunc".split())
-cos, divide, erf, exp, log, log1p = map(_real_valued, "cos divide erf exp log log1p".split())
+cos, divide, erfc, exp, log, log1p = map(_real_valued, "cos divide erfc exp log log1p".split())
 sin, sqrt, tanh = map(_real_valued, "sin sqrt tanh".split())
 equal, not_equal, greater, greater_equal = map(
     _boolean, "equal not_equal greater greater_equal".split()
@@ -229,7 +229,20 @@ def _pinv(x: CostArray, *, rtol: float | None = None) -> CostArray:
     return _inverse("pinv", x)
 
 
-linalg = SimpleNamespace(inv=partial(_inverse, "inv"), pinv=_pinv)
+def _svd(x: CostArray, *, full_matrices: builtins.bool = True) -> tuple[CostArray, ...]:
+    *batch, n, m = x.shape
+    k = builtins.min(n, m)
+    rows, columns = (n, m) if full_matrices else (k, k)
+    left = _computed([x], layouts.contiguous((*batch, n, rows)), x.dtype, svd=x.size * k)
+    sigma, right = (
+        x.device.laid_out(layouts.contiguous((*batch, *shape)), x.dtype)
+        for shape in ((k,), (columns, m))
+    )
+    x.device.bytes_written += (sigma.size + right.size) * x.dtype.itemsize
+    return left, sigma, right
+
+
+linalg = SimpleNamespace(inv=partial(_inverse, "inv"), pinv=_pinv, svd=_svd)
 
 
 # --- Views ----------------------------------------------------------------------------------------
