@@ -1,17 +1,20 @@
 """Print the table of errors: python -m tests.exact [id or chapter ...] [--seeds N]."""
 
 import argparse
+from collections.abc import Sequence
 
 from tests.exact.test_exact import DTYPES, bound, measured
 from vtnp._registry.spec import registry
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.exact", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.exact", description="Print the errors of formulas, in units."
+    )
     parser.add_argument("names", nargs="*", metavar="id", help="formulas or chapters; all if none")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="also what each input is, and its worst")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     print(f"{'formula':34} {'dtype':8} {'friendly':>9} {'hard':>9} {'bound':>5}  hardest")
     for id, entry in registry.items():
         if chosen.names and not {id, entry.module} & set(chosen.names):
@@ -19,7 +22,7 @@ def main() -> None:
         for dtype in DTYPES:
             try:
                 found = list(measured(id, dtype, seeds=chosen.seeds))
-            except AttributeError as error:
+            except AttributeError as error:  # no derivation
                 print(f"{id:34} {error}")
                 break
             friendly = max((w.error for x, w in found if not x.is_hard), default=0.0)

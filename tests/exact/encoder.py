@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.exact.inputs import hard
 from tests.exact.numbers import erfc, exp, mp, sqrt, where, zeros
 
 
@@ -114,3 +115,60 @@ def decoder_layer(x, memory, params, *, eps):
     update = cross_attention(u, memory, **params["cross_attention"])
     w = add_and_norm(u, update, **params["norm_2"], eps=eps)
     return add_and_norm(w, feed_forward(w, **params["feed_forward"]), **params["norm_3"], eps=eps)
+
+
+# --- Hard inputs ----------------------------------------------------------------------------------
+
+
+@hard("softmax", "huge scores and minus infinity")
+def _scores(rng, dtype):
+    x = 1e4 * rng.standard_normal((4, 3))
+    x[1, 0], x[2] = -np.inf, -np.inf
+    x[3] = [0.0, -50.0, -80.0]
+    return {"x": x}
+
+
+@hard("attention-weights", "scores of thousands")
+def _long_queries(rng, dtype):
+    return {"Q": 50 * rng.standard_normal((3, 4)), "K": 50 * rng.standard_normal((2, 4))}
+
+
+@hard("layer-norm", "squares out of range, no eps")
+def _no_eps(rng, dtype):
+    tiny, largest = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+    x = rng.standard_normal((3, 4)) * np.array([[tiny**0.6], [1.0], [largest**0.6]])
+    return {**_norm(rng), "x": x, "eps": 0.0}
+
+
+@hard("layer-norm", "small deviations from a large mean")
+def _offset(rng, dtype):
+    x = float(np.finfo(dtype).eps) ** -0.8 + rng.standard_normal((3, 4))
+    return {**_norm(rng), "x": x, "eps": 1e-6}
+
+
+@hard("layer-norm", "deviations of the size of eps")
+def _as_small_as_eps(rng, dtype):
+    return {**_norm(rng), "x": 1e-3 * rng.standard_normal((3, 4)), "eps": 1e-6}
+
+
+def _norm(rng):
+    return {"gamma": rng.standard_normal(4), "beta": rng.standard_normal(4)}
+
+
+@hard("gelu", "tails")
+def _tail(rng, dtype):
+    # To where the value is the smallest normal number: below, digits are fewer by definition.
+    end = -37.5 if dtype == "float64" else -12.9
+    return {"x": np.concatenate([rng.uniform(end, -3, 12), rng.uniform(-3, 9, 24)])}
+
+
+@hard("gelu", "tails of the tanh form")
+def _tail_of_tanh(rng, dtype):
+    end = -22.9 if dtype == "float64" else -10.0
+    x = np.concatenate([rng.uniform(end, -3, 12), rng.uniform(-3, 9, 24)])
+    return {"x": x, "approximate": "tanh"}
+
+
+@hard("gelu", "near the minimum")
+def _minimum(rng, dtype):
+    return {"x": rng.uniform(-1.4, -0.4, 36)}

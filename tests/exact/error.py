@@ -44,8 +44,7 @@ class Worst:
     def __str__(self) -> str:
         return (
             f"{self.error:.3g} units at {list(self.index)} of result {self.result}: "
-            f"{self.value!s}, exactly {mp.nstr(self.exact, 20)}, "
-            f"unit {mp.nstr(self.unit, 3)}"
+            f"{self.value!s}, exactly {mp.nstr(self.exact, 20)}, unit {mp.nstr(self.unit, 3)}"
         )
 
 
@@ -128,7 +127,7 @@ def worst(
                 changes = [abs(_difference(other[k][index], y[index])) for other in others]
                 error, unit = _error(value[index], mp.mpf(y[index]), changes, info)
             if not error <= found.error:
-                found = Worst(error, k, index, value[index], mp.mpf(y[index]), unit)
+                found = Worst(error, k, index, value[index], y[index], unit)
     return found
 
 

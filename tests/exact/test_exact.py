@@ -3,7 +3,7 @@
 `python -m tests.exact` prints the errors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ def bound(id: str) -> int:
     return formula(id).accuracy
 
 
-def measured(id: str, dtype: Any, *, seeds: int) -> Iterator[tuple[Input, Worst]]:
-    """Yield the inputs of a formula with the largest error at each."""
-    derived = derivation(id)
+def measured(
+    id: str, dtype: Any, *, seeds: int, function: Callable[..., Any] | None = None
+) -> Iterator[tuple[Input, Worst]]:
+    """Yield the inputs of a formula with the largest error at each, of it or another function."""
+    function, derived = function or registry[id].function, derivation(id)
     for each in inputs(id, dtype, seeds=seeds):
-        yield each, worst(registry[id].function, derived, in_dtype(each.args, dtype))
+        yield each, worst(function, derived, in_dtype(each.args, dtype))
 
 
 def assert_within_bound(id: str, dtype: Any, *, seeds: int) -> None:
