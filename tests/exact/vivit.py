@@ -12,7 +12,11 @@ from tests.exact.encoder import (
     pre_norm_layer,
     self_attention_sublayer,
 )
+from tests.exact.inputs import sizes
 from tests.exact.numbers import zeros
+
+for _id in ("inflated-kernel", "central-frame-kernel"):
+    sizes(_id, p_h=2, p_w=1, C=2, d=2)
 
 
 def uniform_frame_sampling(T, k, *, like=None):
