@@ -17,17 +17,10 @@ same content is in another: content that moves to the right by 4 pixels a frame 
 motion of tokens is in token cells.
 """
 
-from vtnp.video.motion import (
-    Coded,
-    Motion,
-    UntraceableError,
-    encoded,
-    read_coded,
-    token_motion,
-    traced,
-    transcode,
-)
-from vtnp.video.reading import VideoError, read_frames
+from vtnp.video.encoding import encoded, transcode
+from vtnp.video.errors import VideoError
+from vtnp.video.motion import Coded, Motion, UntraceableError, read_coded, token_motion, traced
+from vtnp.video.reading import read_frames
 
 __all__ = [
     "Coded",

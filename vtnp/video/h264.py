@@ -1,31 +1,53 @@
-"""The number of reference frames in the header of an H.264 stream."""
+"""The number of reference frames in the headers of an H.264 stream."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _SPS = 7
+_AVCC = b"\x01"  # the first byte of a header as in MP4 and Matroska
 # The profiles whose header has chroma formats and scaling lists.
 _HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 
 
-def max_reference_frames(extradata: bytes) -> int | None:
+class HeaderError(ValueError):
+    """A header that ends too early, or has a number that is out of range."""
+
+
+def max_reference_frames(units: Iterable[bytes]) -> int | None:
     """Return the largest number of reference frames of a stream; None where no header is found.
 
-    extradata: that of the decoder, as in MP4 and Matroska (avcC) or with start codes.
+    Raises HeaderError for a header that is broken.
     """
-    units = _sequence_parameter_sets(extradata)
-    return max((_max_num_ref_frames(unit) for unit in units), default=None)
+    headers = (unit for unit in units if unit and unit[0] & 31 == _SPS)
+    return max((_max_num_ref_frames(header) for header in headers), default=None)
 
 
-def _sequence_parameter_sets(extradata: bytes) -> Iterator[bytes]:
-    if extradata[:1] == b"\x01":
-        at = 6
-        for _ in range(extradata[5] & 31):
-            length = int.from_bytes(extradata[at : at + 2])
-            yield extradata[at + 2 : at + 2 + length]
-            at += 2 + length
-    else:
-        units = extradata.split(b"\x00\x00\x01")[1:]
-        yield from (unit for unit in units if unit and unit[0] & 31 == _SPS)
+def units_of_header(extradata: bytes) -> Iterator[bytes]:
+    """Yield the units in a decoder's extradata: as in MP4 (avcC), or with start codes."""
+    if extradata[:1] != _AVCC:
+        yield from units(extradata)
+        return
+    at = 6
+    for _ in range(extradata[5] & 31 if len(extradata) >= at else 0):
+        length = int.from_bytes(extradata[at : at + 2])
+        yield extradata[at + 2 : at + 2 + length]
+        at += 2 + length
+
+
+def length_size(extradata: bytes) -> int | None:
+    """Return how many bytes the length before each unit has; None where start codes divide them."""
+    return (extradata[4] & 3) + 1 if extradata[:1] == _AVCC and len(extradata) > 4 else None
+
+
+def units(packet: bytes, length_size: int | None = None) -> Iterator[bytes]:
+    """Yield the units in a packet, each after its length, or after a start code."""
+    if length_size is None:
+        yield from packet.split(b"\x00\x00\x01")[1:]
+        return
+    at = 0
+    while at < len(packet):
+        start = at + length_size
+        at = start + int.from_bytes(packet[at:start])
+        yield packet[start:at]
 
 
 class _Bits:
@@ -41,11 +63,15 @@ class _Bits:
     def fixed(self, count: int) -> int:
         """Read that many bits as an integer."""
         self._at += count
+        if self._at > len(self._bits):
+            raise HeaderError("a header that ends too early")
         return int(self._bits[self._at - count : self._at], 2)
 
     def unsigned(self) -> int:
         """Read an Exp-Golomb code."""
-        zeros = self._bits.index("1", self._at) - self._at
+        zeros = self._bits.find("1", self._at) - self._at
+        if not 0 <= zeros < 32:
+            raise HeaderError("a number that is out of range")
         self._at += zeros
         return self.fixed(zeros + 1) - 1
 
@@ -57,9 +83,11 @@ class _Bits:
 
 def _max_num_ref_frames(unit: bytes) -> int:
     """Read max_num_ref_frames, and all fields before it (ITU-T H.264, 7.3.2.1.1)."""
-    bits = _Bits(unit[4:])
+    bits = _Bits(unit[1:])
+    profile = bits.fixed(8)
+    bits.fixed(16)
     bits.unsigned()
-    if unit[1] in _HIGH:
+    if profile in _HIGH:
         _skip_formats(bits)
     bits.unsigned()
     order = bits.unsigned()

@@ -1,22 +1,23 @@
 """Motion vectors of video files, and the motion traced along them from frame to frame."""
 
-import io
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp.video.h264 import max_reference_frames
-from vtnp.video.reading import VideoError, ffmpeg_errors, pyav, video_stream
+from vtnp.video import h264
+from vtnp.video.errors import VideoError, flag, integer, integers
+from vtnp.video.files import Source, held, opened
 from vtnp.video.tracing import BLOCK, Field, Track, cell_means, tracks
 
 # The codecs of which FFmpeg exports motion vectors, in streams whose frames are in display order.
 _CODECS = ("h264", "mpeg4", "mpeg1video", "mpeg2video")
 _REMEDY = "transcode it with vtnp.video.transcode first"
 _B_FRAMES = "has B-frames, whose motion vectors point both ways in time"
-_ANY_FRAME, _I_FRAME, _B_FRAME = 0, 1, 3
+_B_FRAME = 3
 
 
 class UntraceableError(VideoError):
@@ -81,7 +82,7 @@ def read_coded(
     Raises
     ------
     VideoError
-        If the file is missing or broken, or has no frames.
+        If an option is out of its range, or the file cannot be read, as `read_frames` says.
     UntraceableError
         If FFmpeg exports no motion vectors of the codec (HEVC, VP9, AV1, ...), or the stream has
         B-frames, several reference frames or interlaced frames. `transcode` writes a copy of such
@@ -89,110 +90,9 @@ def read_coded(
     ImportError
         If PyAV is not installed.
     """
-    return _read(os.fspath(path), str(path), gray=gray, stop=stop)
-
-
-def transcode(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    qp: int = 20,
-    stop: int | None = None,
-) -> None:
-    """Write a copy of a video as H.264 in which every frame refers to the frame before alone.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    out : str or path
-        The copy; its name ends in .mp4 or .mkv.
-    qp : int, optional
-        Quantiser, from 0 (lossless) to 51.
-    stop : int, optional
-        How many frames to copy; left out, all of them.
-
-    Raises
-    ------
-    VideoError
-        If the file cannot be read, or the copy cannot be written.
-    ImportError
-        If PyAV is not installed.
-
-    Notes
-    -----
-    The copy has no B-frames, one reference frame and one key frame. Its motion vectors are those
-    of the encoder's motion search, not of the original file.
-    """
-    av = pyav()
-    with ffmpeg_errors(path) as progress, av.open(os.fspath(path)) as source:
-        stream = video_stream(path, source)
-        with ffmpeg_errors(out), av.open(os.fspath(out), "w") as target:
-            encoder = None
-            for frame in source.decode(stream):
-                if stop is not None and progress.frames >= stop:
-                    break
-                if encoder is None:
-                    size = frame.width, frame.height
-                    encoder = _encoder(target, size, qp, stream.average_rate or 25)
-                picture = frame.reformat(*size, format=encoder.pix_fmt)
-                picture.pict_type, picture.pts = _ANY_FRAME, None
-                target.mux(encoder.encode(picture))
-                progress.frames += 1
-            if encoder is None:
-                raise VideoError(f"{path}: no frames in this video")
-            target.mux(encoder.encode())
-
-
-def encoded(frames: NDArray[np.uint8], *, qp: int = 20) -> Coded:
-    """Encode clips to H.264 in memory, and decode them again with their motion vectors.
-
-    Parameters
-    ----------
-    frames : array
-        Clips, `*b T H W C`, of uint8; C is 1 (luma) or 3 (red, green, blue).
-    qp : int, optional
-        Quantiser, from 0 (lossless) to 51.
-
-    Returns
-    -------
-    Coded
-        Decoded frames and motion vectors.
-
-    Raises
-    ------
-    VideoError
-        If the frames have another dtype or shape, or PyAV has no encoder for H.264.
-    ImportError
-        If PyAV is not installed.
-
-    Notes
-    -----
-    Each clip begins with a key frame and is encoded on its own. H.264 is lossy: the decoded frames
-    differ from the given ones.
-    """
-    is_clip = frames.ndim >= 4 and frames.shape[-1] in (1, 3) and frames.size
-    if frames.dtype != np.uint8 or not is_clip:
-        got = f"{frames.dtype} of shape {frames.shape}"
-        raise VideoError(f"expected clips *b T H W C of uint8, C = 1 or 3, got {got}")
-    *batch, T, H, W, C = frames.shape
-    pixel_format, file, av = "gray" if C == 1 else "rgb24", io.BytesIO(), pyav()
-    with ffmpeg_errors("clips in memory"), av.open(file, "w", format="matroska") as target:
-        encoder = _encoder(target, (W, H), qp, 25)
-        for i, image in enumerate(frames.reshape(-1, H, W, C)):
-            pixels = np.squeeze(image, -1) if C == 1 else image
-            picture = av.VideoFrame.from_ndarray(pixels, pixel_format)
-            # With forced-idr a forced I-frame is a key frame: nothing after it refers past it.
-            picture.pict_type = _I_FRAME if i % T == 0 else _ANY_FRAME
-            target.mux(encoder.encode(picture))
-        target.mux(encoder.encode())
-    file.seek(0)
-    coded = _read(file, "clips in memory", gray=C == 1, stop=None)
-    return Coded(
-        coded.frames.reshape(frames.shape),
-        coded.vectors.reshape(*batch, T, *coded.vectors.shape[1:]),
-        coded.known.reshape(*batch, T, *coded.known.shape[1:]),
-    )
+    gray, stop = flag("gray", gray), None if stop is None else integer("stop", stop, 0)
+    with opened(path) as video:
+        return coded_of(video, gray=gray, stop=stop)
 
 
 def traced(coded: Coded, t: int, u: int) -> Motion:
@@ -213,7 +113,7 @@ def traced(coded: Coded, t: int, u: int) -> Motion:
     Raises
     ------
     VideoError
-        If there are no such frames, or a motion vector is not finite.
+        If there are no such frames, or the motion vectors do not fit them or are not finite.
 
     Notes
     -----
@@ -222,6 +122,8 @@ def traced(coded: Coded, t: int, u: int) -> Motion:
     they are reversed: each pixel that a vector points to takes the reversed vector. A pixel that
     none points to takes the reversed vector of its own position, and is not known.
     """
+    _require_coded(coded)
+    t, u = integer("t", t), integer("u", u)
     batch, H, W = coded.frames.shape[:-4], *coded.frames.shape[-3:-1]
     result = Motion(np.zeros((*batch, H, W, 2)), np.ones((*batch, H, W), np.bool_))
     for track in _tracks(coded, (t, u)):
@@ -259,12 +161,16 @@ def token_motion(
     ------
     VideoError
         If there are no such frames, they are not in order, clips does not divide their number,
-        there are more tokens than pixels, or a motion vector is not finite.
+        there are more tokens than pixels, or the motion vectors do not fit the frames or are not
+        finite.
     """
-    batch, (H, W), (h, w), t = coded.frames.shape[:-4], coded.frames.shape[-3:-1], grid, len(frames)
-    if clips < 1 or t < 1 or t % clips or list(frames) != sorted(set(frames)):
+    _require_coded(coded)
+    frames, (h, w) = integers("frames", frames), integers("grid", grid, 2)
+    clips = integer("clips", clips, 1)
+    batch, (H, W), t = coded.frames.shape[:-4], coded.frames.shape[-3:-1], len(frames)
+    if t < 1 or t % clips or frames != sorted(set(frames)):
         raise VideoError(
-            f"expected frames in increasing order, a multiple of {clips} clips, got {list(frames)}"
+            f"expected frames in increasing order, a multiple of {clips} clips, got {frames}"
         )
     if not (1 <= h <= H and 1 <= w <= W):
         raise VideoError(f"a frame of {H} x {W} pixels has no {h} x {w} tokens")
@@ -272,12 +178,31 @@ def token_motion(
     cell = np.array([W / w, H / h])
     motion, known = np.zeros((N, t, h * w, u, 2)), np.ones((N, t, h * w, u))
     for first in range(0, t, u):
-        clip = list(frames[first : first + u])
+        clip = frames[first : first + u]
         for track in _tracks(coded, clip):
             at = (slice(None), first + clip.index(track.start), slice(None), clip.index(track.end))
             motion[at] = cell_means(track.motion, h, w) / cell
             known[at] = cell_means(track.known[..., None].astype(float), h, w)[..., 0]
     return Motion(motion.reshape(*batch, t, h * w, u, 2), known.reshape(*batch, t, h * w, u))
+
+
+def _require_coded(coded: Any) -> None:
+    """Raise VideoError for what is no video with its motion vectors."""
+    if not isinstance(coded, Coded) or not all(isinstance(each, np.ndarray) for each in coded):
+        raise VideoError(f"argument coded: expected Coded of arrays, got {type(coded).__name__}")
+    frames, vectors, known = coded
+    if frames.ndim < 4 or (vectors.dtype.kind, known.dtype.kind) != ("f", "b"):
+        raise VideoError(
+            "expected frames *b T H W C, vectors of floats and known of bools, got frames of shape "
+            f"{frames.shape}, vectors of {vectors.dtype} and known of {known.dtype}"
+        )
+    *times, H, W, _ = frames.shape
+    blocks = (*times, -(-H // BLOCK), -(-W // BLOCK))
+    if (vectors.shape, known.shape) != ((*blocks, 2), blocks):
+        raise VideoError(
+            f"frames of shape {frames.shape} have vectors of shape {(*blocks, 2)} and known of "
+            f"shape {blocks}, got {vectors.shape} and {known.shape}"
+        )
 
 
 def _tracks(coded: Coded, frames: Sequence[int]) -> Iterator[Track]:
@@ -290,63 +215,63 @@ def _tracks(coded: Coded, frames: Sequence[int]) -> Iterator[Track]:
     return tracks(vectors, coded.known.reshape(vectors.shape[:-1]), (H, W), frames)
 
 
-def _encoder(target: Any, size: tuple[int, int], qp: int, rate: Any) -> Any:
-    try:
-        encoder = target.add_stream("libx264", rate=rate)
-    except ValueError:
-        raise VideoError("this PyAV has no encoder for H.264 (libx264)") from None
-    encoder.width, encoder.height = size
-    # Chroma subsampling needs even sides.
-    encoder.pix_fmt = "yuv444p" if any(side % 2 for side in size) else "yuv420p"
-    encoder.codec_context.thread_count = 1
-    # A fixed quantiser: with a rate control that looks at several frames, x264's result depends on
-    # uninitialised memory, and a clip's result on the clips before it.
-    encoder.options = {
-        "qp": str(qp), "bf": "0", "refs": "1", "g": "1000000", "keyint_min": "1000000",
-        "sc_threshold": "0", "forced-idr": "1", "x264-params": "weightp=0:log-level=none",
-    }  # fmt: skip
-    return encoder
-
-
-def _read(source: Any, name: str, *, gray: bool, stop: int | None) -> Coded:
-    """Read a file or a buffer; name: as errors name it."""
-    av = pyav()
-    frames, fields = [], []
-    with ffmpeg_errors(name) as progress, av.open(source) as container:
-        stream = video_stream(name, container)
-        _require_traceable(name, stream.codec_context)
-        # With frame threading, FFmpeg attaches motion vectors to the wrong frames.
-        stream.thread_type = "NONE"
-        stream.codec_context.options = {"flags2": "+export_mvs"}
-        for frame in container.decode(stream):
-            if stop is not None and progress.frames >= stop:
-                break
-            if int(frame.pict_type) == _B_FRAME:
-                raise UntraceableError(f"{name}: {_B_FRAMES}; {_REMEDY}")
-            if frame.interlaced_frame:
-                raise UntraceableError(f"{name}: has interlaced frames; {_REMEDY}")
-            # Threads that are started for each frame cost more than they save on small frames.
-            image = frame.reformat(format="gray" if gray else "rgb24", threads=1)
-            frames.append(image.to_ndarray())
-            vectors = frame.side_data.get("MOTION_VECTORS")
-            fields.append(_vector_field(vectors, frame.height, frame.width))
-            progress.frames += 1
-    if not frames:
-        raise VideoError(f"{name}: no frames in this video")
-    images, vectors, known = np.stack(frames), *map(np.stack, zip(*fields, strict=True))
+def coded_of(video: Source, *, gray: bool, stop: int | None) -> Coded:
+    """Read the frames and motion vectors of an open video; stop: how many."""
+    name = video.name
+    decoder = video.stream.codec_context
+    inspect = _require_traceable(name, decoder)
+    # With frame threading, FFmpeg attaches motion vectors to the wrong frames.
+    video.stream.thread_type = "NONE"
+    decoder.options |= {"flags2": "+export_mvs"}
+    frames = itertools.islice(video.frames(inspect=inspect), stop)
+    rows = (_with_vectors(name, frame, "gray" if gray else "rgb24") for frame in frames)
+    images, vectors, known = held(name, rows, none="no frames in this video")
     return Coded(images[..., None] if gray else images, vectors, known)
 
 
-def _require_traceable(name: str, codec: Any) -> None:
-    """Raise UntraceableError for a stream whose header shows that it cannot be traced."""
-    if codec.name not in _CODECS:
-        raise UntraceableError(
-            f"{name}: FFmpeg exports no motion vectors of {codec.name}; {_REMEDY}"
-        )
-    # The other codecs announce B-frames whether they have any or not.
-    if codec.name == "h264" and codec.has_b_frames:
+def _with_vectors(name: str, frame: Any, pixel_format: str) -> tuple[NDArray[Any], ...]:
+    if int(frame.pict_type) == _B_FRAME:
         raise UntraceableError(f"{name}: {_B_FRAMES}; {_REMEDY}")
-    count = max_reference_frames(codec.extradata) if codec.name == "h264" and codec.extradata else 1
+    if frame.interlaced_frame:
+        raise UntraceableError(f"{name}: has interlaced frames; {_REMEDY}")
+    # Threads that are started for each frame cost more than they save on small frames.
+    image = frame.reformat(format=pixel_format, threads=1)
+    field = _vector_field(frame.side_data.get("MOTION_VECTORS"), frame.height, frame.width)
+    return image.to_ndarray(), *field
+
+
+def _require_traceable(name: str, decoder: Any) -> Callable[[Any], None]:
+    """Raise UntraceableError for a stream whose header shows that it cannot be traced.
+
+    Returns what does the same for each packet, which may bring another header.
+    """
+    if decoder.name not in _CODECS:
+        raise UntraceableError(
+            f"{name}: FFmpeg exports no motion vectors of {decoder.name}; {_REMEDY}"
+        )
+    if decoder.name != "h264":
+        # These have one reference frame, and announce B-frames whether they have any or not.
+        return lambda _: None
+    if decoder.has_b_frames:
+        raise UntraceableError(f"{name}: {_B_FRAMES}; {_REMEDY}")
+    header = decoder.extradata or b""
+    _require_one_reference(name, h264.units_of_header(header))
+
+    def inspect(packet: Any) -> None:
+        nonlocal header
+        if packet.has_sidedata("new_extradata"):
+            header = bytes(packet.get_sidedata("new_extradata"))
+            _require_one_reference(name, h264.units_of_header(header))
+        _require_one_reference(name, h264.units(bytes(packet), h264.length_size(header)))
+
+    return inspect
+
+
+def _require_one_reference(name: str, units: Iterable[bytes]) -> None:
+    try:
+        count = h264.max_reference_frames(units)
+    except h264.HeaderError as error:
+        raise VideoError(f"{name}: a broken header of H.264: {error}") from None
     if count is not None and count > 1:
         raise UntraceableError(
             f"{name}: has {count} reference frames, and its vectors do not say which one they "

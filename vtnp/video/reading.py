@@ -2,17 +2,13 @@
 
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class VideoError(ValueError):
-    """A video that cannot be read or written; the message is one line and names the file."""
+from vtnp.video.errors import flag, integer, integers
+from vtnp.video.files import held, opened, require_size
 
 
 def read_frames(
@@ -36,7 +32,7 @@ def read_frames(
     gray : bool, optional
         One channel of luma in place of red, green and blue.
     start, stop, step : int, optional
-        Which frames to read, as in a slice; left out, all of them.
+        Which frames to read, as in a slice, but counted from the beginning; left out, all of them.
 
     Returns
     -------
@@ -46,71 +42,51 @@ def read_frames(
     Raises
     ------
     VideoError
-        If the file is missing or broken, or has no such frames.
+        If an option is out of its range; if the file is missing, is no regular file, is broken or
+        truncated, or has no such frames; if frames have more than 2^26 pixels, do not fit into
+        memory, or change their size, unless `size` is a height and a width.
     ImportError
         If PyAV is not installed.
 
     Notes
     -----
-    A rotation in the file's metadata is not applied.
+    A rotation in the file's metadata is not applied. The two fields of an interlaced frame are its
+    odd and even rows. Samples of more than 8 bits are reduced to 8, without tone mapping. What
+    a playlist refers to is not opened. The lengths in MP4, Matroska and AVI tell whether a file is
+    truncated; in other formats, and where FFmpeg's decoder conceals damage without a mark, nothing
+    does.
     """
-    images = _decoded(path, size, "gray" if gray else "rgb24")
-    frames = list(itertools.islice(images, start, stop, step))
-    if not frames:
-        raise VideoError(f"{path}: no frames {_slice_as_text(start, stop, step)}in this video")
-    return np.stack(frames).reshape(len(frames), *frames[0].shape[:2], 1 if gray else 3)
+    scaled_to, gray = _checked_size(size), flag("gray", gray)
+    start, step = integer("start", start, 0), integer("step", step, 1)
+    stop = None if stop is None else integer("stop", stop, 0)
+    with opened(path) as video:
+        frames = video.frames(one_size=not isinstance(scaled_to, tuple))
+        chosen = itertools.islice(frames, start, stop, step)
+        (images,) = held(
+            video.name,
+            ((_image(video.name, frame, scaled_to, gray=gray),) for frame in chosen),
+            none=f"no frames {_slice_as_text(start, stop, step)}in this video",
+        )
+    return images.reshape(*images.shape[:3], 1 if gray else 3)
 
 
-def _decoded(
-    path: Any, size: tuple[int, int] | int | None, pixel_format: str
-) -> Iterator[NDArray[np.uint8]]:
-    av = pyav()
-    with ffmpeg_errors(path) as progress, av.open(os.fspath(path)) as container:
-        video_stream(path, container)
-        for frame in container.decode(video=0):
-            height, width = _scaled((frame.height, frame.width), size)
-            image = frame.reformat(
-                width=width, height=height, format=pixel_format, interpolation="AREA"
-            )
-            yield image.to_ndarray()
-            progress.frames += 1
+def _image(
+    name: str, frame: Any, size: tuple[int, int] | int | None, *, gray: bool
+) -> NDArray[np.uint8]:
+    height, width = _scaled((frame.height, frame.width), size)
+    require_size(name, height, width)
+    pixel_format = "gray" if gray else "rgb24"
+    image = frame.reformat(width=width, height=height, format=pixel_format, interpolation="AREA")
+    return np.asarray(image.to_ndarray())
 
 
-@dataclass
-class Progress:
-    """The number of frames of a file that have been read."""
-
-    frames: int = 0
-
-
-@contextmanager
-def ffmpeg_errors(path: Any) -> Iterator[Progress]:
-    """Turn FFmpeg's errors into VideoErrors that name the file, and the frames read before."""
-    av, progress = pyav(), Progress()
-    try:
-        yield progress
-    except (av.FFmpegError, OSError) as error:
-        reason = (error.strerror or str(error)).rstrip(".")
-        after = f" after {progress.frames} frames" if progress.frames else ""
-        raise VideoError(f"{path}: {reason}{after}") from None
-
-
-def video_stream(path: Any, container: Any) -> Any:
-    """Return the first video stream of an open file; raise VideoError where there is none."""
-    if not container.streams.video:
-        raise VideoError(f"{path}: no video stream in this file")
-    return container.streams.video[0]
-
-
-def pyav() -> Any:
-    """Import PyAV; raise an ImportError that names the extra where it is missing."""
-    try:
-        import av
-    except ImportError:
-        raise ImportError("video files need PyAV: pip install 'vtnp[video]'") from None
-    # FFmpeg prints remarks on a broken file, which would hide the one line that counts.
-    av.logging.set_level(None)
-    return av
+def _checked_size(size: Any) -> tuple[int, int] | int | None:
+    if size is None:
+        return None
+    if not hasattr(size, "__iter__"):
+        return integer("size", size, 1)
+    height, width = (integer("size", side, 1) for side in integers("size", size, 2))
+    return height, width
 
 
 def _scaled(original: tuple[int, int], size: tuple[int, int] | int | None) -> tuple[int, int]:

@@ -95,12 +95,13 @@ def _nearest_pixel(motion: NDArray[np.float64]) -> tuple[NDArray[np.intp], ...]:
 def _reversed(field: NDArray[np.float32], known: NDArray[np.bool_]) -> Field:
     """Turn vectors from a frame to the one before into vectors from that one forward."""
     N, H, W = known.shape
-    y = np.rint(np.arange(H)[:, None] + field[..., 1]).astype(np.intp)
-    x = np.rint(np.arange(W) + field[..., 0]).astype(np.intp)
+    y = np.rint(np.arange(H)[:, None] + field[..., 1])
+    x = np.rint(np.arange(W) + field[..., 0])
     inside = known & (y >= 0) & (y < H) & (x >= 0) & (x < W)
     n = np.broadcast_to(np.arange(N)[:, None, None], inside.shape)[inside]
+    pixel = n, y[inside].astype(np.intp), x[inside].astype(np.intp)
     forward, forward_known = -field, np.zeros_like(known)
     # Of several vectors that point to one pixel the last one stays.
-    forward[n, y[inside], x[inside]] = -field[inside]
-    forward_known[n, y[inside], x[inside]] = True
+    forward[pixel] = -field[inside]
+    forward_known[pixel] = True
     return forward, forward_known
