@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from vtnp._array.typing import Array, Float, Int
-from vtnp._array.xp import constant, device, namespace, plus_bias
+from vtnp._array.xp import constant, device, is_at_hand, namespace, plus_bias
 from vtnp._registry.errors import require
 from vtnp._registry.params import AtLeast
 from vtnp._registry.spec import spec
@@ -270,7 +270,8 @@ def orthogonal_prototypes(
     -----
     Indices have no gradient. Ties go to the first index, and no index is chosen twice. A candidate
     of zeros counts as orthogonal to all others; one with NaN or an infinity is chosen after all
-    others.
+    others. An array of starts on a GPU, or in a program that is being compiled, is not read to
+    check it: there it counts modulo n.
 
     References
     ----------
@@ -312,14 +313,16 @@ def _first_index(x: Array, start: int | Array | None, rng: Any) -> Array:
     xp, (*batch, n, _) = namespace(x), x.shape
     if rng is not None:
         start = rng.integers(n, size=tuple(batch)).tolist()
-    number = xp.arange(n, device=device(x))
-    index = xp.asarray(start, dtype=number.dtype, device=device(x))
+    kind = {"dtype": xp.arange(n, device=device(x)).dtype, "device": device(x)}
+    index = xp.full((), start, **kind) if isinstance(start, int) else xp.asarray(start, **kind)
     shapes = ((), tuple(batch))
     require(index.shape in shapes, "start", f"a shape of {shapes}", start)
-    if rng is None:
-        # An integer is compared itself: arrays may have no values yet.
-        is_index = 0 <= start < n if isinstance(start, int) else _all_below(index, n)
-        require(is_index, "start", f"0 to {n - 1}", start)
+    if isinstance(start, int):
+        require(0 <= start < n, "start", f"0 to {n - 1}", start)
+    elif is_at_hand(given := start if hasattr(start, "shape") else index):
+        require(_all_below(given, n), "start", f"0 to {n - 1}", start)
+    else:
+        index = xp.remainder(index, n)
     return xp.expand_dims(index, axis=-1)
 
 

@@ -56,10 +56,8 @@ def _strict() -> Reading:
 
 def _standin() -> Reading:
     from tests.support import cupy_standin
-    from vtnp._array.values import register_namespace
 
-    register_namespace(cupy_standin.Array, cupy_standin.namespace)
-    return Reading("cupy-standin", cupy_standin.Array, lambda x: x.get())
+    return Reading("cupy-standin", cupy_standin.install().asarray, lambda x: x.get())
 
 
 def _torch() -> Reading:
@@ -109,6 +107,8 @@ _MAKERS: dict[str, tuple[str, Callable[[], Reading]]] = {
 
 def _works(name: str) -> bool:
     library, _ = _MAKERS[name]
+    if name == "cupy-standin":  # it has CuPy's place in this process
+        return not _works("cupy")
     if find_spec(library) is None:
         return False
     if name == "cupy":

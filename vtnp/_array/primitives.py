@@ -3,7 +3,6 @@
 The value of each is what the array's own library computes.
 """
 
-import math
 from collections.abc import Callable
 from operator import attrgetter
 from types import EllipsisType, NoneType
@@ -14,7 +13,8 @@ from autograd.extend import SparseObject
 from autograd.extend import primitive as _primitive
 
 from vtnp._array.erfc import erfc_of
-from vtnp._array.values import unboxed, value_namespace
+from vtnp._array.scatter import elements_at, slices_at
+from vtnp._array.values import on_device_of, unboxed, value_namespace
 
 Array = Any
 Function = Callable[..., Any]
@@ -220,7 +220,8 @@ def _added_at(total: Array, index: Any, g: Array) -> Array:
     g = value_namespace(g).reshape(g, there.shape)
     if hasattr(total, "at"):  # JAX, whose arrays cannot be written to.
         return total.at[place].add(g)
-    total[place] = value_namespace(g).add(there, g)
+    with on_device_of(total):
+        total[place] = value_namespace(g).add(there, g)
     return total
 
 
@@ -235,66 +236,10 @@ def take_along_axis(x: Array, indices: Array, *, axis: int = -1) -> Array:
 @primitive
 def scatter(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
     """Add the slices of g where take found them."""
-    xp = value_namespace(g)
-    if _is_numpy(xp):
-        return _sparse_scatter(xp, g, indices, shape[axis], axis)
-    if hasattr(xp, "scattered"):  # the cost reading, which has no indices to compare
-        return xp.scattered(g, shape)
-    last = xp.matmul(xp.moveaxis(g, axis, -1), _one_hot(indices, shape[axis], g))
-    return xp.moveaxis(last, -1, axis)
-
-
-def _sparse_scatter(xp: Any, g: Array, indices: Array, n: int, axis: int) -> Array:
-    """The same product for NumPy's arrays, whose one-hot matrix need not be written out."""
-    from scipy.sparse import csr_array
-
-    rows, k = xp.moveaxis(g, axis, 0), len(indices)
-    flat = xp.reshape(rows, (k, math.prod(rows.shape[1:])))
-    # scipy knows no half precision, and sums of it are better off in single anyway.
-    dtype = xp.result_type(g.dtype, xp.float32)
-    hot = csr_array((xp.ones(k, dtype=dtype), indices % n, xp.arange(k + 1)), shape=(k, n))
-    sums = xp.astype(hot.T @ xp.astype(flat, dtype), g.dtype)
-    return xp.moveaxis(xp.reshape(sums, (n, *rows.shape[1:])), 0, axis)
+    return slices_at(value_namespace(g), g, indices, shape[axis], axis)
 
 
 @primitive
 def scatter_along(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
     """Add the elements of g where take_along_axis found them."""
-    xp = value_namespace(g)
-    if _is_numpy(xp):
-        # The standard has no scatter-add; NumPy's needs no matrix of ones and zeros.
-        out = xp.zeros(shape, **like(g))
-        xp.add.at(out, _open_grid(xp, indices, shape, axis), g)
-        return out
-    if hasattr(xp, "scattered"):
-        return xp.scattered(g, shape)
-    rows = xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-2)
-    hot = _one_hot(xp.moveaxis(indices, axis, -1), shape[axis], g)
-    last = xp.squeeze(xp.matmul(rows, hot), axis=-2)
-    return _fit_value(xp, xp.moveaxis(last, -1, axis), shape)
-
-
-def _is_numpy(xp: Any) -> bool:
-    return bool(array_api_compat.is_numpy_namespace(xp))
-
-
-def _one_hot(indices: Array, n: int, g: Array) -> Array:
-    """One row for each index, in the dtype of g, with a 1 at that index."""
-    xp = value_namespace(indices)
-    places = xp.arange(n, **like(indices))
-    return cast(xp.equal(xp.expand_dims(xp.remainder(indices, n), axis=-1), places), g)
-
-
-def _open_grid(xp: Any, indices: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, ...]:
-    ndim = len(shape)
-    return tuple(
-        indices
-        if i == axis % ndim
-        else xp.reshape(xp.arange(n), (1,) * i + (n,) + (1,) * (ndim - i - 1))
-        for i, n in enumerate(shape)
-    )
-
-
-def _fit_value(xp: Any, g: Array, shape: tuple[int, ...]) -> Array:
-    stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
-    return xp.sum(g, axis=stretched, keepdims=True) if stretched else g
+    return elements_at(value_namespace(g), g, indices, shape, axis)

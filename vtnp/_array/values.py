@@ -1,12 +1,16 @@
 """Which library an array belongs to, read through any autograd boxes around it."""
 
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any
 
 import array_api_compat
 import array_api_compat.numpy
 from autograd.tracer import Box
+
+from vtnp._array.cupy_namespace import on_devices
 
 # Array classes without __array_namespace__, by the module that defines them. They are looked up
 # in sys.modules: whoever holds such an array has imported its library, and nobody else needs it.
@@ -41,12 +45,59 @@ def value_namespace(*arrays: Any) -> Any:
         try:
             xp = _namespaces[type(value)]
         except KeyError:
-            xp = _namespaces[type(value)] = array_api_compat.array_namespace(value)
+            xp = _namespaces[type(value)] = _namespace_of(value)
         if xp is not found and xp is not None:
             if found is not None:
                 raise TypeError(f"arrays of {found.__name__} and of {xp.__name__} in one call")
             found = xp
     return array_api_compat.numpy if found is None else found
+
+
+def _namespace_of(value: Any) -> Any:
+    xp = array_api_compat.array_namespace(value)
+    return on_devices(xp) if array_api_compat.is_cupy_namespace(xp) else xp
+
+
+def on_device_of(*values: Any) -> AbstractContextManager[Any]:
+    """Return a context in which CuPy computes on the device of the first of its arrays.
+
+    values: arrays and trees of them, boxed or not. Other libraries need no such context.
+    """
+    cupy = sys.modules.get("cupy")
+    device = None if cupy is None else _device_in(values, cupy.ndarray)
+    return nullcontext() if device is None else device
+
+
+def _device_in(tree: Any, array_type: type) -> Any:
+    """Return the device of the first array of that type in a tree; None where there is none."""
+    for value in tree.values() if isinstance(tree, Mapping) else tree:
+        array = unboxed(value)
+        if isinstance(array, array_type):
+            return array.device  # type: ignore[attr-defined]
+        if isinstance(array, Mapping | list | tuple):
+            found = _device_in(array, array_type)
+            if found is not None:
+                return found
+    return None
+
+
+def is_at_hand(x: Any) -> bool:
+    """Tell whether numbers of an array can be read without waiting for a device or a computation.
+
+    What is no array, such as a list of numbers, is at hand.
+    """
+    value = unboxed(x)
+    if not is_array_type(type(value)):
+        return True
+    xp = value_namespace(value)
+    if array_api_compat.is_torch_namespace(xp):
+        return bool(value.device.type == "cpu")
+    if array_api_compat.is_jax_namespace(xp):
+        # What is being traced has no numbers yet.
+        return not isinstance(value, sys.modules["jax"].core.Tracer) and all(
+            device.platform == "cpu" for device in value.devices()
+        )
+    return not (array_api_compat.is_cupy_namespace(xp) or array_api_compat.is_dask_namespace(xp))
 
 
 def register_namespace(array_type: type, xp: Any) -> None:

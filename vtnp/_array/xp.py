@@ -8,7 +8,7 @@ from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes wit
 from vtnp._array.primitives import erfc
 from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.typing import Array
-from vtnp._array.values import is_boxed, unboxed, value_namespace
+from vtnp._array.values import is_at_hand, is_boxed, unboxed, value_namespace
 
 # Every array-API name that a formula may use: nothing else is traced, counted or tested.
 NAMES: tuple[str, ...] = (*DIFFERENTIABLE, *CONSTANT)
@@ -50,6 +50,7 @@ __all__ = [
     "constant",
     "device",
     "erfc",
+    "is_at_hand",
     "is_boxed",
     "namespace",
     "plus_bias",

@@ -7,9 +7,10 @@ dtype and device of every array, those in params included, and the value of ever
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from vtnp._array.values import unboxed
+from vtnp._array.values import on_device_of, unboxed
 from vtnp._registry.checks import Signature, check_arguments, check_conditions, check_result
 from vtnp._registry.expressions import compiled, names_in
 from vtnp._registry.options import in_call, options_of
@@ -18,6 +19,7 @@ from vtnp._registry.shapes import Argument, argument_of
 
 Function = Callable[..., Any]
 _SEEN_AT_MOST = 4096  # kinds of calls remembered as right, per formula
+_ANYWHERE = object()  # for arrays of libraries that compute where their arrays are
 
 
 class Contract:
@@ -51,7 +53,8 @@ class Contract:
         others["like"] = trait
         self._traits: Mapping[str, Callable[[Any], Any]] = {**others, **arrays, **tables}
         self._require_known_letters()
-        self._seen: set[Any] = set()
+        # Kinds of calls that were right, and the device on which each computes.
+        self._seen: dict[Any, Any] = {}
 
     def _require_known_letters(self) -> None:
         found = {axis for each in _arrays_of(self.signature) for axis in each.shape.axes}
@@ -79,19 +82,25 @@ class Contract:
         """Return what a function makes of arguments, options being read, and check both."""
         # Of a function that a handler has put in place nothing is known from earlier calls.
         key = self._key(args, kwargs) if function is self.function else None
-        if key in self._seen:
-            return function(*args, **kwargs)
+        context = self._seen.get(key)
+        if context is not None:
+            if context is _ANYWHERE:
+                return function(*args, **kwargs)
+            with context:
+                return function(*args, **kwargs)
         arguments = self.bound(args, kwargs)
         axes = check_arguments(self.what, self.signature, arguments)
         letters = {**axes, **self._defaults, **arguments}
         check_conditions(self.what, self.requires, letters)
-        result = function(*args, **kwargs)
+        context = on_device_of(args, kwargs)
+        with context:
+            result = function(*args, **kwargs)
         sizes = {name: value for name, value in letters.items() if type(value) is int}
         check_result(self.what, self.signature, result, {**sizes, **axes})
         if key is not None:
             if len(self._seen) >= _SEEN_AT_MOST:
                 self._seen.clear()
-            self._seen.add(key)
+            self._seen[key] = _ANYWHERE if isinstance(context, nullcontext) else context
         return result
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -149,7 +149,10 @@ def trait(value: Any) -> Any:
     if value is None:
         return None
     raw = unboxed(value)
-    return type(raw), raw.shape, raw.dtype, getattr(raw, "device", None)
+    device = getattr(raw, "device", None)
+    if type(device).__hash__ is None:  # CuPy's
+        device = str(device)
+    return type(raw), raw.shape, raw.dtype, device
 
 
 def shapes_of(table: Table, place: str = "") -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from vtnp._array.values import on_device_of
 from vtnp._registry.calls import Call, Computation, handle, handlers
 from vtnp._registry.checks import Signature
 from vtnp._registry.contract import Contract
@@ -55,7 +56,8 @@ def spec(id: str, *, requires: Sequence[str] = ()) -> Callable[[Callable[P, R]],
             contract.read_options((), arguments)
             if call.checked:
                 return contract.compute(call.function, (), arguments)
-            return call.function(**arguments)
+            with on_device_of(arguments):
+                return call.function(**arguments)
 
         computation = Computation(id, function, contract.bound, direct, innermost)
 
