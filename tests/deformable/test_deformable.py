@@ -29,6 +29,16 @@ def test_a_grid_that_does_not_fit(id, grid):
         case(grid=grid)
 
 
+@pytest.mark.parametrize("id", ["deformable-self-attention", "deformable-layer"])
+@pytest.mark.parametrize(("h", "w"), [(0, 6), (-2, -3)])
+def test_a_grid_without_rows_or_columns(id, h, w):
+    case = next(case for seed in range(99) if (case := make(id, seed))["grid"][1:] == (2, 3))
+    t = case["grid"].t
+    message = f"{id}.md): expected min(grid.h, grid.w) >= 1, got grid = Grid(t={t}, h={h}, w={w})"
+    with pytest.raises(vtnp.FormulaError, match=re.escape(message)):
+        case(grid=(t, h, w))
+
+
 def test_an_unknown_padding():
     with pytest.raises(vtnp.FormulaError, match=r"padding: expected one of .*, got 'reflect'"):
         make("deformable-attention", 0)(padding="reflect")
