@@ -1,6 +1,8 @@
 """The positional embeddings of the survey's §3-1: what tells a token where it is."""
 
 import math
+from decimal import Decimal, localcontext
+from functools import cache
 from typing import Any, Literal
 
 from vtnp._array.typing import Array, Bool, Float
@@ -45,20 +47,47 @@ def sinusoidal_positions(
 
     Notes
     -----
-    The angle p omega_i is rounded in the dtype of the table, so that entries are off by up to
-    (p + 1) eps. For thousands of positions in float32, compute the table in float64 and cast it.
+    Computed by NumPy in float64, with frequencies of two words, and rounded once: entries are
+    accurate at any position, and the same for every library.
 
     References
     ----------
     spec/positions/sinusoidal-positions.md; survey, section 3-1.
     """
-    xp, kind = namespace(like), _kind(like)
-    omega = xp.asarray([10000.0 ** (-2 * i / d) for i in range(d // 2)], **kind)
-    angle = xp.arange(n, **kind)[:, None] * omega
-    sin, cos = xp.sin(angle), xp.cos(angle)
+    sin, cos = _sines_and_cosines(n, d)
     if layout == "halves":
-        return xp.concat([sin, cos], axis=-1)
-    return xp.reshape(xp.stack([sin, cos], axis=-1), (n, d))
+        table = namespace().concat([sin, cos], axis=-1)
+    else:
+        table = namespace().stack([sin, cos], axis=-1).reshape(n, d)
+    return namespace(like).asarray(table, **_kind(like))
+
+
+def _sines_and_cosines(n: int, d: int) -> tuple[Array, Array]:
+    """Return sin(p omega_i) and cos(p omega_i) for positions p and frequencies i.
+
+    A frequency rounded to float64 would make the angle wrong by p times that rounding. It is split
+    into a part of 24 bits, whose products with positions are exact, and the rest.
+    """
+    xp = namespace()
+    coarse, rest = _frequencies(d)
+    p = xp.arange(n, dtype=xp.float64)[:, None]
+    large, small = p * xp.asarray(coarse), p * xp.asarray(rest)
+    sin, cos, sin_small, cos_small = xp.sin(large), xp.cos(large), xp.sin(small), xp.cos(small)
+    return sin * cos_small + cos * sin_small, cos * cos_small - sin * sin_small
+
+
+@cache
+def _frequencies(d: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return 10000^(-2i/d) as sums of two numbers, the first of which has 24 bits."""
+    with localcontext(prec=40):
+        omega = [Decimal(10000) ** (Decimal(-2 * i) / d) for i in range(d // 2)]
+        exponents = [math.frexp(w)[1] - 24 for w in omega]
+        coarse = [
+            math.ldexp(round(math.ldexp(w, -e)), e) for w, e in zip(omega, exponents, strict=True)
+        ]
+        return tuple(coarse), tuple(
+            float(w - Decimal(c)) for w, c in zip(omega, coarse, strict=True)
+        )
 
 
 def _kind(like: Array | None) -> dict[str, Any]:

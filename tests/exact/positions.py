@@ -8,14 +8,17 @@ from tests.exact.numbers import cos, mp, sin, where, zeros
 
 
 def sinusoidal_positions(n, d, *, layout="interleaved", like=None):
-    omega = np.array([mp.mpf(10000) ** (mp.mpf(-2 * i) / d) for i in range(d // 2)], dtype=object)
-    angle = np.arange(n).astype(object)[:, None] * omega
-    e = zeros((n, d))
+    rows = sinusoidal_positions_at(np.arange(n), d)
     if layout == "halves":
-        e[:, : d // 2], e[:, d // 2 :] = sin(angle), cos(angle)
-    else:
-        e[:, 0::2], e[:, 1::2] = sin(angle), cos(angle)
-    return e
+        return rows
+    return rows.reshape(n, 2, d // 2).swapaxes(-1, -2).reshape(n, d)
+
+
+def sinusoidal_positions_at(p, d):
+    """Return the rows of some positions, all sines before all cosines."""
+    omega = np.array([mp.mpf(10000) ** (mp.mpf(-2 * i) / d) for i in range(d // 2)], dtype=object)
+    angle = np.asarray(p).astype(object)[..., None] * omega
+    return np.concatenate([sin(angle), cos(angle)], axis=-1)
 
 
 def sinusoidal_positions_2d(h, w, d, *, like=None):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import vtnp
+from tests.exact import positions as derived
 from tests.oracles import positions as oracles
 from vtnp.claims.positions import frequencies
 
@@ -42,13 +43,22 @@ def test_tables_are_numpys_by_default():
 
 
 @pytest.mark.parametrize("n", [50, 3136])
-def test_float32_tables_err_by_the_angle_times_eps(n):
-    """The frequency and the product are each rounded once, the sine once more."""
-    eps = float(np.finfo(np.float32).eps)
-    single = vtnp.positions.sinusoidal_positions(n, 64, like=np.zeros(1, np.float32))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_narrow_tables_are_rounded_once(dtype, n):
+    info = np.finfo(dtype)
+    narrow = vtnp.positions.sinusoidal_positions(n, 64, like=np.zeros(1, dtype))
+    exact = oracles.sinusoidal_positions(n, 64)
     angle = np.repeat(np.arange(n)[:, None] * frequencies(64), 2, axis=-1)
-    error = np.abs(single - oracles.sinusoidal_positions(n, 64))
-    assert np.all(error <= eps * (angle + 1.0))
+    of_oracle = np.finfo(np.float64).eps * (angle + 1.0)
+    half_ulp = np.maximum(np.abs(exact), float(info.tiny)) * float(info.eps) / 2
+    assert np.all(np.abs(narrow.astype(np.float64) - exact) <= half_ulp + of_oracle)
+
+
+def test_double_tables_keep_their_digits_at_large_positions():
+    """At position 10^6 a frequency rounded to float64 leaves ten digits."""
+    row = vtnp.positions.sinusoidal_positions(10**6 + 1, 6, layout="halves")[-1]
+    exact = derived.sinusoidal_positions_at(10**6, 6).astype(np.float64)
+    assert np.all(np.abs(row - exact) <= 4e-16)
 
 
 def test_2d_tables_need_a_width_divisible_by_4():
