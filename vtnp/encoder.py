@@ -462,6 +462,8 @@ def layer_norm(
     """
     xp = namespace(x, gamma, beta)
     centred = x - xp.mean(x, axis=-1, keepdims=True)
+    # The mean was rounded; what it missed is the mean of what it left.
+    centred = centred - xp.mean(constant(centred), axis=-1, keepdims=True)
     if eps == 0.0:
         # Then their scale has no effect, so that it needs no gradient; but squares may underflow.
         centred = centred / xp.max(xp.abs(constant(centred)), axis=-1, keepdims=True)

@@ -94,6 +94,13 @@ def test_norm_without_eps_of_deviations_whose_square_is_out_of_range(dtype, size
     assert_close(elementwise_grad(lambda x: norm(x) * x)(x), np.array([-1.0, 1.0], dtype))
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e9, 1e15])
+def test_norm_of_two_channels_does_not_depend_on_their_offset(offset):
+    x = offset + np.random.default_rng(0).integers(-9, 9, (50, 1)) + np.array([1.0, 2.0])
+    y = vtnp.encoder.layer_norm(x, np.ones(2), np.zeros(2), eps=0.0)
+    assert np.array_equal(y, np.tile([-1.0, 1.0], (50, 1)))
+
+
 @pytest.mark.parametrize("eps", [-1e-6, np.inf])
 def test_norm_refuses_an_eps_that_is_negative_or_infinite(eps):
     message = rf"^layer-norm .*: expected 0 <= eps < inf, got eps = {eps}"

@@ -42,7 +42,8 @@ def _half_of_arithmetic(_config: Any, cost: Cost) -> float:
     # There is one exponential for each score, and the source scales queries instead of scores. The
     # tanh form of GELU has the others, each with a comparison.
     scores = cost.operations["exp"] - cost.operations["less"]
-    return (counted - scores) / 2
+    # Nor does the source correct the means of norms, two operations for each number they square.
+    return (counted - scores - 2 * cost.operations["square"]) / 2
 
 
 MULTIPLY_ADDS: Mapping[str, Callable[[Any, Cost], float]] = MappingProxyType({
