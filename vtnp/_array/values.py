@@ -1,16 +1,20 @@
 """Which library an array belongs to, read through any autograd boxes around it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from types import NoneType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import array_api_compat
 import array_api_compat.numpy
 from autograd.tracer import Box
 
 from vtnp._array.cupy_namespace import on_devices
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Array classes without __array_namespace__, by the module that defines them. They are looked up
 # in sys.modules: whoever holds such an array has imported its library, and nobody else needs it.
@@ -66,6 +70,17 @@ def on_device_of(*values: Any) -> AbstractContextManager[Any]:
     cupy = sys.modules.get("cupy")
     device = None if cupy is None else _device_in(values, cupy.ndarray)
     return nullcontext() if device is None else device
+
+
+def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Make CuPy compute a function on the device of the arrays that it is given."""
+
+    @wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with on_device_of(args, kwargs):
+            return function(*args, **kwargs)
+
+    return computed
 
 
 def _device_in(tree: Any, array_type: type) -> Any:

@@ -8,7 +8,13 @@ from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes wit
 from vtnp._array.primitives import erfc
 from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.typing import Array
-from vtnp._array.values import is_at_hand, is_boxed, unboxed, value_namespace
+from vtnp._array.values import (
+    is_at_hand,
+    is_boxed,
+    on_its_device,
+    unboxed,
+    value_namespace,
+)
 
 # Every array-API name that a formula may use: nothing else is traced, counted or tested.
 NAMES: tuple[str, ...] = (*DIFFERENTIABLE, *CONSTANT)
@@ -53,6 +59,7 @@ __all__ = [
     "is_at_hand",
     "is_boxed",
     "namespace",
+    "on_its_device",
     "plus_bias",
     "transposed",
     "unboxed",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vtnp._array.typing import Array
-from vtnp._array.xp import device, namespace
+from vtnp._array.xp import device, namespace, on_its_device
 from vtnp.deformable import deformable_layer
 from vtnp.encoder import Activation
 from vtnp.models import parts
@@ -172,6 +172,7 @@ def _circle(points: int) -> NDArray[np.float64]:
     return np.concatenate([np.zeros((1, 2)), np.stack([np.cos(angle), np.sin(angle)], axis=-1)])
 
 
+@on_its_device
 def apply(
     params: Mapping[str, Any], video: Array, config: DeformableConfig, motion: Array | None = None
 ) -> Array:

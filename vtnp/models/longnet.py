@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
+from vtnp._array.xp import on_its_device
 from vtnp.encoder import output_projection, qkv_projection
 from vtnp.longnet import Branch, Offsets, dilated_attention
 from vtnp.models import sequence
@@ -90,6 +91,7 @@ def make_params(new: Initialiser, config: LongNetConfig) -> Params:
     return sequence.make_params(new, config)
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: LongNetConfig) -> Array:
     """Return the logits of videos.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vtnp._array.typing import Array
-from vtnp._array.xp import device, namespace
+from vtnp._array.xp import device, namespace, on_its_device
 from vtnp.encoder import Activation, layer_norm
 from vtnp.models import parts
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
@@ -149,6 +149,7 @@ def _layer(new: Initialiser, config: MotionformerConfig) -> Params:
     return {**parts.layer(new, d, heads, config.d_f), "trajectory": trajectory}
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: MotionformerConfig) -> Array:
     """Return the logits of videos.
 

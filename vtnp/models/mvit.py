@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from vtnp import mvit as formulas
 from vtnp._array.typing import Array
-from vtnp._array.xp import namespace
+from vtnp._array.xp import namespace, on_its_device
 from vtnp.encoder import Activation
 from vtnp.models import parts
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
@@ -220,6 +220,7 @@ def _kernels_and_norms(new: Initialiser, block: Block) -> Params:
     return params
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: MViTConfig) -> Array:
     """Return the logits of videos.
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vtnp._array.typing import Array
+from vtnp._array.xp import on_its_device
 from vtnp.models import parts, sequence
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
 from vtnp.models.parts import Params
@@ -100,6 +101,7 @@ def make_params(new: Initialiser, config: NystromformerConfig) -> Params:
     return params
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: NystromformerConfig) -> Array:
     """Return the logits of videos.
 

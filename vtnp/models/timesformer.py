@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from vtnp import timesformer as formulas
 from vtnp._array.typing import Array
-from vtnp._array.xp import namespace
+from vtnp._array.xp import namespace, on_its_device
 from vtnp.encoder import Activation
 from vtnp.models import parts
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
@@ -162,6 +162,7 @@ _LAYERS: Mapping[str, Callable[..., tuple[Array, Array]]] = {
 }
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: TimeSformerConfig) -> Array:
     """Return the logits of videos.
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from vtnp import vivit as formulas
 from vtnp._array.typing import Array
-from vtnp._array.xp import namespace
+from vtnp._array.xp import namespace, on_its_device
 from vtnp._registry.errors import ShapeError
 from vtnp.encoder import Activation, layer_norm
 from vtnp.models import parts
@@ -185,6 +185,7 @@ def _dot_product_params(new: Initialiser, config: ViViTConfig) -> Params:
 # --- Logits ---------------------------------------------------------------------------------------
 
 
+@on_its_device
 def apply(params: Mapping[str, Any], video: Array, config: ViViTConfig) -> Array:
     """Return the logits of videos.
 
