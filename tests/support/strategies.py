@@ -1,12 +1,32 @@
-"""Cases of formulas, for hypothesis."""
+"""Cases of formulas, for hypothesis, and what is put to them."""
 
+import warnings
+
+import numpy as np
+from hypothesis import assume, note
 from hypothesis import strategies as st
 
+from vtnp.claims import Claim, check_claim, statement
 from vtnp.claims.cases import Case, make
+from vtnp.claims.errors import NotApplicableError
+from vtnp.claims.strategies import BATCHES, DTYPES, SIZINGS, cases
 
-BATCHES = ((), (2,), (3, 1))
+__all__ = ["BATCHES", "DTYPES", "SIZINGS", "cases", "put", "seeded"]
 
 
-def cases(id: str) -> st.SearchStrategy[Case]:
-    """Return the strategy of a formula's cases."""
+def seeded(id: str) -> st.SearchStrategy[Case]:
+    """Return cases of typical numbers, which keep away from kinks."""
     return st.builds(make, st.just(id), st.integers(0, 2**32 - 1), st.sampled_from(BATCHES))
+
+
+def put(claim: Claim, case: Case) -> None:
+    """Put a claim to a drawn case; where it fails, note the line of Python that shows it."""
+    quiet = "ignore" if case.family != "typical" or case.dtype != "float64" else "warn"
+    try:
+        with np.errstate(all=quiet), warnings.catch_warnings():
+            check_claim(claim, case)
+    except NotApplicableError:
+        assume(condition=False)
+    except Exception:
+        note(statement(claim, case))
+        raise

@@ -18,12 +18,15 @@ from vtnp.claims import (
     vivit,
 )
 from vtnp.claims._registry import Claim, claims, law, special
+from vtnp.claims.check import check, check_claim, statement
 
 if not __debug__:
     raise ImportError("the claims are assert statements, which python -O leaves out")
 
 __all__ = [
     "Claim",
+    "check",
+    "check_claim",
     "claims",
     "deformable",
     "encoder",
@@ -34,6 +37,7 @@ __all__ = [
     "nystromformer",
     "positions",
     "special",
+    "statement",
     "timesformer",
     "tokens",
     "vivit",

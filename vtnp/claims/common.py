@@ -3,7 +3,9 @@
 import numpy as np
 from autograd import make_vjp
 
+from vtnp._array.trees import tree_leaves
 from vtnp.claims.compare import assert_close
+from vtnp.claims.errors import needs
 
 EPS = np.finfo(np.float64).eps
 
@@ -18,6 +20,13 @@ def columns(x, order):
     return np.take(x, order, axis=-1)
 
 
+def is_generic(case):
+    """Tell whether no number occurs twice in any array, and tokens have several channels."""
+    arrays = [x for _, x in tree_leaves(case.args) if x.dtype.kind == "f" and x.ndim]
+    unique = all(np.unique(x).size == x.size for x in arrays)
+    return case.family == "typical" and unique and all(x.shape[-1] > 1 for x in arrays)
+
+
 def permutation(case, length):
     """Draw a permutation that is not the identity."""
     order = case.rng.permutation(length)
@@ -30,8 +39,14 @@ def mask_of(case, n, m):
     return np.ones((n, m), bool) if mask is None else mask
 
 
+def attends(case, n, m):
+    """Return which queries may attend to some key, with an axis of length 1 for their values."""
+    return mask_of(case, n, m).any(axis=-1)[..., None]
+
+
 def mask_one_key(case, n, m):
     """Mask one key for all queries; return its index, the mask, and the indices of all others."""
+    needs(m >= 2, "two keys")
     masked, other = case.rng.permutation(m)[:2]
     mask = mask_of(case, n, m).copy()
     mask[..., masked] = False
@@ -42,7 +57,7 @@ def mask_one_key(case, n, m):
 
 def well_conditioned(case, heads, width):
     """Draw a well conditioned matrix for each head; return the matrices and their inverses."""
-    rotations = np.linalg.qr(case.rng.standard_normal((heads, width, width)))[0]
+    rotations = np.linalg.qr(case.numbers((heads, width, width)))[0]
     scales = case.rng.uniform(0.5, 2.0, (heads, width))
     A = rotations * scales[:, None, :]
     return A, np.linalg.inv(A)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vtnp._registry.errors import FormulaError
+from vtnp.claims.rounding import comparisons, distance
 
 
 def largest(x: Any) -> float:
@@ -33,7 +34,8 @@ def difference(actual: Any, expected: Any) -> float:
 def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str = "") -> float:
     """Assert equal shapes, and values equal within a fraction of the largest entry.
 
-    Tuples are compared part by part. Returns the largest difference.
+    Tuples are compared part by part. A claim in a lower precision, or on badly conditioned numbers,
+    has the tolerance of `vtnp.claims.rounding`. Returns the largest difference.
     """
     if isinstance(expected, tuple):
         assert isinstance(actual, tuple), f"{what}: expected a tuple, got {type(actual).__name__}"
@@ -46,9 +48,28 @@ def assert_close(actual: Any, expected: Any, *, within: float = 1e-12, what: str
     assert np.shape(actual) == np.shape(expected), (
         f"{what}: shape {np.shape(actual)}, not {np.shape(expected)}"
     )
-    off = difference(actual, expected)
-    assert off <= within, f"{what}: relative difference {off:.3g} exceeds {within:.3g}"
+    off, bound, unavoidable = difference(actual, expected), within, _nothing
+    comparing = comparisons.get()
+    if comparing is not None:
+        bound, unavoidable = comparing.within(within), comparing.allowance(actual, expected)
+    assert off <= bound or distance(actual, expected) <= unavoidable(), (
+        f"{what}: relative difference {off:.3g} exceeds {bound:.3g}"
+    )
     return off
+
+
+def assert_at_most(actual: Any, bound: Any, *, within: float = 1e-12) -> None:
+    """Assert that no number exceeds its bound by more than a fraction of the largest bound.
+
+    A claim in a lower precision, or on badly conditioned numbers, has the tolerance of
+    `assert_close`.
+    """
+    actual, bound = np.broadcast_arrays(actual, bound)
+    assert_close(np.maximum(actual, bound), bound, within=within)
+
+
+def _nothing() -> float:
+    return 0.0
 
 
 @contextmanager

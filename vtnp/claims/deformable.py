@@ -17,7 +17,7 @@ def order_of(case, n):
 
 @law("motion-embedding", "linear")
 def embedding_is_linear(case):
-    other = case.rng.standard_normal(case["motion"].shape)
+    other = case.numbers(case["motion"].shape)
     together = case(motion=2.0 * case["motion"] - other, bias=None)
     assert_close(together, 2.0 * case(bias=None) - case(motion=other, bias=None))
 
@@ -33,7 +33,7 @@ def embedding_of_no_motion(case):
 
 def moved_to_motion(case):
     """Return the arguments after a vector has moved from every query to its motion."""
-    c = case.rng.standard_normal(case["q"].shape)
+    c = case.numbers(case["q"].shape)
     return {"q": case["q"] - c, "m": case["m"] + c[..., None, :]}
 
 
@@ -83,8 +83,8 @@ def offsets_swap_axes(case):
 @special("sampling-offsets", "follows-motion")
 def offsets_follow_motion(case):
     d, points, _ = case["W_delta"].shape
-    E = case.rng.standard_normal((2, d))
-    motion = case.rng.standard_normal((*case["m"].shape[:-1], 2))
+    E = case.numbers((2, d))
+    motion = case.numbers((*case["m"].shape[:-1], 2))
     W_delta = np.stack([np.linalg.pinv(E)] * points, axis=1)
     offsets = case(q=np.zeros_like(case["q"]), m=motion @ E, W_delta=W_delta, bias=None)
     assert_close(offsets, np.broadcast_to(motion[..., None, :], offsets.shape))
@@ -108,7 +108,7 @@ def weights_sum_to_one(case):
 
 @law("deformable-weights", "shift")
 def weights_shift(case):
-    c = case.rng.standard_normal((*case["logits"].shape[:-2], 1, 1))
+    c = case.numbers((*case["logits"].shape[:-2], 1, 1))
     assert_close(case(logits=case["logits"] + c), case())
 
 
@@ -197,13 +197,13 @@ def within(case):
 
 @law("weighted-sum-of-samples", "linear-in-values")
 def sum_is_linear_in_values(case):
-    other = case.rng.standard_normal(case["v"].shape)
+    other = case.numbers(case["v"].shape)
     assert_close(case(v=2.0 * case["v"] - other), 2.0 * case() - case(v=other))
 
 
 @law("weighted-sum-of-samples", "linear-in-weights")
 def sum_is_linear_in_weights(case):
-    other = case.rng.standard_normal(case["alpha"].shape)
+    other = case.numbers(case["alpha"].shape)
     assert_close(case(alpha=2.0 * case["alpha"] - other), 2.0 * case() - case(alpha=other))
 
 
@@ -230,7 +230,7 @@ def sum_frame_by_frame(case):
 @law("weighted-sum-of-samples", "affine-values")
 def sum_of_affine_values(case):
     u, d = case["v"].shape[-3], case["v"].shape[-1]
-    a, b, c = case.rng.standard_normal((3, u, 1, d))
+    a, b, c = case.numbers((3, u, 1, d))
     _, h, w = case["grid"]
     p = reference_points(h, w, like=case["v"])
     v = np.broadcast_to(a + b * p[:, :1] + c * p[:, 1:], case["v"].shape).copy()
@@ -301,7 +301,7 @@ def weights_of_points(case, order):
 
 @law("deformable-attention", "linear-in-values")
 def attention_is_linear_in_values(case):
-    other = case.rng.standard_normal(case["v"].shape)
+    other = case.numbers(case["v"].shape)
     update = case(v=2.0 * case["v"] - other) - case["z"]
     assert_close(update, 2.0 * case() - case(v=other) - case["z"])
 
@@ -376,8 +376,8 @@ def attention_of_zero_weights(case):
 def attention_follows_motion(case):
     """q = 0, W_alpha = 0, E W_delta = I: the mean of the values where the motion leads to."""
     d = case["q"].shape[-1]
-    E = case.rng.standard_normal((2, d))
-    motion = 2.0 * case.rng.standard_normal((*case["m"].shape[:-1], 2))
+    E = case.numbers((2, d))
+    motion = 2.0 * case.numbers((*case["m"].shape[:-1], 2))
     y = case(
         z=np.zeros_like(case["z"]), q=np.zeros_like(case["q"]), m=motion @ E,
         W_alpha=np.zeros((d, 1)), W_delta=np.linalg.pinv(E)[:, None, :],
@@ -414,7 +414,7 @@ def attention_of_nan_motion(case):
 @special("deformable-attention", "common-column")
 def a_common_column_is_not_ignored(case):
     """Unless the motion is the same to all frames."""
-    c = case.rng.standard_normal((case["W_alpha"].shape[0], 1))
+    c = case.numbers((case["W_alpha"].shape[0], 1))
     assert np.abs(case(W_alpha=case["W_alpha"] + c) - case()).max() > 1e-6
     m = np.broadcast_to(case["m"][..., :1, :], case["m"].shape).copy()
     assert_close(case(m=m, W_alpha=case["W_alpha"] + c), case(m=m))

@@ -66,13 +66,13 @@ def tokens_permute_tokens(case):
 @law("trajectory-tokens", "shift-keys-of-a-frame")
 def tokens_shift_keys_of_a_frame(case):
     *_, t, _, d = case["K"].shape
-    assert_close(case(K=case["K"] + case.rng.standard_normal((t, 1, d))), case())
+    assert_close(case(K=case["K"] + case.numbers((t, 1, d))), case())
 
 
 @law("trajectory-tokens", "shift-values")
 def tokens_shift_values(case):
     *_, t, _, d_v = case["V"].shape
-    shift = case.rng.standard_normal((t, 1, d_v))
+    shift = case.numbers((t, 1, d_v))
     assert_close(case(V=case["V"] + shift), case() + shift[..., 0, :])
 
 
@@ -162,13 +162,13 @@ def attention_own_trajectory_only(case):
 
 @law("trajectory-attention", "key-bias-cancels")
 def attention_key_bias_cancels(case):
-    b_k = case.rng.standard_normal(case["W_k"].shape[-1])
+    b_k = case.numbers(case["W_k"].shape[-1])
     assert_close(case(b_k=b_k), case(b_k=None))
 
 
 @law("trajectory-attention", "query-key-gauge")
 def attention_query_key_gauge(case):
-    A = case.rng.standard_normal(2 * case["W_k"].shape[-1:]) + 3 * np.eye(case["W_k"].shape[-1])
+    A = case.numbers(2 * case["W_k"].shape[-1:]) + 3 * np.eye(case["W_k"].shape[-1])
     no_biases = {"b_q": None, "b_k": None}
     changed = case(W_q=case["W_q"] @ A, W_k=case["W_k"] @ np.linalg.inv(A).T, **no_biases)
     assert_close(changed, case(**no_biases), within=1e-14 * np.linalg.cond(A) ** 2 + 1e-12)
@@ -382,7 +382,7 @@ def choice_depends_on_directions_only(case):
     *_, n, d = x.shape
     sign = case.rng.choice([-1.0, 1.0], (n, 1))
     assert np.array_equal(case(candidates=x * sign * case.rng.uniform(0.1, 10, (n, 1))), case())
-    rotation = np.linalg.qr(case.rng.standard_normal((d, d)))[0]
+    rotation = np.linalg.qr(case.numbers((d, d)))[0]
     assert np.array_equal(case(candidates=x @ rotation), case())
 
 
@@ -412,7 +412,7 @@ def greedy_guarantee(case):
 @law("orthogonal-prototypes", "welch-bound")
 def welch_bound(case):
     d = 2
-    x = case.rng.standard_normal((7, d))
+    x = case.numbers((7, d))
     for r in range(d + 1, 8):
         order = case(candidates=x, r=r, start=0)
         bound = math.sqrt((r - d) / (d * (r - 1)))
@@ -428,7 +428,7 @@ def all_candidates_are_chosen_once(case):
 @special("orthogonal-prototypes", "copies-of-orthogonal-directions")
 def each_of_the_orthogonal_directions_is_chosen_once(case):
     d = 5
-    axes = np.linalg.qr(case.rng.standard_normal((d, d)))[0]
+    axes = np.linalg.qr(case.numbers((d, d)))[0]
     which = case.rng.permutation(np.arange(3 * d) % d)
     x = axes[which] * case.rng.choice([-2.0, 1.0, 0.5], (3 * d, 1))
     chosen = case(candidates=x, r=d, start=int(case.rng.integers(3 * d)))
@@ -443,14 +443,14 @@ def ties_go_to_the_first(case):
 
 @special("orthogonal-prototypes", "zero-candidate")
 def a_candidate_of_zeros_comes_second(case):
-    x = case.rng.standard_normal((5, 4))
+    x = case.numbers((5, 4))
     x[3] = 0.0
     assert list(case(candidates=x, r=2, start=1)) == [1, 3]
 
 
 @special("orthogonal-prototypes", "not-finite")
 def candidates_that_are_not_finite_come_last(case):
-    x = case.rng.standard_normal((6, 4))
+    x = case.numbers((6, 4))
     x[1, 2], x[3, 0] = math.nan, -math.inf
     order = case(candidates=x, r=6, start=0)
     assert list(order[4:]) == [1, 3]
@@ -468,7 +468,7 @@ def no_length_overflows_or_vanishes(case):
 
 @special("orthogonal-prototypes", "start-of-each")
 def each_element_has_its_own_start(case):
-    x = np.stack([case.rng.standard_normal((5, 3)) for _ in range(2)])
+    x = np.stack([case.numbers((5, 3)) for _ in range(2)])
     together = case(candidates=x, r=4, start=np.array([3, 1]))
     apart = [case(candidates=x[i], r=4, start=start) for i, start in enumerate((3, 1))]
     assert np.array_equal(together, apart)
@@ -476,7 +476,7 @@ def each_element_has_its_own_start(case):
 
 @special("orthogonal-prototypes", "drawn-start")
 def drawn_start(case):
-    x = np.broadcast_to(case.rng.standard_normal((5, 3)), (40, 5, 3))
+    x = np.broadcast_to(case.numbers((5, 3)), (40, 5, 3))
     first, again = (case(candidates=x, r=2, start=None, rng=np.random.default_rng(1)) for _ in "ab")
     assert np.array_equal(first, again)
     assert set(first[:, 0]) == set(range(5))
@@ -559,7 +559,7 @@ def each_frame_is_prototype_attention(case):
 @law("prototype-trajectory-tokens", "shift-keys-of-a-frame")
 def prototype_tokens_shift_keys_of_a_frame(case):
     *_, t, _, d = case["K"].shape
-    assert_close(case(K=case["K"] + case.rng.standard_normal((t, 1, d))), case())
+    assert_close(case(K=case["K"] + case.numbers((t, 1, d))), case())
 
 
 @law("prototype-trajectory-tokens", "permute-positions")
@@ -629,7 +629,7 @@ def self_attention_key_bias_cancels(case):
     params = {name: dict(stage) for name, stage in case["params"].items()}
     for stage in params.values():
         heads, _, width = stage["W_k"].shape
-        stage["b_k"] = case.rng.standard_normal((heads, width))
+        stage["b_k"] = case.numbers((heads, width))
     assert_close(exact(params=params), exact())
 
 
@@ -703,8 +703,8 @@ def layer_permute_tokens(case):
 @law("trajectory-layer", "shift-passes-through")
 def layer_shift_passes_through(case):
     z, cls = case["z"], case["cls"]
-    shift = case.rng.standard_normal((*z.shape[:-1], 1))
-    other = case.rng.standard_normal((*cls.shape[:-1], 1))
+    shift = case.numbers((*z.shape[:-1], 1))
+    other = case.numbers((*cls.shape[:-1], 1))
     patches, token = case()
     assert_close(case(z=z + shift, cls=cls + other), (patches + shift, token + other))
 

@@ -58,7 +58,7 @@ def blocks_rows_sum_to_one(case):
 
 @law("softmax-blocks", "shift-keys")
 def blocks_shift_keys(case):
-    shift = case.rng.standard_normal(case["K"].shape[-1])
+    shift = case.numbers(case["K"].shape[-1])
     assert_close(case(K=case["K"] + shift), case())
 
 
@@ -89,19 +89,23 @@ def singular(case) -> np.ndarray:
     """
     A = case["A"]
     tall = (*A.shape[:-2], A.shape[-1] + 3, A.shape[-1])
-    left, right = (np.linalg.qr(case.rng.standard_normal(tall))[0] for _ in range(2))
+    left, right = (np.linalg.qr(case.numbers(tall))[0] for _ in range(2))
     return left @ A @ turned(right)
 
 
 def orthogonal(case, A: np.ndarray) -> np.ndarray:
     """Draw orthogonal matrices of the shape of A."""
-    return np.linalg.qr(case.rng.standard_normal(A.shape))[0]
+    return np.linalg.qr(case.numbers(A.shape))[0]
+
+
+def inverse_of(case, A: np.ndarray) -> np.ndarray:
+    return case(A=A, times=None)
 
 
 @law("pseudo-inverse", "penrose-conditions")
 def inverse_penrose_conditions(case):
     for A in (case["A"], singular(case)):
-        Z = case(A=A)
+        Z = inverse_of(case, A)
         AZ, ZA = A @ Z, Z @ A
         assert_close(AZ @ A, A)
         assert_close(ZA @ Z, Z)
@@ -111,13 +115,20 @@ def inverse_penrose_conditions(case):
 
 @law("pseudo-inverse", "inverse")
 def inverse_of_a_regular_matrix(case):
-    assert_close(case(), np.linalg.inv(case["A"]))
+    assert_close(inverse_of(case, case["A"]), np.linalg.inv(case["A"]))
+
+
+@law("pseudo-inverse", "product")
+def inverse_times_a_matrix(case):
+    for A in (case["A"], singular(case)):
+        B = case.numbers((*A.shape[:-1], 3))
+        assert_close(case(A=A, times=B), inverse_of(case, A) @ B)
 
 
 @law("pseudo-inverse", "transpose")
 def inverse_of_the_transpose(case):
     for A in (case["A"], singular(case)):
-        assert_close(case(A=turned(A)), turned(case(A=A)))
+        assert_close(inverse_of(case, turned(A)), turned(inverse_of(case, A)))
 
 
 @law("pseudo-inverse", "inverse-scale")
@@ -125,61 +136,62 @@ def inverse_scale(case):
     for A in (case["A"], singular(case)):
         for factor in (-8.0, 1e-6):
             # The inverse in units of the factor.
-            assert_close(factor * case(A=factor * A), case(A=A))
+            assert_close(factor * inverse_of(case, factor * A), inverse_of(case, A))
 
 
 @law("pseudo-inverse", "twice")
 def inverse_twice(case):
     for A in (case["A"], singular(case)):
-        assert_close(case(A=case(A=A)), A)
+        assert_close(inverse_of(case, inverse_of(case, A)), A)
 
 
 @law("pseudo-inverse", "orthogonal-factors")
 def inverse_orthogonal_factors(case):
     for A in (case["A"], singular(case)):
         U, W = orthogonal(case, A), orthogonal(case, A)
-        assert_close(case(A=U @ A @ turned(W)), W @ case(A=A) @ turned(U))
+        assert_close(inverse_of(case, U @ A @ turned(W)), W @ inverse_of(case, A) @ turned(U))
 
 
 @law("pseudo-inverse", "normal-equations")
 def inverse_normal_equations(case):
     """The products square the condition number, which is at most 30."""
     for A in (case["A"], singular(case)):
-        Z, At = case(A=A), turned(A)
-        assert_close(case(A=At @ A) @ At, Z, within=1e-11)
-        assert_close(At @ case(A=A @ At), Z, within=1e-11)
+        Z, At = inverse_of(case, A), turned(A)
+        assert_close(inverse_of(case, At @ A) @ At, Z, within=1e-11)
+        assert_close(At @ inverse_of(case, A @ At), Z, within=1e-11)
 
 
 @law("pseudo-inverse", "least-squares")
 def inverse_least_squares(case):
     """The residual is orthogonal to the range of A, and x = A^+ b lies in the range of A^T."""
     for A in (case["A"], singular(case)):
-        b = case.rng.standard_normal((*A.shape[:-1], 1))
-        x = case(A=A) @ b
+        b = case.numbers((*A.shape[:-1], 1))
+        x = inverse_of(case, A) @ b
         assert_close(turned(A) @ (A @ x - b), np.zeros_like(x))
         assert_close(turned(A) @ np.linalg.pinv(turned(A), rcond=1e-12) @ x, x)
 
 
 @law("pseudo-inverse", "gradient-of-constant-rank", differentiates=True)
 def inverse_gradient_of_constant_rank(case):
+    alone = case.with_args(times=None)
     for A in (case["A"], singular(case)):
         Z, eye = np.linalg.pinv(A, rcond=1e-12), np.eye(A.shape[-1])
-        D, G = (case.rng.standard_normal(A.shape) for _ in "DG")
+        D, G = (case.numbers(A.shape) for _ in "DG")
         Dt, Zt = turned(D), turned(Z)
         slope = -Z @ D @ Z + Z @ Zt @ Dt @ (eye - A @ Z) + (eye - Z @ A) @ Dt @ Zt @ Z
-        assert_close(np.sum(gradient_at(case, "A", A, G) * D), np.sum(G * slope), within=1e-10)
+        assert_close(np.sum(gradient_at(alone, "A", A, G) * D), np.sum(G * slope), within=1e-10)
 
 
 @special("pseudo-inverse", "zero-matrix")
 def inverse_zero_matrix(case):
     zero = np.zeros_like(case["A"])
-    assert np.array_equal(case(A=zero), zero)
+    assert np.array_equal(inverse_of(case, zero), zero)
 
 
 @special("pseudo-inverse", "diagonal")
 def inverse_diagonal(case):
     A = np.diag([4.0, 0.0, -0.5])
-    assert_close(case(A=A), np.diag([0.25, 0.0, -2.0]))
+    assert_close(inverse_of(case, A), np.diag([0.25, 0.0, -2.0]))
 
 
 @special("pseudo-inverse", "rank-one")
@@ -187,24 +199,44 @@ def inverse_rank_one(case):
     u, v = case["A"][..., :, :1], case["A"][..., :1, :]
     lengths = np.sum(u**2, axis=(-2, -1)) * np.sum(v**2, axis=(-2, -1))
     expected = turned(u @ v) / lengths[..., None, None]
-    assert_close(case(A=u @ v), expected)
+    assert_close(inverse_of(case, u @ v), expected)
 
 
 @special("pseudo-inverse", "orthogonal")
 def inverse_orthogonal(case):
     U = orthogonal(case, case["A"])
-    assert_close(case(A=U), turned(U))
+    assert_close(inverse_of(case, U), turned(U))
 
 
 @special("pseudo-inverse", "projection")
 def inverse_projection(case):
     U = orthogonal(case, case["A"])[..., :-1]
-    assert_close(case(A=U @ turned(U)), U @ turned(U))
+    assert_close(inverse_of(case, U @ turned(U)), U @ turned(U))
 
 
 @special("pseudo-inverse", "tiny-singular-value")
 def inverse_tiny_singular_value(case):
-    assert_close(case(A=np.diag([1.0, 1e-20])), np.diag([1.0, 0.0]))
+    assert_close(inverse_of(case, np.diag([1.0, 1e-20])), np.diag([1.0, 0.0]))
+
+
+@special("pseudo-inverse", "graded")
+def inverse_of_graded_rows(case):
+    rows = 10.0 ** -np.array([0.0, 5.0, 10.0])
+    A = np.array([[4.0, 1.0, -2.0], [1.0, 3.0, 1.0], [2.0, -1.0, 5.0]])
+    assert_close(inverse_of(case, rows[:, None] * A) * rows, np.linalg.inv(A), within=1e-14)
+
+
+@special("pseudo-inverse", "not-finite", differentiates=True)
+def inverse_of_what_is_not_finite(case):
+    regular = np.array([[2.0, 1.0], [0.0, 4.0]])
+    for entry in (np.nan, np.inf, -np.inf):
+        A = np.stack([regular, [[1.0, entry], [0.0, 1.0]], -regular])
+        with np.errstate(invalid="ignore"):
+            Z, gradient = inverse_of(case, A), gradient_at(case.with_args(times=None), "A", A, A)
+        for found in (Z, gradient):
+            assert np.all(np.isnan(found[1]))
+            assert np.all(np.isfinite(found[::2]))
+        assert_close(Z[::2], np.linalg.inv(A[::2]))
 
 
 # --- Completion from three blocks -----------------------------------------------------------------
@@ -224,7 +256,7 @@ def approximation_keeps_its_blocks(case):
 def approximation_second_equality(case):
     """For A of full rank, and for a singular A whose range holds B's and whose rows hold F's."""
     count = case["A"].shape[-1]
-    flat = case.rng.standard_normal((*case["A"].shape[:-1], count - 1))
+    flat = case.numbers((*case["A"].shape[:-1], count - 1))
     singular = flat @ np.swapaxes(flat, -1, -2)
     full = case["A"], case["B"], case["F"]
     for rank, (A, B, F) in (
@@ -294,14 +326,14 @@ def means_keep_the_mean(case):
 
 @law("segment-means", "linear")
 def means_linear(case):
-    other = case.rng.standard_normal(case["X"].shape)
+    other = case.numbers(case["X"].shape)
     assert_close(case(X=2.0 * case["X"] - other), 2.0 * case() - case(X=other))
 
 
 @law("segment-means", "commutes-with-projection")
 def means_commute_with_projection(case):
-    W = case.rng.standard_normal((case["X"].shape[-1], 3))
-    bias = case.rng.standard_normal(3)
+    W = case.numbers((case["X"].shape[-1], 3))
+    bias = case.numbers(3)
     assert_close(case(X=case["X"] @ W + bias, mask=None), case(mask=None) @ W + bias)
 
 
@@ -326,7 +358,7 @@ def means_short_segments_first(case):
 
 @law("segment-means", "piecewise-constant")
 def means_of_constant_segments(case):
-    means = case.rng.standard_normal(case().shape)
+    means = case.numbers(case().shape)
     X = np.repeat(means, lengths(case["X"].shape[-2], case["l"]), axis=-2)
     assert_close(case(X=X, mask=None), means)
 
@@ -449,7 +481,11 @@ def pinv_transpose(case):
 
 @law("iterative-pinv", "inverse-scale")
 def pinv_inverse_scale(case):
-    assert_close(case(A=-8.0 * case["A"], start="paper"), case(start="paper") / -8.0)
+    """Whatever the scale: the dtype has no squares of these."""
+    info = np.finfo(case["A"].dtype)
+    for factor in (-8.0, float(info.max) ** 0.6, -(float(info.tiny) ** 0.6)):
+        scaled = case(A=factor * case["A"], start="paper")
+        assert_close(factor * scaled, case(start="paper"))
 
 
 @law("iterative-pinv", "each-matrix-alone")
@@ -529,7 +565,7 @@ def apart(case, n: int, segments: int, worst: float = 1e3):
 
 
 def values(case, n: int) -> np.ndarray:
-    return case.rng.standard_normal((n, case["V"].shape[-1]))
+    return case.numbers((n, case["V"].shape[-1]))
 
 
 PLAIN = {
@@ -560,14 +596,14 @@ def attention_rows_sum_to_one(case):
 
 @law("nystrom-attention", "linear-in-values")
 def attention_linear_in_values(case):
-    other = case.rng.standard_normal(case["V"].shape)
+    other = case.numbers(case["V"].shape)
     expected = 2.0 * case() - case(V=other)
     assert_close(case(V=2.0 * case["V"] - other), expected, within=1e-11)
 
 
 @law("nystrom-attention", "shift-keys")
 def attention_shift_keys(case):
-    shift = case.rng.standard_normal(case["K"].shape[-1])
+    shift = case.numbers(case["K"].shape[-1])
     Q, K, (Q_tilde, K_tilde) = apart(case, 11, 3)
     V = values(case, 11)
     for pinv in ("exact", "iterative"):
@@ -692,7 +728,7 @@ def attention_masked_tokens_do_not_matter(case):
     """The results of masked tokens do not change either; masked values are finite."""
     if case.args.get("mask") is None:
         return
-    noise = {name: case.rng.standard_normal(case[name].shape) for name in "QKV"}
+    noise = {name: case.numbers(case[name].shape) for name in "QKV"}
     other = {name: np.where(case["mask"][..., None], case[name], noise[name]) for name in "QKV"}
     assert np.array_equal(case(**other), case())
 
@@ -749,6 +785,33 @@ def attention_huge_logits(case):
             assert np.all(np.isfinite(case(**changed(**given, landmarks=2, pinv=pinv))))
 
 
+@special("nystrom-attention", "flat-scores")
+def attention_flat_scores(case):
+    """The results differ from the mean of all values by about the square of the magnitude."""
+    Q, K, _ = apart(case, 12, 3)
+    V = values(case, 12)
+    mean = np.broadcast_to(np.mean(V, axis=0), V.shape)
+    for magnitude in (1e-2, 1e-4, 1e-6, 1e-8):
+        for pinv in ("exact", "iterative"):
+            flat = changed(Q=magnitude * Q, K=magnitude * K, V=V, landmarks=3, pinv=pinv)
+            assert_close(case(**flat), mean, within=1e4 * magnitude**2 + 1e-12)
+
+
+@special("nystrom-attention", "not-finite")
+def attention_not_finite(case):
+    Q, K, _ = apart(case, 12, 3)
+    V = values(case, 12)
+    broken = Q.copy()
+    broken[1, 0] = np.nan
+    for options in ({}, {"pinv": "iterative"}, {"pinv": "iterative", "start": "exact"}):
+        given = changed(Q=Q, K=K, V=V, landmarks=3) | {"start": "paper"} | options
+        batch = given | {"Q": np.stack([Q, broken, Q]), "K": np.stack([K] * 3)}
+        Y = case(**batch | {"V": np.stack([V] * 3)})
+        assert np.all(np.isnan(Y[1]))
+        for element in (0, 2):
+            assert_close(Y[element], case(**given))
+
+
 # --- The convolution along the sequence -----------------------------------------------------------
 
 
@@ -766,7 +829,7 @@ def convolution_delta(case):
 
 @law("sequence-convolution", "linear")
 def convolution_linear(case):
-    other = case.rng.standard_normal(case["V"].shape)
+    other = case.numbers(case["V"].shape)
     assert_close(case(V=2.0 * case["V"] - other), 2.0 * case() - case(V=other))
 
 
@@ -837,7 +900,7 @@ def apart_tokens(case):
     """Draw five tokens that attend mostly to themselves."""
     d, far = case["x"].shape[-1], 1.0
     while True:
-        x = far * case.rng.standard_normal((5, d))
+        x = far * case.numbers((5, d))
         if condition(x, x) < 1e3:
             return x, x, far
         far *= 1.05
@@ -847,7 +910,7 @@ def apart_tokens(case):
 def heads_masked_tokens_do_not_matter(case):
     if case.args.get("mask") is None:
         return
-    noise = case.rng.standard_normal(case["x"].shape)
+    noise = case.numbers(case["x"].shape)
     other = np.where(case["mask"][..., None], case["x"], noise)
     real = np.broadcast_to(case["mask"], case["x"].shape[:-1])
     assert np.array_equal(case(x=other)[real], case()[real])

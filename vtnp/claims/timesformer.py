@@ -56,7 +56,7 @@ def changed(case, f, names=TOKENS):
 def resized(case, t, s, **others):
     """Return new queries, keys and values of other sizes, without a class token."""
     shapes = {name: (*case[name].shape[:-3], t, s, case[name].shape[-1]) for name in TOKENS}
-    tokens = {name: case.rng.standard_normal(shape) for name, shape in shapes.items()}
+    tokens = {name: case.numbers(shape) for name, shape in shapes.items()}
     return {**tokens, "K_cls": None, "V_cls": None, **others}
 
 
@@ -131,14 +131,14 @@ def embedding_positions_add(case):
 @law("space-time-embedding", "each-patch-alone")
 def embedding_each_patch_alone(case):
     x = case["x"].copy()
-    x[..., 1:, :, :] = case.rng.standard_normal(x[..., 1:, :, :].shape)
-    x[..., 1:, :] = case.rng.standard_normal(x[..., 1:, :].shape)
+    x[..., 1:, :, :] = case.numbers(x[..., 1:, :, :].shape)
+    x[..., 1:, :] = case.numbers(x[..., 1:, :].shape)
     assert_close(case(x=x)[..., 0, 0, :], case()[..., 0, 0, :])
 
 
 @law("space-time-embedding", "bias-is-a-position")
 def embedding_bias_is_a_position(case):
-    bias = case.rng.standard_normal(case["E"].shape[1])
+    bias = case.numbers(case["E"].shape[1])
     assert_close(case(bias=bias), case(bias=None, e_pos=case["e_pos"] + bias))
 
 
@@ -180,7 +180,7 @@ def others_do_not_matter(case):
     attend, (t, s) = case.id.removesuffix("-attention"), case["Q"].shape[-3:-1]
     i, j = case.rng.integers(t), case.rng.integers(s)
     mine = allowed(attend, case.args.get("grid"), t, s)[i, j][..., None]
-    other = changed(case, lambda x: np.where(mine, x, case.rng.standard_normal(x.shape)), "KV")
+    other = changed(case, lambda x: np.where(mine, x, case.numbers(x.shape)), "KV")
     assert_close(case(**other)[..., i, j, :], case()[..., i, j, :])
 
 
@@ -419,7 +419,7 @@ def class_single_frame(case):
 @law("attention-sublayer", "fc-folds")
 def sublayer_fc_folds(case):
     d = case["z"].shape[-1]
-    fc = {"W": case.rng.standard_normal((d, d)), "b": case.rng.standard_normal(d)}
+    fc = {"W": case.numbers((d, d)), "b": case.numbers(d)}
     params = {**case["params"], "fc": fc}
     assert_close(case(params=params), case(params=without_fc(params)), within=1e-11)
 
@@ -428,7 +428,7 @@ def sublayer_fc_folds(case):
 def sublayer_key_bias_is_invisible(case):
     weights = case["params"]["attention"]
     heads, _, d_h = weights["W_k"].shape
-    b_k = case.rng.standard_normal((heads, d_h))
+    b_k = case.numbers((heads, d_h))
     params = {**case["params"], "attention": {**weights, "b_k": b_k}}
     unbiased = {**case["params"], "attention": {**weights, "b_k": 0 * b_k}}
     assert_close(case(params=params), case(params=unbiased), within=1e-11)
@@ -446,7 +446,7 @@ def sublayer_others_do_not_matter(case):
     t, s = case["z"].shape[-3:-1]
     i, j = case.rng.integers(t), case.rng.integers(s)
     mine = allowed(case["attend"], case.args.get("grid"), t, s)[i, j][..., None]
-    z = np.where(mine, case["z"], case.rng.standard_normal(case["z"].shape))
+    z = np.where(mine, case["z"], case.numbers(case["z"].shape))
     assert_close(case(z=z)[0][..., i, j, :], case()[0][..., i, j, :])
 
 
@@ -460,7 +460,7 @@ def sublayer_shift_frames(case):
 def sublayer_class_token_stays(case):
     for rule in ("out", "key"):
         assert np.array_equal(case(class_token=rule)[1], case["cls"])
-    other = case.rng.standard_normal(case["cls"].shape)
+    other = case.numbers(case["cls"].shape)
     assert np.array_equal(case(class_token="out", cls=other)[0], case(class_token="out")[0])
 
 
@@ -567,7 +567,7 @@ def reaches_everything(case):
     """Change one patch: every patch and the class token change."""
     z = case["z"].copy()
     i, j = case.rng.integers(z.shape[-3]), case.rng.integers(z.shape[-2])
-    z[..., i, j, :] = case.rng.standard_normal(z[..., i, j, :].shape)
+    z[..., i, j, :] = case.numbers(z[..., i, j, :].shape)
     for after, before in zip(case(z=z), case(), strict=True):
         assert np.all(np.max(np.abs(after - before), axis=-1) > 0.0)
 
@@ -576,14 +576,14 @@ def reaches_everything(case):
 def local_global_layer_reaches_everything(case):
     """Four rows and four columns: every quarter has even and odd ones of both."""
     *batch, _, _, d = case["z"].shape
-    z = case.rng.standard_normal((*batch, 2, 16, d))
+    z = case.numbers((*batch, 2, 16, d))
     reaches_everything(case.with_args(z=z, grid=(2, 4, 4)))
 
 
 @law("space-layer", "frames-independent")
 def space_layer_frames_independent(case):
     z = case["z"].copy()
-    z[..., 1:, :, :] = case.rng.standard_normal(z[..., 1:, :, :].shape)
+    z[..., 1:, :, :] = case.numbers(z[..., 1:, :, :].shape)
     assert_close(case(z=z)[0][..., 0, :, :], case()[0][..., 0, :, :])
 
 
@@ -684,7 +684,7 @@ def divided_single_frame(case):
     frame = case["z"][..., :1, :, :]
     time = case["params"]["time"]
     other = {
-        name: case.rng.standard_normal(x.shape) if name in {"W_q", "W_k", "b_q", "b_k"} else x
+        name: case.numbers(x.shape) if name in {"W_q", "W_k", "b_q", "b_k"} else x
         for name, x in time["attention"].items()
     }
     params = {**case["params"], "time": {**time, "attention": other}}

@@ -119,7 +119,7 @@ def inside(case, *, k=5):
 @law("bilinear-sample", "affine-exact")
 def affine_grids_are_sampled_exactly(case):
     *batch, h, w, d = case["v"].shape
-    a, b, c = case.rng.standard_normal((3, d))
+    a, b, c = case.numbers((3, d))
     row, column = np.arange(h)[:, None, None], np.arange(w)[None, :, None]
     v = np.broadcast_to(a + b * column + c * row, (*batch, h, w, d))
     locations = inside(case)
@@ -129,7 +129,7 @@ def affine_grids_are_sampled_exactly(case):
 
 @law("bilinear-sample", "linear-in-values")
 def sampling_is_linear(case):
-    other = case.rng.standard_normal(case["v"].shape)
+    other = case.numbers(case["v"].shape)
     together = case(v=2.0 * case["v"] - other)
     assert_close(together, 2.0 * case() - case(v=other))
 
@@ -230,7 +230,7 @@ def centres(boxes, size):
 def boxes_of_an_affine_frame(case):
     """Interpolation is exact on an affine frame, which fixes where every sample lies."""
     *_, H, W, C = case["video"].shape
-    a, b, c = case.rng.standard_normal((3, C))
+    a, b, c = case.numbers((3, C))
     row, column = np.arange(H)[:, None, None], np.arange(W)[None, :, None]
     video = np.broadcast_to(a + b * column + c * row, case["video"].shape)
     boxes = interior(case)
@@ -264,7 +264,7 @@ def a_box_from_right_to_left_is_mirrored(case):
 
 @law("instance-tokens", "linear-in-pixels")
 def instances_are_linear(case):
-    other = case.rng.standard_normal(case["video"].shape)
+    other = case.numbers(case["video"].shape)
     assert_close(case(video=case["video"] - 3.0 * other), case() - 3.0 * case(video=other))
 
 
@@ -317,7 +317,7 @@ def a_nan_box_gives_nan(case):
 @law("linear-embedding", "linear")
 def embedding_is_linear(case):
     """The bias cancels in differences."""
-    x, y = case["x"], case.rng.standard_normal(case["x"].shape)
+    x, y = case["x"], case.numbers(case["x"].shape)
     assert_close(case(x=x + 2.0 * y) - case(), 2.0 * (case(x=y) - case(x=np.zeros_like(y))))
 
 
@@ -341,7 +341,7 @@ def the_identity_returns_the_token(case):
 
 @special("linear-embedding", "zero-token")
 def a_zero_token_becomes_the_bias(case):
-    bias = case.rng.standard_normal(case["E"].shape[-1])
+    bias = case.numbers(case["E"].shape[-1])
     z = case(x=np.zeros_like(case["x"]), bias=bias)
     assert np.array_equal(z, np.broadcast_to(bias, z.shape))
 
@@ -432,7 +432,7 @@ def spatial_padding_is_zeros(case):
 
 @law("spatial-embedding", "linear")
 def spatial_embedding_is_linear(case):
-    video, other = case["video"], case.rng.standard_normal(case["video"].shape)
+    video, other = case["video"], case.numbers(case["video"].shape)
     blank = case(video=np.zeros_like(video))
     expected = case() - 2.0 * case(video=other) + 2.0 * blank
     assert_close(case(video=video - 2.0 * other), expected)

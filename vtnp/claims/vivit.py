@@ -77,7 +77,7 @@ def tubelets_positions_row_by_row(case):
 
 @law("tubelet-embedding", "linear-in-the-kernel")
 def tubelets_linear_in_the_kernel(case):
-    other = case.rng.standard_normal(case["E"].shape)
+    other = case.numbers(case["E"].shape)
     both = case(E=case["E"] + other)
     assert_close(both, case() + case(E=other, bias=None))
 
@@ -98,7 +98,7 @@ def tubelets_of_one_frame(case):
 
 def clip_of_tubelets(case, frames):
     p_h, p_w, C, _ = case["E_image"].shape
-    return case.rng.standard_normal((frames, p_h, p_w, C))
+    return case.numbers((frames, p_h, p_w, C))
 
 
 def image_embedding(case, frame):
@@ -306,7 +306,7 @@ def self_attention_layer_is_global(case):
 def self_attention_layer_zero_time_never_learns(case):
     """If all weights of an attention are 0, only the bias of the output has a gradient."""
     zeros = tree_map(np.zeros_like, {**case["params"]["time"]["attention"]})
-    cotangent = case.rng.standard_normal(case["z"].shape)
+    cotangent = case.numbers(case["z"].shape)
 
     def loss(weights):
         time = {**case["params"]["time"], "attention": weights}
@@ -323,7 +323,7 @@ def self_attention_layer_one_frame(case):
     z = case["z"][..., :1, :, :]
     weights = dict(case["params"]["time"]["attention"])
     weights["W_q"] = 5.0 * weights["W_q"]
-    weights["W_k"] = case.rng.standard_normal(weights["W_k"].shape)
+    weights["W_k"] = case.numbers(weights["W_k"].shape)
     other = {**case["params"], "time": {**case["params"]["time"], "attention": weights}}
     assert_close(case(z=z, params=other), case(z=z))
 

@@ -1,5 +1,6 @@
 """A formula with arguments drawn for it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,25 +10,42 @@ import numpy as np
 
 from vtnp._registry.spec import registry
 from vtnp.claims.cases._draw import Builder, Draw, Sizing, builders
+from vtnp.claims.cases._options import varied
 
 _SEEDS = 16  # enough to meet every optional argument
 
 
 @dataclass(frozen=True)
 class Case:
-    """One formula, or another implementation of it, with arguments drawn for it."""
+    """One formula, or another implementation of it, with arguments drawn for it.
+
+    dtype: in which a claim has the function compute. family: of its numbers, see
+    `vtnp.claims.families`. seed: of rng. batch: the batch axes.
+    """
 
     id: str
     args: dict[str, Any]
     rng: np.random.Generator
     function: Callable[..., Any]
+    dtype: str = "float64"
+    family: str = "typical"
+    seed: int = 0
+    batch: tuple[int, ...] = ()
 
     def __call__(self, **changed: Any) -> Any:
         """Evaluate, with some arguments changed."""
         return self.function(**{**self.args, **changed})
 
     def __getitem__(self, name: str) -> Any:
-        return self.args[name]
+        """Return an argument; the formula's default of an option that is left out."""
+        if name in self.args:
+            return self.args[name]
+        return inspect.signature(registry[self.id].function).parameters[name].default
+
+    def numbers(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Draw standard-normal numbers, rounded to the case's precision."""
+        x = self.rng.standard_normal(shape)
+        return x if self.dtype == "float64" else x.astype(self.dtype).astype(np.float64)
 
     def with_args(self, **changed: Any) -> Self:
         return replace(self, args={**self.args, **changed})
@@ -61,8 +79,8 @@ def make(
 
 def build(id: str, draw: Draw) -> Case:
     """Build one case of a formula out of what is drawn."""
-    args = builders.get(id, _from_signature(id))(draw)
-    return Case(id, args, draw.rng, registry[id].function)
+    args = varied(draw, id, builders.get(id, _from_signature(id))(draw))
+    return Case(id, args, draw.rng, registry[id].function, batch=draw.batch)
 
 
 @cache

@@ -1,16 +1,17 @@
 """Sizes and arrays drawn from a generator, and the register of what draws a formula's arguments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self, assert_never
+from typing import Any, ClassVar, Literal, Self, TypeVar, assert_never
 
 import numpy as np
 
 from vtnp._registry.shapes import parse
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
-Sizing = Literal["distinct", "equal", "one", "odd"]
+Sizing = Literal["distinct", "equal", "one", "odd", "empty", "any"]
+T = TypeVar("T")
 
 
 class _Sizes(dict[str, int]):
@@ -31,12 +32,16 @@ class _Sizes(dict[str, int]):
 
 @dataclass
 class Draw:
-    """Sizes for axis letters, and arrays of them.
+    """Sizes for axis letters, arrays of them, and whatever else a builder chooses.
 
     sizes: those given are not drawn, whatever a builder sets; it may find that it cannot make a
     case of them. With equal sizes a transposed result passes, so that they are distinct unless
-    asked otherwise: "equal" or "one" for all axes, or distinct and "odd".
+    asked otherwise: "equal" or "one" for all axes, distinct and "odd", "empty" for some of 0, or
+    "any" from 1 to 4.
+    smooth: whether numbers keep away from kinks, for finite differences.
     """
+
+    smooth: ClassVar[bool] = True
 
     rng: np.random.Generator
     batch: tuple[int, ...] = ()
@@ -44,7 +49,8 @@ class Draw:
     sizing: Sizing = "distinct"
 
     def __post_init__(self) -> None:
-        self.sizes = _Sizes(self.sizes)
+        if not isinstance(self.sizes, _Sizes):  # shared with another draw
+            self.sizes = _Sizes(self.sizes)
 
     def size(self, axis: str) -> int:
         """Return the size of an axis, drawn at first use."""
@@ -58,21 +64,22 @@ class Draw:
         taken = [*self.sizes.values(), *self.batch]
         match self.sizing:
             case "distinct":
-                return self._one_of([p for p in PRIMES if p not in taken])
+                return self.choice([p for p in PRIMES if p not in taken][:3])
             case "odd":
-                return self._one_of([p for p in PRIMES if p % 2 and p not in taken])
+                return self.choice([p for p in PRIMES if p % 2 and p not in taken][:3])
             case "equal":
                 return self._common
             case "one":
                 return 1
+            case "any":
+                return self.integer(1, 4)
+            case "empty":
+                return 0 if self.chance(1 / 3) else self.choice(PRIMES[:3])
         assert_never(self.sizing)
-
-    def _one_of(self, sizes: Sequence[int]) -> int:
-        return int(self.rng.choice(sizes[:3]))
 
     @cached_property
     def _common(self) -> int:
-        return self._one_of(PRIMES)
+        return self.choice(PRIMES[:3])
 
     def shape(self, text: str) -> tuple[int, ...]:
         """Return the sizes of a shape string."""
@@ -85,18 +92,53 @@ class Draw:
         )
 
     def array(self, text: str) -> np.ndarray:
-        """Return standard-normal float64 numbers of a shape string."""
-        return self.rng.standard_normal(self.shape(text))
+        """Return float64 numbers of a shape string."""
+        return self.numbers(self.shape(text))
+
+    # --- What everything is drawn by ---
+
+    def numbers(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Return float64 numbers, as a rule standard-normal."""
+        return self.rng.standard_normal(shape)
+
+    def uniform(self, low: Any, high: Any, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Return numbers between two bounds, which may be arrays."""
+        return self.rng.uniform(low, high, shape)
 
     def mask(self, text: str) -> np.ndarray:
-        """Return a boolean mask of which every row allows something."""
+        """Return a boolean mask, as a rule one of which every row allows something."""
         mask = self.rng.random(self.shape(text)) < 0.6
-        mask[..., 0] |= ~mask.any(axis=-1)
+        mask[..., :1] |= ~mask.any(axis=-1, keepdims=True)
         return mask
 
-    def chance(self) -> bool:
-        """Return True half of the time."""
-        return bool(self.rng.random() < 0.5)
+    def integer(self, low: int, high: int) -> int:
+        """Return an integer between two bounds, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def chance(self, probability: float = 0.5) -> bool:
+        """Return True with a probability."""
+        return bool(self.rng.random() < probability)
+
+    def choice(self, options: Sequence[T]) -> T:
+        """Return one of some options."""
+        return options[int(self.rng.choice(len(options)))]
+
+    def shuffled(self, values: Sequence[T]) -> list[T]:
+        """Return values in another order."""
+        return [values[i] for i in self.rng.permutation(len(values))]
+
+    # --- Others like it ---
+
+    def generic(self) -> "Draw":
+        """Return one of the same sizes that draws numbers from the generator alone.
+
+        For what a builder draws again until it is well conditioned.
+        """
+        return self
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """Return one that draws other sizes, for params with axes of their own."""
+        return replace(self, sizes=_Sizes(sizes))
 
 
 Builder = Callable[[Draw], dict[str, Any]]

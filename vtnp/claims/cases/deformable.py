@@ -18,7 +18,7 @@ _MARGIN = 0.01
 
 def draw_positions(draw: Draw) -> str:
     """Draw the rows and columns, and return the padding."""
-    h, w = GRIDS[int(draw.rng.integers(len(GRIDS)))]
+    h, w = draw.choice(GRIDS)
     draw.sizes |= {"h": h, "w": w, "s": h * w}
     return "zeros" if draw.chance() else "border"
 
@@ -34,12 +34,14 @@ def grid_of(draw: Draw) -> Grid:
 
 def off_kinks(draw: Draw, motion: np.ndarray, offsets_of: Any) -> np.ndarray:
     """Redraw the motion of the pairs of frames whose offsets, `pairs n`, are nearly integers."""
+    if not draw.smooth:
+        return motion
     for _ in range(1000):
         offsets = offsets_of(motion)
         near = (np.abs(offsets - np.round(offsets)) < _MARGIN).any(axis=-1)
         if not near.any():
             return motion
-        motion = np.where(near[..., None], draw.rng.standard_normal(motion.shape), motion)
+        motion = np.where(near[..., None], draw.numbers(motion.shape), motion)
     raise ValueError("these weights make every offset nearly an integer")
 
 
@@ -83,10 +85,10 @@ def weighted_sum_of_samples(draw: Draw) -> dict[str, Any]:
     padding = draw_positions(draw)
     draw_frames(draw)
     shape, grid = draw.shape("*b t s u points 2"), grid_of(draw)
-    cells = np.floor(draw.rng.uniform(-2, (grid.w + 1, grid.h + 1), shape))
+    cells = np.floor(draw.uniform(-2, (grid.w + 1, grid.h + 1), shape))
     return {
         "v": draw.array("*b u s d"),
-        "locations": cells + draw.rng.uniform(_MARGIN, 1 - _MARGIN, shape),
+        "locations": cells + draw.uniform(_MARGIN, 1 - _MARGIN, shape),
         "alpha": draw.array("*b t s u points"),
         "grid": grid,
         "padding": padding,
@@ -117,7 +119,7 @@ def deformable_attention(draw: Draw) -> dict[str, Any]:
 
 def options_of(draw: Draw) -> dict[str, Any]:
     """Draw small sizes that fit sub-clips, and return the options."""
-    clips, u = ((1, 3), (2, 2), (3, 1))[int(draw.rng.integers(3))]
+    clips, u = draw.choice([(1, 3), (2, 2), (3, 1)])
     draw.sizes |= {"t": clips * u, "u": u, "heads": 2, "points": 3, "d": 7, "d_v": 5, "d_f": 4}
     padding = draw_positions(draw)
     return {"grid": grid_of(draw), "clips": clips, "padding": padding}

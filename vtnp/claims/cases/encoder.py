@@ -117,7 +117,7 @@ def relu(draw: Draw) -> dict[str, Any]:
 
 @builds("feed-forward")
 def feed_forward(draw: Draw) -> dict[str, Any]:
-    activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
+    activation = draw.choice(["relu", "gelu", "gelu_tanh"])
     return {"u": draw.array("*b n d"), **network(draw), "activation": activation}
 
 
@@ -131,7 +131,7 @@ def encoder_layer(draw: Draw) -> dict[str, Any]:
 
 @builds("pre-norm-layer")
 def pre_norm_layer(draw: Draw) -> dict[str, Any]:
-    activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
+    activation = draw.choice(["relu", "gelu", "gelu_tanh"])
     return {**encoder_layer(draw), "activation": activation}
 
 
@@ -147,7 +147,7 @@ def self_attention_sublayer(draw: Draw) -> dict[str, Any]:
 @builds("feed-forward-sublayer")
 def feed_forward_sublayer(draw: Draw) -> dict[str, Any]:
     params = {"norm_2": norm(draw), "feed_forward": network(draw)}
-    activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
+    activation = draw.choice(["relu", "gelu", "gelu_tanh"])
     return {"y": draw.array("*b n d"), "params": params, "eps": 1e-6, "activation": activation}
 
 

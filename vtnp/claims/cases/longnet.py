@@ -14,8 +14,8 @@ from vtnp.longnet import Branch
 
 
 def branch(draw: Draw) -> Branch:
-    dilation = int(draw.rng.integers(1, 6))
-    return Branch(int(draw.rng.integers(dilation, 12)), dilation)
+    dilation = draw.integer(1, 5)
+    return Branch(draw.integer(dilation, 11), dilation)
 
 
 def offsets(draw: Draw) -> str:
@@ -24,7 +24,7 @@ def offsets(draw: Draw) -> str:
 
 def length(draw: Draw) -> int:
     """Draw the length of the sequence, shorter than most segments to longer than any."""
-    return draw.sizes.setdefault("n", int(draw.rng.choice([3, 7, 12, 13, 16, 19])))
+    return draw.sizes.setdefault("n", draw.choice([3, 7, 12, 13, 16, 19]))
 
 
 def tokens(draw: Draw) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def tokens(draw: Draw) -> dict[str, Any]:
 @builds("head-offsets")
 def head_offsets(draw: Draw) -> dict[str, Any]:
     return {
-        "heads": int(draw.rng.integers(1, 13)),
-        "dilation": int(draw.rng.integers(1, 7)),
+        "heads": draw.integer(1, 12),
+        "dilation": draw.integer(1, 6),
         "offsets": offsets(draw),
         "like": draw.array("d"),
     }
@@ -91,16 +91,16 @@ def dilated_branch(draw: Draw) -> dict[str, Any]:
 
 @builds("mix-branches")
 def mix_branches(draw: Draw) -> dict[str, Any]:
-    count = int(draw.rng.integers(2, 5))
+    count = draw.integer(2, 4)
     outputs = [draw.array("*b n d_v") for _ in range(count)]
     log_denominators = [2.0 * draw.array("*b n") for _ in range(count)]
     for y, l in zip(outputs[1:], log_denominators[1:], strict=True):
-        absent = draw.rng.random(l.shape) < 0.3
+        absent = draw.uniform(0.0, 1.0, l.shape) < 0.3
         y[absent], l[absent] = 0.0, -np.inf
     return {"outputs": outputs, "log_denominators": log_denominators}
 
 
 @builds("dilated-attention")
 def dilated_attention(draw: Draw) -> dict[str, Any]:
-    branches = [branch(draw) for _ in range(int(draw.rng.integers(1, 4)))]
+    branches = [branch(draw) for _ in range(draw.integer(1, 3))]
     return {**tokens(draw), "branches": branches, "offsets": offsets(draw)}

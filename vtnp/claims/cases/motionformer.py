@@ -33,12 +33,12 @@ def orthogonal_prototypes(draw: Draw) -> dict[str, Any]:
     candidates = draw.array("*b n d")
     n = draw.sizes["n"]
     if draw.chance():
-        candidates[..., int(draw.rng.integers(n)), :] = 0.0
-    draw.sizes["r"] = int(draw.rng.integers(1, n + 1))
+        candidates[..., draw.integer(0, n - 1), :] = 0.0
+    draw.sizes["r"] = draw.integer(1, n)
     return {
         "candidates": candidates,
         "r": draw.sizes["r"],
-        "start": int(draw.rng.integers(n)),
+        "start": draw.integer(0, n - 1),
     }
 
 
@@ -47,7 +47,7 @@ def prototypes(draw: Draw, *, candidates: str = "queries") -> Prototypes:
     t, s = draw.size("t"), draw.size("s")
     shared = draw.chance()
     count = s * (t if shared else 1) * (2 if candidates == "both" else 1)
-    r, start = (int(draw.rng.integers(low, low + min(count, 6))) for low in (1, 0))
+    r, start = (draw.integer(low, low + min(count, 6) - 1) for low in (1, 0))
     draw.sizes |= {"g": 1 if shared else t, "r": r}
     return Prototypes(r, candidates, shared, start, gradient=True)  # type: ignore[arg-type]
 
@@ -75,7 +75,7 @@ def layer_sizes(draw: Draw) -> None:
     """Draw sizes that are distinct and small."""
     axes = {"t s": (2, 3), "heads d_v": (4, 5), "d d_h d_k": (6, 7, 8)}
     for letters, sizes in axes.items():
-        order = map(int, draw.rng.permutation(sizes))
+        order = draw.shuffled(sizes)
         draw.sizes |= dict(zip(letters.split(), order, strict=True))
     draw.sizes["d_f"] = 9
 
@@ -87,14 +87,14 @@ def second_projections(draw: Draw, *, value_projection: bool) -> dict[str, Any]:
     plus_bias = draw.chance()
     params = {}
     for letter, width in widths.items():
-        params[f"W_{letter}"] = draw.rng.standard_normal((heads, heads * d_v, width))
+        params[f"W_{letter}"] = draw.numbers((heads, heads * d_v, width))
         if plus_bias:
-            params[f"b_{letter}"] = draw.rng.standard_normal((heads, width))
+            params[f"b_{letter}"] = draw.numbers((heads, width))
     return params
 
 
 def any_prototypes(draw: Draw) -> Prototypes:
-    return prototypes(draw, candidates=str(draw.rng.choice(["queries", "keys", "both"])))
+    return prototypes(draw, candidates=draw.choice(["queries", "keys", "both"]))
 
 
 @builds("trajectory-self-attention")

@@ -21,7 +21,7 @@ GAP = 0.002  # between a maximum and the next number: further than any finite di
 
 
 def mode_of(draw: Draw) -> Any:
-    return str(draw.rng.choice(["conv", "max", "avg"]))
+    return draw.choice(["conv", "max", "avg"])
 
 
 def grid_of(draw: Draw) -> Grid:
@@ -68,7 +68,7 @@ def window(draw: Draw, width: str, grid: Grid) -> tuple[dict[str, Any], Pooling]
 def padding_of(draw: Draw, size: tuple[int, ...], grid: Grid) -> Any:
     """Draw a padding less than the size with which the window fits, or none."""
     least = [max(0, (k - n + 1) // 2) for k, n in zip(size, grid, strict=True)]
-    padding = tuple(map(int, draw.rng.integers(least, size)))
+    padding = tuple(draw.integer(low, k - 1) for low, k in zip(least, size, strict=True))
     return padding if draw.chance() else None
 
 
@@ -92,7 +92,7 @@ def pooling_of(draw: Draw, width: str) -> tuple[dict[str, Any], Pooling]:
     """Draw the options and weights of pooled-tokens; return the pooling with its size, too."""
     grid, has_cls, pooling = grid_of(draw), draw.chance(), Pooling()
     args: dict[str, Any] = {"grid": grid, "has_cls": has_cls}
-    if draw.rng.random() < 0.9:
+    if draw.chance(0.9):
         more, pooling = window(draw, width, grid)
         args |= more
     counts = (math.prod(grid), math.prod(pooled_grid(grid, pooling=pooling)))
@@ -142,7 +142,7 @@ def attention_of(draw: Draw, *, residual: bool) -> tuple[dict[str, Any], dict[st
     """
     draw.sizes |= {"heads": 2, "d": 5, "d_h": 6, "d_v": 7}
     params, grid = heads(draw), grid_of(draw)
-    mode: Any = str(draw.rng.choice(["conv", "conv", "max", "avg"]))
+    mode: Any = draw.choice(["conv", "conv", "max", "avg"])
     args: dict[str, Any] = {"grid": grid, "has_cls": draw.chance()}
     poolings = {"q": Pooling(), "kv": Pooling()}
     if draw.chance():
@@ -163,9 +163,9 @@ def attention_of(draw: Draw, *, residual: bool) -> tuple[dict[str, Any], dict[st
         draw.sizes[f"taps_{letters}"] = math.prod(pooling.size)
         for letter in letters:
             width = draw.sizes[_WIDTHS[letter]]
-            params[f"kernel_{letter}"] = draw.rng.standard_normal((*pooling.size, width))
+            params[f"kernel_{letter}"] = draw.numbers((*pooling.size, width))
             if draw.chance():
-                gamma, beta = draw.rng.standard_normal((2, width))
+                gamma, beta = draw.numbers((2, width))
                 params[f"norm_{letter}"] = {"gamma": gamma, "beta": beta}
     grids = (grid, *(pooled_grid(grid, pooling=each) for each in poolings.values()))
     set_sizes(draw, "n n_q n_k", tuple(args["has_cls"] + math.prod(each) for each in grids))
@@ -218,7 +218,7 @@ def widening(draw: Draw) -> dict[str, Any]:
 @builds("widening-mlp")
 def widening_mlp(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"d": 5, "d_out": 7}
-    activation = str(draw.rng.choice(["relu", "gelu", "gelu_tanh"]))
+    activation = draw.choice(["relu", "gelu", "gelu_tanh"])
     args = {"y": draw.array("*b n d"), "params": widening(draw)}
     return {**args, "eps": 1e-6, "activation": activation}
 
@@ -240,6 +240,6 @@ def multiscale_block(draw: Draw) -> dict[str, Any]:
 
 @builds("adaptive-strides")
 def adaptive_strides(draw: Draw) -> dict[str, Any]:
-    blocks = int(draw.rng.integers(0, 5))
-    strides = [tuple(map(int, draw.rng.choice([1, 1, 2, 3], 3))) for _ in range(blocks)]
+    blocks = draw.integer(0, 4)
+    strides = [tuple(draw.choice([1, 1, 2, 3]) for _ in range(3)) for _ in range(blocks)]
     return {"stride_kv": shuffled(draw, 1, 5, 8), "strides_q": strides}

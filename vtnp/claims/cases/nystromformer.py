@@ -20,9 +20,9 @@ def segments(draw: Draw) -> int:
     if "n" in draw.sizes:
         return count
     lengths = (2, 3) if count < 5 else (2,)
-    tokens = count * int(draw.rng.choice(lengths))
+    tokens = count * draw.choice(lengths)
     if draw.chance():
-        tokens += int(draw.rng.integers(1, count))
+        tokens += draw.integer(1, count - 1)
     draw.sizes["n"] = tokens
     return count
 
@@ -56,6 +56,7 @@ def softmax_blocks(draw: Draw) -> dict[str, Any]:
 
 def well_conditioned(draw: Draw) -> np.ndarray:
     """Draw square matrices of small condition numbers."""
+    draw = draw.generic()
     A = draw.array("*b l l")
     while np.max(np.linalg.cond(A), initial=0.0) > WELL_CONDITIONED:
         A = draw.array("*b l l")
@@ -64,7 +65,10 @@ def well_conditioned(draw: Draw) -> np.ndarray:
 
 @builds("pseudo-inverse")
 def pseudo_inverse(draw: Draw) -> dict[str, Any]:
-    return {"A": well_conditioned(draw)}
+    args = {"A": well_conditioned(draw)}
+    if draw.chance():
+        args["times"] = draw.array("*b l m")
+    return args
 
 
 @builds("nystrom-approximation")
@@ -88,18 +92,18 @@ def iterative_pinv(draw: Draw) -> dict[str, Any]:
     # A softmax matrix would have equal row sums, and where these tie the start value "paper" has no
     # derivative.
     A = np.exp(draw.array("*b l l")) / 3.0
-    start = str(draw.rng.choice(["paper", "exact", "original"]))
+    start = draw.choice(["paper", "exact", "original"])
     if start != "paper":
         A = A / A.sum(axis=-1, keepdims=True)
-    return {"A": A, "iterations": int(draw.rng.integers(1, 7)), "start": start}
+    return {"A": A, "iterations": draw.integer(1, 6), "start": start}
 
 
 def inverse(draw: Draw) -> dict[str, Any]:
     """Draw how the landmarks' matrix is inverted."""
     if draw.chance():
         return {"pinv": "exact"}
-    start = str(draw.rng.choice(["paper", "exact", "original"]))
-    return {"pinv": "iterative", "iterations": int(draw.rng.integers(1, 7)), "start": start}
+    start = draw.choice(["paper", "exact", "original"])
+    return {"pinv": "iterative", "iterations": draw.integer(1, 6), "start": start}
 
 
 @builds("nystrom-attention")
@@ -111,6 +115,7 @@ def nystrom_attention(draw: Draw) -> dict[str, Any]:
     if draw.chance():
         args["scale"] = 0.7
     as_arrays, far = draw.chance(), 1.0
+    draw = draw.generic()
     while True:
         anchors = far * draw.array("l d")
         Q, K = near(draw, anchors, "*b n d"), near(draw, anchors, "*b n d")
@@ -127,7 +132,7 @@ def nystrom_attention(draw: Draw) -> dict[str, Any]:
 
 @builds("sequence-convolution")
 def sequence_convolution(draw: Draw) -> dict[str, Any]:
-    draw.sizes["k"] = int(draw.rng.choice([1, 3, 5, 7]))
+    draw.sizes["k"] = draw.choice([1, 3, 5, 7])
     return {"V": draw.array("*b heads n d_v"), "kernel": draw.array("heads k")}
 
 
@@ -136,14 +141,15 @@ def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
     count = segments(draw)
     args: dict[str, Any] = {"landmarks": count, **inverse(draw)}
     if draw.chance():
-        draw.sizes["k"] = int(draw.rng.choice([1, 3, 5]))
+        draw.sizes["k"] = draw.choice([1, 3, 5])
         args["kernel"] = draw.array("heads k")
     if draw.chance():
         args["mask"] = token_mask(draw)
-    far = 1.0
+    plus_bias, far = draw.chance(), 1.0
+    draw = draw.generic()
     while True:
         x = near(draw, far * draw.array("l d"), "*b n d")
-        args |= projections(draw, bias=draw.chance())
+        args |= projections(draw, bias=plus_bias)
         # Similar queries and keys, so that the landmarks attend to themselves.
         args["W_k"] = args["W_q"] + 0.3 * args["W_k"]
         mask = args.get("mask", np.ones(x.shape[:-1], bool))[..., None, :]

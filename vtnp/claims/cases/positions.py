@@ -7,7 +7,7 @@ from vtnp.claims.cases._draw import Draw, builds
 
 def width(draw: Draw, unit: int) -> int:
     """Draw a width that is a multiple of the unit."""
-    return unit * int(draw.rng.choice([1, 2, 3, 4]))
+    return unit * draw.choice([1, 2, 3, 4])
 
 
 @builds("sinusoidal-positions")
@@ -16,14 +16,14 @@ def sinusoidal_positions(draw: Draw) -> dict[str, Any]:
         "n": draw.size("n"),
         "d": width(draw, 2),
         "layout": "halves" if draw.chance() else "interleaved",
-        "like": draw.rng.standard_normal(2),
+        "like": draw.numbers(2),
     }
 
 
 @builds("sinusoidal-positions-2d")
 def sinusoidal_positions_2d(draw: Draw) -> dict[str, Any]:
     h, w = draw.size("h"), draw.size("w")
-    return {"h": h, "w": w, "d": width(draw, 4), "like": draw.rng.standard_normal(2)}
+    return {"h": h, "w": w, "d": width(draw, 4), "like": draw.numbers(2)}
 
 
 @builds("sinusoidal-positions-3d")
@@ -35,13 +35,13 @@ def sinusoidal_positions_3d(draw: Draw) -> dict[str, Any]:
         "w": draw.size("w"),
         "d": width(draw, unit),
         "split": split,
-        "like": draw.rng.standard_normal(2),
+        "like": draw.numbers(2),
     }
 
 
 @builds("relative-attention")
 def relative_attention(draw: Draw) -> dict[str, Any]:
-    draw.sizes["r"] = int(draw.rng.choice([1, 3, 5, 7]))
+    draw.sizes["r"] = draw.choice([1, 3, 5, 7])
     args = {
         "Q": draw.array("*b n d_h"),
         "K": draw.array("*b n d_h"),

@@ -15,8 +15,8 @@ EVEN = ((2, 4, 6), (2, 2, 4), (4, 2, 2))
 
 def grid_of(draw: Draw, attend: str) -> dict[str, Any]:
     """Draw t and s, and the grid where the neighbourhood needs one."""
-    sizes = draw.rng.choice(EVEN) if attend in {"local", "global"} else (2, 3, 4)
-    t, h, w = (int(size) for size in draw.rng.permutation(sizes))
+    sizes = draw.choice(EVEN) if attend in {"local", "global"} else (2, 3, 4)
+    t, h, w = draw.shuffled(sizes)
     if attend not in ON_GRID:
         draw.sizes |= {"t": t, "s": h}
         return {}
@@ -50,14 +50,14 @@ for _attend in ATTENTIONS:
 
 @builds("class-attention")
 def class_attention(draw: Draw) -> dict[str, Any]:
-    over = str(draw.rng.choice(ATTENTIONS))
+    over = draw.choice(ATTENTIONS)
     grid = grid_of(draw, over)
     return {"Q_cls": draw.array("*b 1 d_k"), **keys_and_values(draw), "over": over, **grid}
 
 
 def draw_widths(draw: Draw) -> None:
     """Draw small, distinct widths; d is larger, as norms of few channels are sharply curved."""
-    widths = (int(size) for size in draw.rng.permutation([3, 4, 5]))
+    widths = draw.shuffled([3, 4, 5])
     draw.sizes |= dict(zip(("d_h", "d_v", "d_f"), widths, strict=True)) | {"d": 7, "heads": 2}
 
 
@@ -78,8 +78,8 @@ def moderate(weights: dict[str, Any]) -> dict[str, Any]:
 
 @builds("attention-sublayer")
 def attention_sublayer(draw: Draw) -> dict[str, Any]:
-    attend = str(draw.rng.choice(ATTENTIONS))
-    class_token = str(draw.rng.choice(typing.get_args(ClassToken)))
+    attend = draw.choice(ATTENTIONS)
+    class_token = draw.choice(typing.get_args(ClassToken))
     grid = grid_of(draw, attend)
     draw_widths(draw)
     args = {"z": draw.array("*b t s d"), "cls": draw.array("*b d")}

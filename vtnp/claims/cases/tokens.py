@@ -9,13 +9,13 @@ from vtnp.claims.cases._draw import Draw, builds
 
 def shuffled(draw: Draw, *sizes: int) -> tuple[Any, ...]:
     """Return the sizes in random order, as Python's integers."""
-    return tuple(int(size) for size in draw.rng.permutation(sizes))
+    return tuple(draw.shuffled(sizes))
 
 
 def video(draw: Draw, *sizes: int) -> np.ndarray:
     """Draw a video of the given frames, rows, columns and a number of channels."""
-    channels = int(draw.rng.choice([1, 2, 5]))
-    return draw.rng.standard_normal((*draw.batch, *sizes, channels))
+    channels = draw.choice([1, 2, 5])
+    return draw.numbers((*draw.batch, *sizes, channels))
 
 
 @builds("patch-tokens")
@@ -49,7 +49,7 @@ def is_smooth(x: np.ndarray) -> bool:
 
 def coordinates(draw: Draw, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Draw coordinates in and around an axis of n cells, none of them near a kink."""
-    x = draw.rng.uniform(-2.5, n + 1.5, shape)
+    x = draw.uniform(-2.5, n + 1.5, shape)
     near = np.abs(x - np.round(x)) <= SAFE
     return np.where(near, x + 4 * SAFE, x)
 
@@ -57,7 +57,7 @@ def coordinates(draw: Draw, n: int, shape: tuple[int, ...]) -> np.ndarray:
 def interval(draw: Draw, n: int, cells: int) -> tuple[float, float]:
     """Draw the two edges of a box along an axis of n pixels: inside or not, in either order."""
     while True:
-        low, high = draw.rng.uniform(-3.0, n + 3.0, 2)
+        low, high = draw.uniform(-3.0, n + 3.0, 2)
         if is_smooth(low + (np.arange(cells) + 0.5) / cells * (high - low) - 0.5):
             return low, high
 
@@ -110,7 +110,7 @@ def sliding_windows(draw: Draw) -> dict[str, Any]:
 def convolution(draw: Draw, args: dict[str, Any], axes: int) -> dict[str, Any]:
     """Turn arguments of sliding-windows into those of a convolution over the last axes."""
     kernel = (*args.pop("size")[-axes:], args["video"].shape[-1], draw.size("d"))
-    args["kernel"] = draw.rng.standard_normal(kernel)
+    args["kernel"] = draw.numbers(kernel)
     if draw.chance():
         args["bias"] = draw.array("d")
     for option in ("stride", "padding"):

@@ -29,29 +29,28 @@ def encoder(draw: Draw, n: int) -> dict[str, Any]:
     if draw.chance():
         params["cls"] = draw.array("d")
     rows = n + ("cls" in params)
-    return {**params, "positions": draw.rng.standard_normal((rows, d))}
+    return {**params, "positions": draw.numbers((rows, d))}
 
 
 def activation(draw: Draw) -> str:
-    return str(draw.rng.choice(["gelu_tanh", "gelu"]))
+    return draw.choice(["gelu_tanh", "gelu"])
 
 
 @builds("uniform-frame-sampling")
 def uniform_frame_sampling(draw: Draw) -> dict[str, Any]:
-    T = int(draw.rng.integers(1, 40))
-    return {"T": T, "k": int(draw.rng.integers(1, T + 1)), "like": draw.array("d")}
+    T = draw.integer(1, 39)
+    return {"T": T, "k": draw.integer(1, T), "like": draw.array("d")}
 
 
 @builds("tubelet-embedding")
 def tubelet_embedding(draw: Draw) -> dict[str, Any]:
     # The tubelet is smaller than the video, and need not divide it.
-    size = draw.rng.permutation([1, 2, 3])
-    remainder = draw.rng.integers(0, size)
-    video = [2 * p + rest for p, rest in zip(size, remainder, strict=True)]
+    size = draw.shuffled([1, 2, 3])
+    video = [2 * p + draw.integer(0, p - 1) for p in size]
     C, d = draw.size("C"), draw.size("d")
     args = {
-        "video": draw.rng.standard_normal((*draw.batch, *video, C)),
-        "E": draw.rng.standard_normal((*size, C, d)),
+        "video": draw.numbers((*draw.batch, *video, C)),
+        "E": draw.numbers((*size, C, d)),
     }
     if draw.chance():
         args["bias"] = draw.array("d")
@@ -60,7 +59,7 @@ def tubelet_embedding(draw: Draw) -> dict[str, Any]:
 
 @builds("inflated-kernel")
 def inflated_kernel(draw: Draw) -> dict[str, Any]:
-    return {"E_image": draw.array("p_h p_w C d"), "p_t": int(draw.rng.integers(1, 5))}
+    return {"E_image": draw.array("p_h p_w C d"), "p_t": draw.integer(1, 4)}
 
 
 @builds("central-frame-kernel")
@@ -87,9 +86,9 @@ def factorised_encoder(draw: Draw) -> dict[str, Any]:
     draw.sizes |= {"t": 2, "s": 3} if draw.chance() else {"t": 3, "s": 2}
     z = tokens(draw, "*b t s d")
     params = {"space": encoder(draw, z.shape[-2])}
-    if draw.rng.random() < 0.8:
+    if draw.chance(0.8):
         # The temporal encoder has heads and widths of its own.
-        temporal = Draw(draw.rng, draw.batch, {"d": z.shape[-1]}, draw.sizing)
+        temporal = draw.with_sizes({"d": z.shape[-1]})
         params["time"] = encoder(temporal, z.shape[-3])
     return {"z": z, "params": params}
 
@@ -109,7 +108,7 @@ def factorised_self_attention_layer(draw: Draw) -> dict[str, Any]:
 
 @builds("factorised-dot-product-attention")
 def factorised_dot_product_attention(draw: Draw) -> dict[str, Any]:
-    heads = int(draw.rng.choice([2, 4]))
+    heads = draw.choice([2, 4])
     draw.sizes["heads"] = heads
     return {
         "Q": draw.array("*b heads t s d_h"),

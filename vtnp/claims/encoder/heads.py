@@ -31,7 +31,7 @@ from vtnp.claims.encoder.symmetries import (
 
 @law("qkv-projection", "linear")
 def qkv_projection_linear(case):
-    other = case.rng.standard_normal(case["x"].shape)
+    other = case.numbers(case["x"].shape)
     sum_of_both = case(x=2.0 * case["x"] - 3.0 * other, bias=None)
     assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(x=other, bias=None))
 
@@ -50,7 +50,7 @@ def qkv_projection_permute_heads(case):
 
 @law("qkv-projection", "bias-adds")
 def qkv_projection_bias_adds(case):
-    bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
+    bias = case.numbers((case["W"].shape[0], case["W"].shape[-1]))
     assert_close(case(bias=bias), case(bias=None) + bias[:, None, :])
 
 
@@ -72,7 +72,7 @@ def qkv_projection_one_head(case):
 
 @special("qkv-projection", "zero-weights")
 def qkv_projection_zero_weights(case):
-    bias = case.rng.standard_normal((case["W"].shape[0], case["W"].shape[-1]))
+    bias = case.numbers((case["W"].shape[0], case["W"].shape[-1]))
     y = case(W=np.zeros_like(case["W"]), bias=bias)
     assert np.array_equal(y, np.broadcast_to(bias[:, None, :], y.shape))
 
@@ -88,7 +88,7 @@ def output_projection_equal_to_concatenation(case):
 
 @law("output-projection", "linear")
 def output_projection_linear(case):
-    other = case.rng.standard_normal(case["y"].shape)
+    other = case.numbers(case["y"].shape)
     sum_of_both = case(y=2.0 * case["y"] - 3.0 * other, bias=None)
     assert_close(sum_of_both, 2.0 * case(bias=None) - 3.0 * case(y=other, bias=None))
 
@@ -120,7 +120,7 @@ def output_projection_one_head(case):
 
 @special("output-projection", "zero-weights")
 def output_projection_zero_weights(case):
-    bias = case.rng.standard_normal(case["W_c"].shape[-1])
+    bias = case.numbers(case["W_c"].shape[-1])
     merged = case(W_c=np.zeros_like(case["W_c"]), bias=bias)
     assert np.array_equal(merged, np.broadcast_to(bias, merged.shape))
 

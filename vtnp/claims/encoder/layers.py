@@ -4,8 +4,8 @@ import numpy as np
 
 from vtnp import encoder
 from vtnp.claims._registry import law, special
-from vtnp.claims.common import EPS, assert_each_token_alone, permutation, rows
-from vtnp.claims.compare import assert_close, largest
+from vtnp.claims.common import EPS, assert_each_token_alone, is_generic, permutation, rows
+from vtnp.claims.compare import assert_at_most, assert_close
 from vtnp.claims.encoder.symmetries import (
     assert_heads_permute,
     assert_key_bias_is_invisible,
@@ -18,6 +18,7 @@ from vtnp.claims.encoder.symmetries import (
     assert_value_gauge,
     permuted_hidden,
 )
+from vtnp.claims.errors import needs
 
 ATTENTION = ("params", "attention")
 SELF_ATTENTION, CROSS_ATTENTION = ("params", "self_attention"), ("params", "cross_attention")
@@ -47,8 +48,8 @@ def assert_normalised(case, norm, eps):
     within = 1e-13 / np.min(np.abs(norm["gamma"]))
     assert_close(plain.mean(axis=-1), np.zeros(plain.shape[:-1]), within=within)
     variance = np.mean(plain**2, axis=-1)
-    assert np.all(variance <= 1 + within)
-    assert np.all(variance > 0.5) or eps > 1e-4
+    assert_at_most(variance, 1.0, within=within)
+    assert np.all(variance > 0.5) or eps > 1e-4 or not is_generic(case)
 
 
 # --- Encoder layer --------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def pre_norm_layer_permute_tokens(case):
 
 @law("pre-norm-layer", "shift-passes-through")
 def pre_norm_layer_shift_passes_through(case):
-    shift = 3.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    shift = 3.0 * case.numbers((*case["x"].shape[:-1], 1))
     assert_close(case(x=case["x"] + shift), case() + shift, within=1e-11)
 
 
@@ -174,12 +175,12 @@ def pre_norm_layer_single_token(case):
 @special("pre-norm-layer", "huge-token")
 def pre_norm_layer_huge_token(case):
     # Without attention the feed-forward sublayer normalises the token itself.
-    params = with_zero_output(case, "attention")
     huge = 1e8 * case["x"]
-    update = case(x=huge, params=params) - huge
-    limit = case(params=params, eps=0.0) - case["x"]
-    # The difference of two numbers of this size loses that many digits.
-    assert largest(update - limit) <= 4 * EPS * largest(huge) + 1e-11 * largest(limit)
+    needs(np.all(np.var(huge, axis=-1) > 1e15 * case["eps"]), "a variance far beyond eps")
+    params = with_zero_output(case, "attention")
+    update = case(params=params, eps=0.0) - case["x"]
+    # The sum of two numbers of such different sizes loses that many digits.
+    assert_close(case(x=huge, params=params), huge + update, within=4 * EPS)
 
 
 # --- Self-attention sublayer ----------------------------------------------------------------------
@@ -187,7 +188,7 @@ def pre_norm_layer_huge_token(case):
 
 @law("self-attention-sublayer", "shift-passes-through")
 def self_attention_sublayer_shift_passes_through(case):
-    shift = 3.0 * case.rng.standard_normal((*case["x"].shape[:-1], 1))
+    shift = 3.0 * case.numbers((*case["x"].shape[:-1], 1))
     assert_close(case(x=case["x"] + shift), case() + shift, within=1e-10)
 
 
@@ -222,7 +223,7 @@ def feed_forward_sublayer_each_token_alone(case):
 
 @law("feed-forward-sublayer", "shift-passes-through")
 def feed_forward_sublayer_shift_passes_through(case):
-    shift = 3.0 * case.rng.standard_normal((*case["y"].shape[:-1], 1))
+    shift = 3.0 * case.numbers((*case["y"].shape[:-1], 1))
     assert_close(case(y=case["y"] + shift), case() + shift, within=1e-11)
 
 
@@ -263,7 +264,7 @@ def decoder_layer_causal(case):
     before = case()
     for k in range(1, n):
         x = case["x"].copy()
-        x[..., k:, :] = case.rng.standard_normal(x[..., k:, :].shape)
+        x[..., k:, :] = case.numbers(x[..., k:, :].shape)
         assert_close(case(x=x)[..., :k, :], before[..., :k, :], within=1e-11)
 
 
@@ -311,7 +312,7 @@ def decoder_layer_single_token(case):
 @special("decoder-layer", "zero-cross-attention")
 def decoder_layer_zero_cross_attention(case):
     without_memory = case.with_args(params=with_zero_output(case, "cross_attention"))
-    other = case.rng.standard_normal(case["memory"].shape)
+    other = case.numbers(case["memory"].shape)
     assert np.array_equal(without_memory(memory=other), without_memory())
 
 

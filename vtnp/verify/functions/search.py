@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
-from vtnp.claims.cases import Draw, build
+from vtnp.claims.families import families_for
 from vtnp.verify.errors import ArgumentNotTakenError
 from vtnp.verify.functions.trials import (
     DRAWN,
@@ -20,15 +18,12 @@ from vtnp.verify.functions.trials import (
     Trial,
     hashable,
     takes_inverse,
-    trial,
-    values_for,
 )
+from vtnp.verify.judge import rounded
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
 
-_LARGEST_SIZE = 4  # of an axis: hypothesis draws number by number
-_LARGEST_DIGIT = 3
 _SHRINKING_CALLS = 150  # of the candidate, after those that look for a failure
 
 
@@ -52,22 +47,31 @@ def smallest_failure(
         from hypothesis import HealthCheck, Phase, assume, find, settings
         from hypothesis import strategies as st
         from hypothesis.errors import NoSuchExample
+
+        from vtnp.claims import strategies
     except ImportError:
         raise UsageError("hypothesis not found: pip install 'vtnp[verify]'") from None
 
+    of_formula = strategies.cases(
+        entry.id,
+        batches=batches,
+        sizings=["any"],
+        families=families_for(entry, dtype),
+        sizes=sizes,
+    )
+
     @st.composite
     def drawn(draw: "DrawFn") -> Trial:
-        values = draw(st.sampled_from(values_for(entry, dtype)))
-        batch = draw(st.sampled_from(batches))
-        rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+        case = draw(of_formula)
         try:
-            case = build(entry.id, _Drawn(rng, batch, dict(sizes), draw=draw))
-            one = trial(entry, select(case.args), dtype, DRAWN, values, batch, seed)
+            arguments = rounded(select(case.args), dtype)
+            with np.errstate(all="ignore"):
+                entry.function(**arguments)
         except (ValueError, ArgumentNotTakenError):  # impossible sizes, or no case for it
             assume(condition=False)
             raise
-        assume(dtype == "float64" or not takes_inverse(entry, one.arguments))
-        return one
+        assume(dtype == "float64" or not takes_inverse(entry, arguments))
+        return Trial(arguments, dtype, DRAWN, case.family, case.batch, seed)
 
     # The outcome of a trial is kept, whatever a candidate does when it is called again: hypothesis
     # gives up a test whose outcome changes.
@@ -91,30 +95,6 @@ def smallest_failure(
             return find(drawn(), is_wrong, settings=options, random=Random(seed))  # noqa: S311
         except NoSuchExample:
             return None
-
-
-@dataclass
-class _Drawn(Draw):
-    """Small sizes and digits, drawn by hypothesis; what builders choose, by a generator."""
-
-    draw: "DrawFn" = field(kw_only=True)
-
-    def _size(self) -> int:
-        from hypothesis import strategies as st
-
-        return self.draw(st.integers(1, _LARGEST_SIZE))
-
-    def array(self, text: str) -> NDArray[Any]:
-        from hypothesis import strategies as st
-        from hypothesis.extra import numpy as arrays
-
-        digits = st.integers(-_LARGEST_DIGIT, _LARGEST_DIGIT).map(float)
-        return self.draw(arrays.arrays(np.float64, self.shape(text), elements=digits))
-
-    def chance(self) -> bool:
-        from hypothesis import strategies as st
-
-        return self.draw(st.booleans())
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from vtnp._registry.calls import Call
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
 from vtnp.claims.cases import Sizing, make
+from vtnp.claims.families import families_for, in_family
 from vtnp.verify.errors import ArgumentNotTakenError
 from vtnp.verify.handlers import Function, calls_of
 from vtnp.verify.judge import rounded
@@ -25,6 +26,7 @@ Select = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 INVERSE = "pseudo-inverse"
 DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SEEDS_FOR_OPTIONS = 60  # that are searched for options which the schedule has left out
+_SEEDS_FOR_PAIRS = 12  # that are tried because two options have not occurred together
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,39 +77,7 @@ def hashable(value: Any) -> Hashable:
     return type(value).__name__, value
 
 
-# --- Values ---------------------------------------------------------------------------------------
-
-
-def _repeated(x: Array) -> Array:
-    """All rows are the first."""
-    return np.broadcast_to(x[..., :1, :], x.shape).copy() if x.ndim > 1 else x
-
-
-def _nearly_tied(x: Array) -> Array:
-    """All rows are nearly the first."""
-    return _repeated(x) + 1e-4 * x
-
-
-def _uneven(x: Array) -> Array:
-    """Every other row is ten thousand times as large."""
-    return x * np.where(np.arange(x.shape[-2]) % 2, 1e4, 1.0)[:, None] if x.ndim > 1 else 1e4 * x
-
-
-VALUES: Mapping[str, Callable[[Array], Array]] = {
-    "typical": lambda x: x,
-    "large": lambda x: 8.0 * x,
-    "huge": lambda x: 100.0 * x,
-    "tiny": lambda x: 1e-3 * x,
-    "repeated": _repeated,
-    "nearly tied": _nearly_tied,
-    "offset": lambda x: x + 10.0,
-    "uneven": _uneven,
-    "far offset": lambda x: x + 1e3,
-}
-# In a lower precision, rounding alone decides what such numbers give; and which of tied rows a
-# formula chooses.
-_ONLY_IN_FLOAT64 = frozenset({"huge", "uneven", "far offset", "offset"})
-_TIED = frozenset({"repeated", "nearly tied"})
+# --- Trials ---------------------------------------------------------------------------------------
 
 # Typical numbers first, in sizes that tell axes apart; corner cases after that.
 _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
@@ -116,18 +86,6 @@ _SCHEDULE: tuple[tuple[Sizing, str], ...] = (
     ("distinct", "nearly tied"), ("distinct", "offset"), ("distinct", "huge"),
     ("distinct", "uneven"), ("distinct", "far offset"),
 )  # fmt: skip
-
-
-def values_for(entry: Entry, dtype: str) -> tuple[str, ...]:
-    """Return the names of the VALUES on which a formula can be judged in a dtype."""
-    if dtype == "float64":
-        return tuple(VALUES)
-    chooses = any(argument.kind == "int" for argument in entry.signature.returns)
-    left_out = _ONLY_IN_FLOAT64 | (_TIED if chooses else frozenset())
-    return tuple(name for name in VALUES if name not in left_out)
-
-
-# --- Trials ---------------------------------------------------------------------------------------
 
 
 def trials(
@@ -149,7 +107,7 @@ def trials(
     errors: list[ValueError] = []
     made = 0
     for dtype in dtypes:
-        judged = values_for(entry, dtype)
+        judged = families_for(entry, dtype)
         planned = [
             (sizing, values, batch, seed + len(batches) * k + i)
             for k, (sizing, values) in enumerate(_SCHEDULE)
@@ -187,12 +145,7 @@ def trial(
 
     Raises ValueError for sizes that the formula cannot have.
     """
-    changed = dict(arguments)
-    for argument in entry.signature.arguments:
-        x = changed.get(argument.name)
-        if x is not None and argument.kind == "float" and argument.shape.row is not None:
-            changed[argument.name] = VALUES[values](x)
-    changed = rounded(changed, dtype)
+    changed = rounded(in_family(entry, arguments, values), dtype)
     with np.errstate(all="ignore"):
         entry.function(**changed)
     return Trial(changed, dtype, sizing, values, batch, seed)
@@ -213,19 +166,20 @@ def inverses(id: str, function: Function, arguments: Mapping[str, Any]) -> list[
 def _seeds_for_options(
     entry: Entry, batches: tuple[tuple[int, ...], ...], seed: int, select: Select
 ) -> list[tuple[tuple[int, ...], int]]:
-    """Choose batch axes and seeds such that any two options occur together, with any values."""
+    """Choose batch axes and seeds such that every option occurs, and most pairs of options do."""
     seen: set[Any] = set()
-    chosen = []
+    chosen: list[tuple[tuple[int, ...], int]] = []
     for k in range(_SEEDS_FOR_OPTIONS):
         batch, each = batches[k % len(batches)], seed + len(batches) * len(_SCHEDULE) + k
         try:
             options = sorted(_options(entry, select(make(entry.id, each, batch).args)))
         except ArgumentNotTakenError:
             continue
-        pairs = {*combinations_with_replacement(options, 2)}
-        if pairs - seen:
+        size = 2 if len(chosen) < _SEEDS_FOR_PAIRS else 1
+        sets = {each for k in range(1, size + 1) for each in combinations(options, k)}
+        if sets - seen:
             chosen.append((batch, each))
-        seen |= pairs
+        seen |= sets
     return chosen
 
 

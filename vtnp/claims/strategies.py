@@ -1,0 +1,168 @@
+"""Hypothesis strategies of a formula's inputs, for property tests of any implementation.
+
+    from hypothesis import given
+    from vtnp.claims import strategies
+
+    @given(strategies.cases("attention"))
+    def test_my_attention(case):
+        assert_close(my_attention(**case.args), case())
+
+Hypothesis draws sizes, options, which optional arrays there are, masks and numbers: number by
+number in small arrays, by a seed in large ones. Both are then made into a family of
+`vtnp.claims.families`, and rounded to a precision. A case that fails shrinks to small sizes, few
+options and small integers; `vtnp.claims.statement` writes it as a line of Python.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vtnp._array.trees import tree_map
+from vtnp._registry.errors import FormulaError
+from vtnp._registry.pages import formula
+from vtnp._registry.shapes import parse
+from vtnp._registry.spec import registry
+from vtnp.claims.cases import Case, Draw, Sizing, build
+from vtnp.claims.families import families_for, in_family
+
+BATCHES = ((), (2,), (3, 1))
+SIZINGS: tuple[Sizing, ...] = ("distinct", "equal", "one", "odd")
+DTYPES = ("float64", "float32", "float16")
+_BY_NUMBER = 32  # the most numbers of an array that are drawn one by one
+_ELEMENTS = st.integers(-3, 3).map(float) | st.integers(-24, 24).map(lambda k: k / 8)
+
+__all__ = ["BATCHES", "DTYPES", "SIZINGS", "arguments", "cases"]
+
+
+def cases(
+    id: str | int,
+    *,
+    dtypes: Sequence[str] = ("float64",),
+    batches: Sequence[tuple[int, ...]] = BATCHES,
+    sizings: Sequence[Sizing] = SIZINGS,
+    families: Sequence[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> st.SearchStrategy[Case]:
+    """Return the strategy of a formula's cases.
+
+    Parameters
+    ----------
+    id : str or int
+        The formula: its id, "eq2" or 2.
+    dtypes : sequence of str
+        Precisions to round the numbers to: "float64", "float32", "float16". The arrays stay
+        float64; `case.dtype` names the precision.
+    batches : sequence of tuple of int
+        Batch axes. They come before all others.
+    sizings : sequence of str
+        How sizes are drawn: "distinct" primes, all "equal", all "one", distinct and "odd", "any"
+        from 1 to 4, "empty" for some axes of size 0 where the formula allows it.
+    families : sequence of str, optional
+        Names of `vtnp.claims.families.FAMILIES`; left out, all that a formula can be judged on.
+    sizes : mapping, optional
+        Sizes of axes that are not drawn, by letter.
+
+    Returns
+    -------
+    SearchStrategy
+        Of `Case`: `case.args` holds the arguments, `case()` is the formula's own result, and
+        `case.rng` a generator for what a test draws besides.
+    """
+    entry = registry[formula(id).id]
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Case:
+        dtype = draw(st.sampled_from(dtypes))
+        allowed = families_for(entry, dtype)
+        names = [each for each in allowed if families is None or each in families]
+        family = draw(st.sampled_from(names))
+        sizing, batch = draw(st.sampled_from(sizings)), draw(st.sampled_from(batches))
+        seed = draw(st.integers(0, 2**16))
+        source = Drawn(np.random.default_rng(seed), batch, dict(sizes or {}), sizing, draw=draw)
+        try:
+            case = build(entry.id, source)
+        except ValueError:  # sizes that this formula cannot have
+            assume(condition=False)
+            raise
+        args = in_family(entry, case.args, family)
+        args = {name: tree_map(lambda x: _rounded(x, dtype), x) for name, x in args.items()}
+        if dtype == "float16" and "eps" in args:
+            args["eps"] = max(args["eps"], 1e-3)  # 1e-12 is 0 there
+        # What a claim draws besides does not depend on how its arguments were made.
+        rng = np.random.default_rng(seed)
+        case = replace(case, args=args, rng=rng, dtype=dtype, family=family, seed=seed)
+        if sizing in {"one", "empty"}:
+            assume(_is_accepted(case))
+        return case
+
+    return drawn()
+
+
+def arguments(id: str | int, **options: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Return the strategy of a formula's keyword arguments alone; options as in `cases`."""
+    return cases(id, **options).map(lambda case: case.args)
+
+
+def _is_accepted(case: Case) -> bool:
+    with np.errstate(all="ignore"):
+        try:
+            case()
+        except FormulaError:
+            return False
+    return True
+
+
+def _rounded(x: Any, dtype: str) -> Any:
+    if x.dtype.kind != "f" or dtype == "float64":
+        return x
+    with np.errstate(over="ignore"):
+        return x.astype(dtype).astype(np.float64)
+
+
+@dataclass
+class Drawn(Draw):
+    """What builders choose, chosen by hypothesis; numbers of large arrays by a generator."""
+
+    draw: st.DrawFn = field(kw_only=True)
+
+    def numbers(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        if np.prod(shape) > _BY_NUMBER:
+            return self.rng.standard_normal(shape)
+        return self.draw(arrays(np.float64, shape, elements=_ELEMENTS))
+
+    smooth: ClassVar[bool] = False
+
+    def mask(self, text: str) -> np.ndarray:
+        """Return a mask of a kind: any, one key for each query, none for some, broadcast."""
+        shape = self.shape(text)
+        kind = self.choice(["usual", "usual", "one", "none", "broadcast", "all"])
+        mask = super().mask(text)
+        if kind == "one" and shape[-1]:
+            mask = np.arange(shape[-1]) == self.rng.integers(shape[-1], size=(*shape[:-1], 1))
+        elif kind == "none":
+            mask[..., :1, :] = False
+        elif kind == "broadcast" and self.batch and parse(text).row:
+            mask = mask[(slice(0, 1),) * len(self.batch)]
+        elif kind == "all":
+            mask[...] = True
+        return mask
+
+    def integer(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high)) if low <= high else super().integer(low, high)
+
+    def chance(self, probability: float = 0.5) -> bool:
+        return self.draw(st.integers(1, 20)) <= 20 * probability
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(options))
+
+    def shuffled(self, values: Sequence[Any]) -> list[Any]:
+        return list(self.draw(st.permutations(values)))
+
+    def generic(self) -> Draw:
+        return Draw(self.rng, self.batch, self.sizes, self.sizing)
