@@ -27,6 +27,16 @@ def is_generic(case):
     return case.family == "typical" and unique and all(x.shape[-1] > 1 for x in arrays)
 
 
+def passed_on(case, *names):
+    """Return options that a formula hands to its parts."""
+    return {name: case[name] for name in names or ("eps", "activation")}
+
+
+def needs_generic(case):
+    """Go on only with numbers of which no result is 0, or as large as another one, by chance."""
+    needs(is_generic(case) and case.dtype == "float64", "generic numbers in float64")
+
+
 def permutation(case, length):
     """Draw a permutation that is not the identity."""
     order = case.rng.permutation(length)

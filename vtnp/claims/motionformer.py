@@ -9,6 +9,7 @@ from autograd import grad
 from vtnp import encoder, motionformer, timesformer
 from vtnp._array.xp import namespace
 from vtnp.claims._registry import law, special
+from vtnp.claims.common import passed_on
 from vtnp.claims.compare import assert_close
 from vtnp.motionformer import Prototypes
 
@@ -722,10 +723,12 @@ def layer_of_zero_sublayers(case):
 def layer_is_its_parts(case):
     params = case["params"]
     x, x_cls = (
-        encoder.layer_norm(x, **params["norm_1"], eps=1e-6) for x in (case["z"], case["cls"])
+        encoder.layer_norm(x, **params["norm_1"], eps=case["eps"]) for x in (case["z"], case["cls"])
     )
     options = {k: case[k] for k in ("value_projection", "prototypes")}
     update, update_cls = motionformer.trajectory_self_attention(x, x_cls, params, **options)
-    z = encoder.feed_forward_sublayer(case["z"] + update, params, eps=1e-6)
-    cls = encoder.feed_forward_sublayer((case["cls"] + update_cls)[..., None, :], params, eps=1e-6)
+    z, cls = (
+        encoder.feed_forward_sublayer(x, params, **passed_on(case))
+        for x in (case["z"] + update, (case["cls"] + update_cls)[..., None, :])
+    )
     assert_close(case(), (z, cls[..., 0, :]))

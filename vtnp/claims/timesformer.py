@@ -1,10 +1,13 @@
 """Laws and special cases of spec/timesformer/."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from vtnp import encoder, timesformer
 from vtnp._array.trees import tree_map
 from vtnp.claims._registry import law, special
+from vtnp.claims.common import needs_generic, passed_on
 from vtnp.claims.compare import assert_close, difference, refused
 from vtnp.tokens import Grid
 
@@ -477,7 +480,7 @@ def sublayer_single_frame(case):
     z = case["z"][..., :1, :, :]
     weights = case["params"]["attention"]
     values = encoder.qkv_projection(
-        encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=1e-6),
+        encoder.layer_norm(flat(z), **case["params"]["norm_1"], eps=case["eps"]),
         weights["W_v"], bias=weights.get("b_v"),
     )  # fmt: skip
     update = encoder.output_projection(values, weights["W_c"], bias=weights.get("b_c"))
@@ -561,10 +564,18 @@ def extra_fc_folds(case):
     assert_close(case(params=params), case(), within=1e-11)
 
 
+def with_default_class_token(case):
+    """Return the case with the formula's default rules for the class token."""
+    rules = {k: v for k, v in case.args.items() if not k.startswith("cls_in_")}
+    return replace(case, args=rules)
+
+
 @law("divided-layer", "reaches-everything")
 @law("axial-layer", "reaches-everything")
 def reaches_everything(case):
     """Change one patch: every patch and the class token change."""
+    needs_generic(case)
+    case = with_default_class_token(case)
     z = case["z"].copy()
     i, j = case.rng.integers(z.shape[-3]), case.rng.integers(z.shape[-2])
     z[..., i, j, :] = case.numbers(z[..., i, j, :].shape)
@@ -596,7 +607,8 @@ def space_layer_frames_as_batch(case):
 
 
 def assert_is_pre_norm_layer(case, z):
-    tokens = encoder.pre_norm_layer(sequence(z, case["cls"]), case["params"], eps=1e-6)
+    tokens = sequence(z, case["cls"])
+    tokens = encoder.pre_norm_layer(tokens, case["params"], **passed_on(case))
     assert_close(case(z=z), split_sequence(tokens, z))
 
 
@@ -607,6 +619,7 @@ def joint_layer_is_pre_norm_layer(case):
 
 @special("space-layer", "single-frame")
 def space_layer_single_frame(case):
+    case = with_default_class_token(case)
     assert_is_pre_norm_layer(case, case["z"][..., :1, :, :])
 
 
@@ -625,6 +638,7 @@ def as_image(params):
 
 @law("divided-layer", "replicate-clip")
 def divided_replicate_clip(case):
+    case = with_default_class_token(case)
     z, cls = case()
     again = np.concatenate([case["z"], case["z"]], axis=-3)
     assert_close(case(z=again), (np.concatenate([z, z], axis=-3), cls), within=1e-11)
@@ -632,10 +646,12 @@ def divided_replicate_clip(case):
 
 @law("divided-layer", "static-clip-is-image")
 def divided_static_clip_is_image(case):
+    case = with_default_class_token(case)
     frame = case["z"][..., :1, :, :]
     static = np.broadcast_to(frame, case["z"].shape)
     params = without_time(case["params"])
-    image = timesformer.space_layer(frame, case["cls"], as_image(params))
+    options = passed_on(case)
+    image = timesformer.space_layer(frame, case["cls"], as_image(params), **options)
     z, cls = case(z=static, params=params)
     assert_close(cls, image[1])
     assert_close(z, np.broadcast_to(image[0], z.shape))
@@ -643,6 +659,7 @@ def divided_static_clip_is_image(case):
 
 @law("divided-layer", "class-token-is-mean-of-frames")
 def divided_class_token_is_mean_of_frames(case):
+    case = with_default_class_token(case)
     params, z = without_time(case["params"]), case["z"]
     of_frames = [
         timesformer.attention_sublayer(
@@ -651,36 +668,40 @@ def divided_class_token_is_mean_of_frames(case):
             params["space"],
             attend="space",
             class_token="mean",
+            eps=case["eps"],
         )[1]
         for i in range(z.shape[-3])
     ]
     mean = sum(of_frames) / len(of_frames)
-    expected = encoder.feed_forward_sublayer(mean[..., None, :], params, eps=1e-6)[..., 0, :]
-    assert_close(case(params=params)[1], expected)
+    expected = encoder.feed_forward_sublayer(mean[..., None, :], params, **passed_on(case))
+    assert_close(case(params=params)[1], expected[..., 0, :])
 
 
 @law("divided-layer", "two-masked-attentions")
 def divided_two_masked_attentions(case):
     """Time and space attention of the patches as masked attention over all patches."""
-    z, params = case["z"], case["params"]
+    case = with_default_class_token(case).with_args(order="time-space")
+    z, params, eps = case["z"], case["params"], case["eps"]
     t, s = z.shape[-3:-1]
     same = {name: allowed(name, None, t, s).reshape(t * s, t * s) for name in ("time", "space")}
     time, space = params["time"], params["space"]
-    normalised = encoder.layer_norm(flat(z), **time["norm_1"], eps=1e-6)
+    normalised = encoder.layer_norm(flat(z), **time["norm_1"], eps=eps)
     r = encoder.multi_head_self_attention(normalised, **time["attention"], mask=same["time"])
     y = flat(z) + r @ time["fc"]["W"] + time["fc"].get("b", 0.0)
     tokens = np.concatenate([case["cls"][..., None, :], y], axis=-2)
-    normalised = encoder.layer_norm(tokens, **space["norm_1"], eps=1e-6)
+    normalised = encoder.layer_norm(tokens, **space["norm_1"], eps=eps)
     mask = np.concatenate([np.ones((t * s, 1), bool), same["space"]], axis=-1)
     y = y + encoder.cross_attention(
         normalised[..., 1:, :], normalised, **space["attention"], mask=mask
     )
-    assert_close(flat(case()[0]), encoder.feed_forward_sublayer(y, params, eps=1e-6), within=1e-11)
+    expected = encoder.feed_forward_sublayer(y, params, **passed_on(case))
+    assert_close(flat(case()[0]), expected, within=1e-11)
 
 
 @special("divided-layer", "single-frame")
 def divided_single_frame(case):
     """With one frame, queries and keys of time attention do not matter, but its values do."""
+    case = with_default_class_token(case)
     frame = case["z"][..., :1, :, :]
     time = case["params"]["time"]
     other = {
@@ -689,6 +710,7 @@ def divided_single_frame(case):
     }
     params = {**case["params"], "time": {**time, "attention": other}}
     assert_close(case(z=frame, params=params), case(z=frame))
+    needs_generic(case)
     assert difference(case(z=frame, params=without_time(params))[0], case(z=frame)[0]) > 1e-6
 
 
@@ -698,15 +720,17 @@ def divided_single_frame(case):
 @law("axial-layer", "transposed")
 def axial_transposed(case):
     """On the transposed video: time, height, width, with the params of width and height swapped."""
-    params, grid = case["params"], transposed_grid(case["grid"])
+    case = with_default_class_token(case)
+    params, grid, eps = case["params"], transposed_grid(case["grid"]), case["eps"]
     z, cls = transposed(case["z"], case["grid"]), case["cls"]
     sublayer = timesformer.attention_sublayer
-    z, cls = sublayer(z, cls, params["time"], attend="time", class_token="out")
-    z, cls = sublayer(z, cls, params["width"], attend="height", class_token="out", grid=grid)
-    z, cls = sublayer(z, cls, params["height"], attend="width", class_token="mean", grid=grid)
+    z, cls = sublayer(z, cls, params["time"], attend="time", class_token="out", eps=eps)
+    options = {"grid": grid, "eps": eps}
+    z, cls = sublayer(z, cls, params["width"], attend="height", class_token="out", **options)
+    z, cls = sublayer(z, cls, params["height"], attend="width", class_token="mean", **options)
     expected = (
-        encoder.feed_forward_sublayer(z, params, eps=1e-6),
-        encoder.feed_forward_sublayer(cls[..., None, :], params, eps=1e-6)[..., 0, :],
+        encoder.feed_forward_sublayer(z, params, **passed_on(case)),
+        encoder.feed_forward_sublayer(cls[..., None, :], params, **passed_on(case))[..., 0, :],
     )
     z, cls = case()
     assert_close((transposed(z, case["grid"]), cls), expected, within=1e-11)

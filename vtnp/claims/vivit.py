@@ -11,7 +11,7 @@ from vtnp import encoder, vivit
 from vtnp import tokens as token_formulas
 from vtnp._array.trees import tree_leaves, tree_map
 from vtnp.claims._registry import law, special
-from vtnp.claims.common import permutation
+from vtnp.claims.common import needs_generic, passed_on, permutation
 from vtnp.claims.compare import assert_close
 
 # --- Frames and tubelets --------------------------------------------------------------------------
@@ -189,10 +189,11 @@ def encoder_no_layers(case):
     params = {**case["params"], "layers": []}
     if "cls" in params:
         only = (params["cls"] + params["positions"][0])[None]
-        expected = encoder.layer_norm(only, **params["norm"], eps=1e-6)[0]
+        expected = encoder.layer_norm(only, **params["norm"], eps=case["eps"])[0]
         expected = np.broadcast_to(expected, case(params=params).shape)
     else:
-        each = encoder.layer_norm(case["x"] + params["positions"], **params["norm"], eps=1e-6)
+        tokens = case["x"] + params["positions"]
+        each = encoder.layer_norm(tokens, **params["norm"], eps=case["eps"])
         expected = each.mean(axis=-2)
     assert_close(case(params=params), expected)
 
@@ -221,7 +222,8 @@ def joint_encoder_one_frame(case):
 def factorised_encoder_average_of_the_frames(case):
     params = {"space": case["params"]["space"]}
     frames = np.moveaxis(case["z"], -3, 0)
-    each = [vivit.sequence_encoder(frame, params["space"]) for frame in frames]
+    options = passed_on(case)
+    each = [vivit.sequence_encoder(frame, params["space"], **options) for frame in frames]
     assert_close(case(params=params), sum(each) / len(each))
 
 
@@ -239,15 +241,17 @@ def factorised_encoder_order_of_frames(case):
 @law("factorised-encoder", "space-then-time")
 def factorised_encoder_space_then_time(case):
     if "time" in case["params"]:
-        h = vivit.sequence_encoder(case["z"], case["params"]["space"])
-        assert_close(case(), vivit.sequence_encoder(h, case["params"]["time"]))
+        options = passed_on(case)
+        h = vivit.sequence_encoder(case["z"], case["params"]["space"], **options)
+        assert_close(case(), vivit.sequence_encoder(h, case["params"]["time"], **options))
 
 
 @special("factorised-encoder", "one-frame")
 def factorised_encoder_one_frame(case):
     params = {"space": case["params"]["space"]}
     z = case["z"][..., :1, :, :]
-    assert_close(case(z=z, params=params), vivit.sequence_encoder(z[..., 0, :, :], params["space"]))
+    expected = vivit.sequence_encoder(z[..., 0, :, :], params["space"], **passed_on(case))
+    assert_close(case(z=z, params=params), expected)
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -272,7 +276,7 @@ def self_attention_layer_zero_time_output(case):
         "norm_2": params["norm_2"],
         "feed_forward": params["feed_forward"],
     }
-    expected = encoder.pre_norm_layer(case["z"], spatial, eps=1e-6, activation="gelu_tanh")
+    expected = encoder.pre_norm_layer(case["z"], spatial, **passed_on(case))
     for order in ("time-space", "space-time"):
         assert_close(case(params=initial, order=order), expected)
 
@@ -291,6 +295,7 @@ def self_attention_layer_permutes(case):
 
 def changed_by_one_token(case):
     """Return which tokens, `t s`, of one video change with its first token."""
+    needs_generic(case)
     z = case["z"][(0,) * (case["z"].ndim - 3)]
     other = z.copy()
     other[0, 0] *= -1.0
@@ -305,6 +310,7 @@ def self_attention_layer_is_global(case):
 @law("factorised-self-attention-layer", "zero-time-never-learns", differentiates=True)
 def self_attention_layer_zero_time_never_learns(case):
     """If all weights of an attention are 0, only the bias of the output has a gradient."""
+    needs_generic(case)
     zeros = tree_map(np.zeros_like, {**case["params"]["time"]["attention"]})
     cotangent = case.numbers(case["z"].shape)
 
@@ -377,7 +383,7 @@ def dot_product_layer_is_a_masked_layer(case):
     """Its update is that of joint attention with a mask for each head."""
     params, (*batch, t, s, d) = case["params"], case["z"].shape
     weights = params["attention"]
-    x = encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=1e-6)
+    x = encoder.layer_norm(case["z"].reshape(*batch, t * s, d), **params["norm_1"], eps=case["eps"])
     Q, K, V = (
         encoder.qkv_projection(x, weights[f"W_{c}"], bias=weights.get(f"b_{c}")) for c in "qkv"
     )
@@ -387,7 +393,7 @@ def dot_product_layer_is_a_masked_layer(case):
         encoder.attention(Q, K, V, mask=mask), weights["W_c"], bias=weights.get("b_c")
     )
     y = case["z"] + update.reshape(case["z"].shape)
-    expected = encoder.feed_forward_sublayer(y, params, eps=1e-6, activation="gelu_tanh")
+    expected = encoder.feed_forward_sublayer(y, params, **passed_on(case))
     assert_close(case(), expected, within=1e-11)
 
 
@@ -402,7 +408,5 @@ def dot_product_layer_receptive_field_is_a_cross(case):
 
 @special("factorised-dot-product-layer", "zero-attention-output")
 def dot_product_layer_zero_attention_output(case):
-    expected = encoder.feed_forward_sublayer(
-        case["z"], case["params"], eps=1e-6, activation="gelu_tanh"
-    )
+    expected = encoder.feed_forward_sublayer(case["z"], case["params"], **passed_on(case))
     assert_close(case(params=with_zero_output(case["params"])), expected)

@@ -42,10 +42,10 @@ class Case:
             return self.args[name]
         return inspect.signature(registry[self.id].function).parameters[name].default
 
-    def numbers(self, shape: int | tuple[int, ...]) -> np.ndarray:
+    def numbers(self, shape: int | tuple[int, ...] = ()) -> Any:
         """Draw standard-normal numbers, rounded to the case's precision."""
         x = self.rng.standard_normal(shape)
-        return x if self.dtype == "float64" else x.astype(self.dtype).astype(np.float64)
+        return x if self.dtype == "float64" else np.float64(np.asarray(x, self.dtype))
 
     def with_args(self, **changed: Any) -> Self:
         return replace(self, args={**self.args, **changed})
