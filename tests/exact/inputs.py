@@ -60,9 +60,14 @@ def case_args(id: str, seed: int) -> dict[str, Any]:
 
 
 def inputs(id: str, dtype: Any, *, seeds: int = 1) -> Iterator[Input]:
-    """Yield the inputs of a formula: its own cases, families of numbers, and its hard inputs."""
+    """Yield the inputs of a formula: its own cases, families of numbers, and its hard inputs.
+
+    Half precision has too few numbers for hard ones: most overflow or vanish when squared.
+    """
     for seed in range(seeds):
         yield Input(f"case {seed}", False, case_args(id, seed))
+        if dtype == "float16":
+            continue
         families = [name for name in FAMILIES if name not in _never.get(id, ())]
         for name in families if arguments(id) else ():
             rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from tests.exact.__main__ import main
 from tests.exact.error import in_50_digits, rounded, worst
 from tests.exact.inputs import FAMILIES, inputs
 from tests.exact.numbers import exact, mp
-from tests.exact.test_exact import DTYPES, bound, measured
+from tests.exact.test_exact import bound, measured
 from vtnp import encoder
 
 # --- Implementations that lose digits -------------------------------------------------------------
@@ -58,7 +58,7 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("function", LOST, ids=lambda function: function.__name__)
 def test_lost_digits_are_found(function, dtype):
     id = LOST[function]
@@ -157,7 +157,8 @@ def test_inputs_are_many_and_different():
 
 def test_the_table_is_printed(capsys):
     main(["softmax", "--seeds", "1"])
-    head, double, single = capsys.readouterr().out.splitlines()
+    head, double, single, half = capsys.readouterr().out.splitlines()
     assert head.split() == ["formula", "dtype", "friendly", "hard", "bound", "hardest"]
     assert double.split()[:2] == ["softmax", "float64"]
     assert float(single.split()[3]) <= float(single.split()[4])
+    assert half.split()[-1] == "-"

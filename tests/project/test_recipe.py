@@ -21,6 +21,7 @@ TESTS = (
     "tests/project/test_traceability.py",
     "tests/project/test_pages.py",
     "tests/formulas",
+    "tests/exact/test_exact.py",
     "tests/cost/test_law.py",
     "tests/verify/test_confusion.py",
     "spec/positions/distance-bias.md",
@@ -74,7 +75,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 def test_the_recipe_names_every_file():
     folders = [path.partition("/")[0] for path, _, _ in steps()]
-    assert folders == ["spec"] * 3 + ["vtnp", "tests"] + ["vtnp"] * 4
+    assert folders == ["spec"] * 3 + ["vtnp", "tests", "tests"] + ["vtnp"] * 4
 
 
 def test_a_formula_made_by_the_recipe_passes_every_test(copy):
