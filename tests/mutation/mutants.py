@@ -141,7 +141,7 @@ def _changes(tree: ast.Module, words: dict[str, str]) -> Iterator[tuple[str, Cha
     yield from walk(tree, ())
 
 
-def _children(node: ast.AST) -> Iterator[ast.AST]:
+def _children(node: ast.AST) -> Iterator[ast.AST]:  # noqa: C901, PLR0911, PLR0912
     """The nodes below that may be changed."""
     if isinstance(node, ast.Assert | ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return
@@ -192,9 +192,8 @@ def _is_documented(node: ast.AST) -> bool:
 
 
 def _of_statement(node: ast.AST) -> Iterator[Change]:
-    if isinstance(node, ast.If | ast.While) and not isinstance(node.test, ast.UnaryOp):
-        if ast.unparse(node.test) != "TYPE_CHECKING" and not _is_equality(node.test):
-            yield node.test, ast.UnaryOp(ast.Not(), node.test)
+    if isinstance(node, ast.If | ast.While) and not _has_opposite(node.test):
+        yield node.test, ast.UnaryOp(ast.Not(), node.test)
     for body in _bodies(node):
         is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for i, statement in enumerate(body):
@@ -208,10 +207,11 @@ def _of_statement(node: ast.AST) -> Iterator[Change]:
             yield node.value, ast.Tuple([second, first, *others], ast.Load())  # type: ignore[list-item]
 
 
-def _is_equality(node: ast.expr) -> bool:
-    return isinstance(node, ast.Compare) and not isinstance(
-        node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE
-    )
+def _has_opposite(test: ast.expr) -> bool:
+    """Whether a condition is negated by changing its operator, or is not for the program."""
+    if isinstance(test, ast.Compare):
+        return not isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+    return isinstance(test, ast.UnaryOp) or ast.unparse(test) == "TYPE_CHECKING"
 
 
 def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -253,7 +253,9 @@ def _leaves(statement: ast.stmt) -> bool:
 # --- Expressions ----------------------------------------------------------------------------------
 
 
-def _of_expression(node: ast.AST, words: dict[str, str]) -> Iterator[Change]:
+def _of_expression(  # noqa: C901, PLR0912
+    node: ast.AST, words: dict[str, str]
+) -> Iterator[Change]:
     match node:
         case ast.Compare():
             for i, operator in enumerate(node.ops):

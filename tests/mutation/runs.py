@@ -15,11 +15,12 @@ from itertools import count
 from pathlib import Path
 from queue import Queue
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.selection import SelectedTests
 
+SERVER = Path(__file__).with_name("server.py")
 _NO_TESTS = 5  # pytest's status
 _COPIED = ("vtnp", "tests", "spec", "examples", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 
@@ -52,10 +53,11 @@ class Runner:
     _lock: Lock = field(default_factory=Lock)
     _copies: "Queue[_Copy]" = field(default_factory=Queue)
 
-    def __enter__(self) -> "Runner":
-        modules = sorted(imported(self.root, self.packages))
-        for i in range(self.jobs):
-            self._copies.put(_Copy(self.root, self.scratch / str(i), self.packages, modules))
+    def __enter__(self) -> Self:
+        copies = [_Copy(self.root, self.scratch / str(i), self.packages) for i in range(self.jobs)]
+        self._server = _started(copies, sorted(imported(self.root, self.packages)))
+        for copy in copies:
+            self._copies.put(copy)
         if self.cache is not None and self.cache.exists():
             self.known = json.loads(self.cache.read_text())
         return self
@@ -63,6 +65,7 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         while not self._copies.empty():
             self._copies.get().close()
+        self._server.wait()
 
     def outcomes(self, planned: Iterable[tuple[Mutant, SelectedTests]]) -> Iterator[Outcome]:
         """Yield what becomes of each mutant, in their order."""
@@ -128,7 +131,7 @@ class Runner:
 def _source_at(root: Path, module: str, where: str) -> tuple[str, int]:
     """Return the source of the definition around a place, and at which byte it begins."""
     source = (root / module).read_text()
-    name = where.split(".")[0]
+    name = where.partition(".")[0]
     for node in ast.parse(source).body:
         if getattr(node, "name", None) == name:
             lines = source.encode().splitlines(keepends=True)
@@ -157,53 +160,52 @@ def imported(root: Path, packages: Iterable[str]) -> set[str]:
 
 
 class _Copy:
-    """A copy of the project, with a server in it."""
+    """A copy of the project, and the pipes to its server."""
 
-    def __init__(
-        self, root: Path, copy: Path, packages: Sequence[str], modules: Sequence[str]
-    ) -> None:
-        self.root, self.copy = root, copy
+    def __init__(self, root: Path, path: Path, packages: Sequence[str]) -> None:
+        self.path = path
+        path.mkdir(parents=True)
         for name in packages:
             if (root / name).is_dir():
                 ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(root / name, copy / name, ignore=ignored)
+                shutil.copytree(root / name, path / name, ignore=ignored)
             elif (root / name).exists():
-                copy.mkdir(parents=True, exist_ok=True)
-                shutil.copy(root / name, copy / name)
-        # Bytecode is kept, so that only what was mutated is compiled and rewritten again.
-        environment = {
-            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-        } | {
-            "PYTHONPATH": str(copy),
-            "PYTHONPYCACHEPREFIX": str(copy / ".bytecode"),
-            "OMP_NUM_THREADS": "1",
-            "MPLBACKEND": "Agg",
-        }
-        server = Path(__file__).with_name("server.py")
-        self._server = subprocess.Popen(
-            [sys.executable, "-P", str(server), str(copy / "log.txt"), *modules],
-            cwd=copy, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+                shutil.copy(root / name, path / name)
+        self.reading, requests = os.pipe()
+        answers, self.writing = os.pipe()
+        self._requests, self._answers = os.fdopen(requests, "w"), os.fdopen(answers)
 
     def run(self, tests: SelectedTests, limit: float) -> dict[str, Any]:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
         request = {"args": tests.args, "formulas": tests.formulas, "limit": limit}
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._server.stdout.readline())
+        print(json.dumps(request), file=self._requests, flush=True)
+        answer: dict[str, Any] = json.loads(self._answers.readline())
         return answer
 
     def mutated(self, mutant: Mutant) -> "_Mutated":
-        return _Mutated(self.copy / mutant.module, mutant)
+        return _Mutated(self.path / mutant.module, mutant)
 
     def close(self) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait()
-        self._server.stdout.close()
-        shutil.rmtree(self.copy)
+        self._requests.close()
+        self._answers.read()  # until the server has ended
+        self._answers.close()
+        shutil.rmtree(self.path)
+
+
+def _started(copies: Sequence[_Copy], modules: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start the server of all copies; it alone keeps the other ends of the pipes."""
+    places = [[str(copy.path), copy.reading, copy.writing] for copy in copies]
+    # Bytecode is kept, so that only what was mutated is compiled and rewritten again.
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    } | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    ends = [end for copy in copies for end in (copy.reading, copy.writing)]
+    server = subprocess.Popen(
+        [sys.executable, "-P", SERVER, json.dumps(places), *modules],
+        cwd=copies[0].path, env=environment, pass_fds=ends,
+    )  # fmt: skip
+    for end in ends:
+        os.close(end)
+    return server
 
 
 # Python knows bytecode by the time of its source, in seconds: each mutant has another.

@@ -32,7 +32,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "motion": (("vtnp/video",), ("tests/video",)),
     "cost": (("vtnp/cost",), ("tests/cost",)),
     "checkpoints": (("vtnp/checkpoints",), ("tests/checkpoints",)),
-    "judge": (("vtnp/verify/judge.py",), ("tests/verify/test_judge.py", "tests/verify/test_verify.py")),
+    "judge": (
+        ("vtnp/verify/judge.py",), ("tests/verify/test_judge.py", "tests/verify/test_verify.py"),
+    ),
     "verify": (("vtnp/verify",), ("tests/verify",)),
 }  # fmt: skip
 
@@ -57,10 +59,8 @@ def room_of(module: str) -> str:
 
 def modules_of(root: Path, name: str) -> list[str]:
     """Return the modules of a room, a folder or a formula's chapter, or the one of that path."""
-    if name in ROOMS:
-        paths = ROOMS[name][0]
-    else:
-        paths = (name if "/" in name else f"vtnp/{name}.py",)
+    other = (name if "/" in name else f"vtnp/{name}.py",)
+    paths = ROOMS[name][0] if name in ROOMS else other
     found = [x for path in paths for x in [root / path, *sorted((root / path).rglob("*.py"))]]
     modules = [str(x.relative_to(root)) for x in found if x.suffix == ".py" and x.exists()]
     return [each for each in modules if name not in ROOMS or room_of(each) == name]

@@ -1,10 +1,11 @@
 """A process that has imported what the tests need of others, and forks for every mutant.
 
-It runs as a script, in a copy of the project, whose own packages it never imports itself. It reads
-requests from standard input, one JSON object a line: `args` of pytest, `limit`, the most seconds of
-CPU that a test may take, and `formulas`, the ids whose tests are wanted of files that have tests of
-every formula. It writes one line for each: `status`, pytest's exit status or that of a process which
-a signal ended; `test`, the one that failed; and `cpu`, what the run took.
+It runs as a script, and never imports the project's own packages itself. For each copy of the
+project there is a process that reads requests from a pipe, one JSON object a line: `args` of
+pytest, `limit`, the most seconds of CPU that a test may take, and `formulas`, the ids whose tests
+are wanted of files that have tests of every formula. It writes one line for each: `status`,
+pytest's exit status or that of a process which a signal ended; `test`, the one that failed; and
+`cpu`, what the run took.
 """
 
 import contextlib
@@ -140,17 +141,42 @@ def run(request: dict[str, Any], log: Path) -> dict[str, Any]:
     return {"status": os.waitstatus_to_exitcode(status), "test": test, "cpu": cpu}
 
 
+def serve(path: str, reading: int, writing: int) -> None:
+    """Answer the requests of one copy of the project until there are no more."""
+    os.chdir(path)
+    sys.path.insert(0, path)
+    sys.pycache_prefix = f"{path}/.bytecode"
+    os.environ |= {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
+    with os.fdopen(reading) as requests, os.fdopen(writing, "w") as answers:
+        for line in requests:
+            answer = run(json.loads(line), Path(path, "log.txt"))
+            print(json.dumps(answer), file=answers, flush=True)
+
+
 def main() -> None:
-    """Import what is named on the command line, and answer requests until there are no more."""
-    log, *modules = sys.argv[1:]
+    """Import what is named on the command line, and fork into a server for each copy."""
+    places, *modules = sys.argv[1:]
     os.environ[_NO_PLUGINS] = "1"
     warnings.simplefilter("ignore")
     for name in modules:
         with contextlib.suppress(Exception):  # an optional library, or one that is not for here
             import_module(name)
     warnings.resetwarnings()
-    for line in sys.stdin:
-        print(json.dumps(run(json.loads(line), Path(log))), flush=True)
+    copies = json.loads(places)
+    ends = {end for _, *pair in copies for end in pair}
+    children = []
+    for path, *pair in copies:
+        child = os.fork()
+        if child == 0:
+            for end in ends - set(pair):
+                os.close(end)
+            serve(path, *pair)
+            os._exit(0)
+        children.append(child)
+    for end in ends:
+        os.close(end)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def test_a_known_gap_whose_text_has_changed_is_stale(toy, tmp_path):
     )
     assert read_known(toy, listed)[0].of(TOY) == TOY.replace("= 3", "= 4")
     (toy / "toy" / "clip.py").write_text(TOY.replace("3", "5"))
-    with pytest.raises(StaleError, match="limit: toy/clip.py has '= 3' not once"):
+    with pytest.raises(StaleError, match=r"limit: toy/clip\.py has '= 3' not once"):
         read_known(toy, listed)
 
 
