@@ -283,11 +283,15 @@ def logsumexp(x: Float[Array, "*b n"]) -> Float[Array, "*b"]:
     """
     xp = namespace(x)
     # log sum exp(x - c) + c is the same for any c, so the shift needs no gradient of its own.
-    largest = xp.max(constant(x), axis=-1, keepdims=True)
-    shift = xp.where(largest == -math.inf, 0.0, largest)
-    total = xp.sum(xp.exp(x - shift), axis=-1)
-    is_empty = total == 0.0
-    return xp.where(is_empty, -math.inf, xp.log(xp.where(is_empty, 1.0, total)) + shift[..., 0])
+    shift = xp.max(constant(x), axis=-1, keepdims=True)
+    is_empty = shift == -math.inf
+    shift = xp.where(is_empty, 0.0, shift)
+    # The exponentials of the largest scores are 1. All but one of these ones count, and log1p
+    # keeps the digits of whatever comes on top.
+    ones = xp.astype(constant(x) == shift, x.dtype)
+    rest = xp.sum(xp.exp(x - shift) - ones, axis=-1, keepdims=True)
+    l = xp.log1p(rest + xp.maximum(xp.sum(ones, axis=-1, keepdims=True) - 1.0, 0.0)) + shift
+    return xp.where(is_empty, -math.inf, l)[..., 0]
 
 
 @spec("dilated-branch", requires=("d_k >= 1",))

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from vtnp._array.pinv import has_batched_svd, pinv_matmul
 from vtnp._array.typing import Array, Bool, Float
 from vtnp._array.xp import constant, device, namespace, transposed
 from vtnp._registry.errors import require
@@ -56,7 +57,9 @@ def softmax_blocks(
 
 
 @spec("pseudo-inverse", requires=("l >= 1",))
-def pseudo_inverse(A: Float[Array, "*b l l"]) -> Float[Array, "*b l l"]:
+def pseudo_inverse(
+    A: Float[Array, "*b l l"], *, times: Float[Array, "*b l m"] | None = None
+) -> Float[Array, "*b l m"]:
     """Invert a matrix on the space where it can be inverted, and map the rest to 0.
 
     A^+ = sum_{sigma_i > 0} w_i u_i^T / sigma_i, A = sum_i sigma_i u_i w_i^T
@@ -65,22 +68,28 @@ def pseudo_inverse(A: Float[Array, "*b l l"]) -> Float[Array, "*b l l"]:
     ----------
     A : array
         Any square matrix.
+    times : array, optional
+        A matrix B that the inverse is multiplied by; left out, the identity.
 
     Returns
     -------
     array
-        The Moore-Penrose inverse.
+        The Moore-Penrose inverse, or its product with B.
 
     Raises
     ------
+    ShapeError
+        If axes do not fit.
     FormulaError
-        If A has no rows, or the array library has no ``linalg.pinv``.
+        If A has no rows, or the array library cannot decompose batches of matrices.
 
     Notes
     -----
     Singular values up to l eps times the largest count as 0, where eps is the machine epsilon of
-    the dtype. Half precision is inverted in single precision. The gradient is the one along
-    matrices of the same rank.
+    the dtype. The decomposition is in double precision, whatever the dtype. A matrix with an entry
+    that is not finite has an inverse of NaN. The product is more accurate than multiplying by the
+    inverse afterwards, whose entries are large where A is ill-conditioned. The gradient is the one
+    along matrices of the same rank.
 
     References
     ----------
@@ -93,14 +102,11 @@ def pseudo_inverse(A: Float[Array, "*b l l"]) -> Float[Array, "*b l l"]:
     array([[0.25, 0.  ],
            [0.  , 0.  ]])
     """
-    library = namespace(constant(A))
-    has_pinv = hasattr(library.linalg, "pinv")
-    require(has_pinv, "A", "a library with linalg.pinv", library.__name__)
-    xp = namespace(A)
-    # No library has singular values in half precision.
-    wide = A if xp.finfo(A.dtype).bits >= 32 else xp.astype(A, xp.float32)
-    rtol = A.shape[-1] * float(xp.finfo(wide.dtype).eps)
-    return xp.astype(xp.linalg.pinv(wide, rtol=rtol), A.dtype, copy=False)
+    library = namespace(constant(A)).__name__
+    require(has_batched_svd(A), "A", "a library that decomposes batches of matrices", library)
+    l, xp = A.shape[-1], namespace(A, times)
+    B = xp.eye(l, dtype=A.dtype, device=device(A)) if times is None else times
+    return pinv_matmul(A, B, rtol=l * float(xp.finfo(A.dtype).eps))
 
 
 @spec("nystrom-approximation", requires=("l >= 1",))
@@ -126,7 +132,7 @@ def nystrom_approximation(
     ShapeError
         If axes do not fit.
     FormulaError
-        If A has no rows, or the array library has no ``linalg.pinv``.
+        If A has no rows, or the array library cannot decompose batches of matrices.
 
     Notes
     -----
@@ -138,7 +144,7 @@ def nystrom_approximation(
     spec/nystromformer/nystrom-approximation.md; survey, eq. (13).
     """
     xp = namespace(A, B, F)
-    C = F @ pseudo_inverse(A) @ B
+    C = F @ pseudo_inverse(A, times=B)
     return xp.concat([xp.concat([A, B], axis=-1), xp.concat([F, C], axis=-1)], axis=-2)
 
 
@@ -252,22 +258,31 @@ def iterative_pinv(
     ----------
     spec/nystromformer/iterative-pinv.md; survey, section 4-1.
     """
-    divisor = _start_divisor(A, start)
-    # The zero matrix is its own pseudo-inverse.
-    Z = transposed(A) / namespace(A).where(divisor == 0.0, 1.0, divisor)
+    # From the paper's start the result is of size 1 / A, whatever the size of A.
+    unit = _largest_magnitude(A) if start == "paper" else 1.0
+    A = A / unit
+    Z = transposed(A) / _start_divisor(A, start)
     for _ in range(iterations):
         AZ = A @ Z
         Z = (Z * 13.0 - Z @ (AZ * 15.0 - AZ @ (AZ * 7.0 - AZ @ AZ))) * 0.25
-    return Z
+    return Z / unit
+
+
+def _largest_magnitude(A: Array) -> Array:
+    """Return a constant for each matrix; 1 where all entries are 0."""
+    xp = namespace(constant(A))
+    largest = xp.max(xp.abs(constant(A)), axis=(-2, -1), keepdims=True)
+    return xp.where(largest == 0.0, 1.0, largest)
 
 
 def _start_divisor(A: Array, start: PinvStart) -> Array:
-    column_norm = _largest_sum(A, axis=-2)
+    xp, divisor = namespace(A), _largest_sum(A, axis=-2)
     if start == "paper":
-        return column_norm * _largest_sum(A, axis=-1)
-    if start == "original" and 0 not in A.shape:
-        return namespace(A).max(column_norm)
-    return column_norm
+        divisor = divisor * _largest_sum(A, axis=-1)
+    elif start == "original" and 0 not in A.shape:
+        divisor = xp.max(divisor)
+    # The zero matrix is its own pseudo-inverse.
+    return xp.where(divisor == 0.0, 1.0, divisor)
 
 
 def _largest_sum(A: Array, *, axis: int) -> Array:
@@ -333,8 +348,8 @@ def nystrom_attention(
     FormulaError
         If both or neither of landmarks and Q_tilde are given, or one of Q_tilde and K_tilde alone;
         if landmarks is less than 1 or greater than n, the scale is not finite, or iterations is
-        negative; if pinv or start is another string; if pinv is "exact" and the array library has
-        no ``linalg.pinv``.
+        negative; if pinv or start is another string; if pinv is "exact" and the array library
+        cannot decompose batches of matrices.
 
     Notes
     -----
@@ -351,9 +366,9 @@ def nystrom_attention(
     F = attention_weights(Q, K_tilde, scale=scale)
     A = attention_weights(Q_tilde, K_tilde, scale=scale)
     B = attention_weights(Q_tilde, K, mask=_key_mask(mask, Q_tilde), scale=scale)
-    exact = pinv == "exact"
-    Z = pseudo_inverse(A) if exact else iterative_pinv(A, iterations=iterations, start=start)
-    return (F @ Z) @ (B @ V)
+    if pinv == "exact":
+        return F @ pseudo_inverse(A, times=B @ V)
+    return F @ iterative_pinv(A, iterations=iterations, start=start) @ (B @ V)
 
 
 def _key_mask(mask: Array | None, Q_tilde: Array) -> Array | None:
@@ -466,7 +481,8 @@ def nystrom_self_attention(
         If axes do not fit.
     FormulaError
         If landmarks is less than 1 or greater than n, iterations is negative, or k is even; if pinv
-        or start is another string; if pinv is "exact" and the array library has no ``linalg.pinv``.
+        or start is another string; if pinv is "exact" and the array library cannot decompose
+        batches of matrices.
 
     Notes
     -----

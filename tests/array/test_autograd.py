@@ -19,6 +19,7 @@ from autograd.extend import vspace
 from autograd.test_util import check_grads
 
 from tests.support import readings
+from vtnp._array.pinv import pinv_matmul
 from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.xp import erfc, is_boxed, unboxed, value_namespace
 
@@ -85,6 +86,8 @@ def _dask():
             "linalg.inv",
             "linalg.pinv",
             "linalg.pinv tall",
+            "linalg.pinv product",
+            "linalg.pinv singular",
             "repeat flat",
             "repeat many",
             "reshape across chunks",
@@ -224,6 +227,15 @@ CASES = {
     "linalg.inv": (lambda xp, x: xp.linalg.inv(x), [INVERTIBLE]),
     "linalg.pinv": (lambda xp, x: xp.linalg.pinv(x), [numbers(2, 2, 3)]),
     "linalg.pinv tall": (lambda xp, x: xp.linalg.pinv(x), [numbers(3, 2)]),
+    "linalg.pinv product": (
+        lambda xp, x, y: pinv_matmul(x, y, rtol=1e-12),
+        [INVERTIBLE, numbers(2, 3, 2)],
+    ),
+    # Of rank 2 wherever its factors are.
+    "linalg.pinv singular": (
+        lambda xp, x, y, z: pinv_matmul(xp.matmul(x, y), z, rtol=1e-5),
+        [INVERTIBLE[0, :, :2], INVERTIBLE[1, :2], numbers(3, 2)],
+    ),
     "permute_dims": (lambda xp, x: xp.permute_dims(x, (2, 0, 1)), [numbers(2, 3, 2)]),
     "permute_dims negative": (lambda xp, x: xp.permute_dims(x, (-1, 0, -2)), [numbers(2, 3, 2)]),
     "moveaxis": (lambda xp, x: xp.moveaxis(x, 0, -1), [numbers(2, 3, 2)]),

@@ -15,12 +15,13 @@ from vtnp._registry.spec import registry
 from vtnp.claims.cases import Case, make
 
 OTHERS = [name for name in readings.NAMES if name != "numpy"]
+REFUSES_BATCHES = "a library that decomposes batches of matrices, got 'array_api_compat.dask"
 # What a library cannot do, and says so: formula -> library -> a word of its error.
 MISSING: dict[tuple[str, str], str] = {
-    ("pseudo-inverse", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
-    ("nystrom-approximation", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
-    ("nystrom-attention", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
-    ("nystrom-self-attention", "dask"): "a library with linalg.pinv, got 'array_api_compat.dask",
+    ("pseudo-inverse", "dask"): REFUSES_BATCHES,
+    ("nystrom-approximation", "dask"): REFUSES_BATCHES,
+    ("nystrom-attention", "dask"): REFUSES_BATCHES,
+    ("nystrom-self-attention", "dask"): REFUSES_BATCHES,
 }
 # Widths within a layer are small: lazy and compiled libraries take time for each task of a graph.
 WITHIN = dict.fromkeys(("heads", "d_h", "d_k", "d_v", "d_f", "points"), 2)

@@ -27,11 +27,12 @@ def product(X, Y):
     return Z
 
 
-def pseudo_inverse(A):
+def pseudo_inverse(A, *, times=None):
     *batch, _, _ = A.shape
-    Z = np.zeros_like(A)
+    Z = np.zeros_like(A) if times is None else np.zeros_like(times)
     for b in np.ndindex(*batch):
-        Z[b] = pseudo_inverse_of_one(A[b])
+        inverse = pseudo_inverse_of_one(A[b])
+        Z[b] = inverse if times is None else product(inverse, times[b])
     return Z
 
 

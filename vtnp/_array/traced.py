@@ -15,7 +15,7 @@ Where a function has no derivative, this is what it gets:
     sqrt                at 0                    inf, as calculus says (and 0 * inf = nan)
     pow                 0**0, to the base       0;  0**y, to the exponent: 0
     where               the branch not taken    exactly 0, even where it is NaN or infinite
-    linalg.pinv         where the rank changes  that of constant rank
+    linalg.pinv         where the rank changes  that of constant rank; so has pinv_matmul (pinv.py)
 
 autograd's jacobian and hessian_vector_product finish in NumPy, so those two are for NumPy arrays;
 grad, value_and_grad, elementwise_grad, make_vjp and make_jvp take any.

@@ -43,34 +43,38 @@ def corners_swapped(Q, K, l):
     return A, F, B, C
 
 
-@mistake("pseudo-inverse", "transposed")
-def inverse_by_transposing(A):
-    return transposed(A)
+def _inverse_by(invert):
+    """A pseudo-inverse computed by a function of the matrix alone, then multiplied."""
+
+    def inverse(A, *, times=None):
+        Z = invert(A)
+        return Z if times is None else Z @ times
+
+    return inverse
 
 
-@mistake("pseudo-inverse", "inverse-transposed")
-def pseudo_inverse_transposed(A):
-    return transposed(pseudo_inverse(A))
+def _doubled(invert):
+    """The inverse in double precision, rounded: NumPy has none in half precision."""
+
+    def inverse(A):
+        xp = namespace(A)
+        return xp.astype(invert(xp.astype(A, xp.float64)), A.dtype)
+
+    return inverse
 
 
-@mistake("pseudo-inverse", "reciprocals")
-def reciprocals(A):
-    return 1.0 / A
-
-
-@mistake("pseudo-inverse", "jitter")
-def jitter(A):
-    return namespace(A).linalg.inv(A + 1e-3 * _eye(A))
-
-
-@mistake("pseudo-inverse", "coarse-threshold")
-def coarse_threshold(A):
-    return namespace(A).linalg.pinv(A, rtol=0.1)
-
-
-@mistake("pseudo-inverse", "iterative-for-exact")
-def six_steps(A):
-    return iterative_pinv(A)
+mistake("pseudo-inverse", "transposed")(_inverse_by(transposed))
+mistake("pseudo-inverse", "inverse-transposed")(
+    _inverse_by(lambda A: transposed(pseudo_inverse(A)))
+)
+mistake("pseudo-inverse", "reciprocals")(_inverse_by(lambda A: 1.0 / A))
+mistake("pseudo-inverse", "jitter")(
+    _inverse_by(_doubled(lambda A: namespace(A).linalg.inv(A + 1e-3 * _eye(A))))
+)
+mistake("pseudo-inverse", "coarse-threshold")(
+    _inverse_by(_doubled(lambda A: namespace(A).linalg.pinv(A, rtol=0.1)))
+)
+mistake("pseudo-inverse", "iterative-for-exact")(_inverse_by(iterative_pinv))
 
 
 def _completed(A, B, F, C):

@@ -15,6 +15,7 @@ _HEAD = {"d": 64}
 SIZES = {"n": 512, "l": 64}
 RECIPES = {
     "softmax-blocks": Recipe(_HEAD),
+    "pseudo-inverse": Recipe({"m": 64}),
     "nystrom-approximation": Recipe({"k": 512 - 64}),
     "segment-means": Recipe(_HEAD),
     "nystrom-attention": Recipe(
