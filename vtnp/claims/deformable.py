@@ -4,6 +4,7 @@ import numpy as np
 
 from vtnp.claims._registry import law, special
 from vtnp.claims.compare import assert_close
+from vtnp.claims.errors import needs
 from vtnp.deformable import deformable_attention, deformable_weights, reference_points
 from vtnp.tokens import bilinear_sample
 
@@ -83,6 +84,7 @@ def offsets_swap_axes(case):
 @special("sampling-offsets", "follows-motion")
 def offsets_follow_motion(case):
     d, points, _ = case["W_delta"].shape
+    needs(d >= 2, "two channels")
     E = case.numbers((2, d))
     motion = case.numbers((*case["m"].shape[:-1], 2))
     W_delta = np.stack([np.linalg.pinv(E)] * points, axis=1)
@@ -134,6 +136,7 @@ def weight_of_a_single_sample(case):
 
 @special("deformable-weights", "minus-infinity")
 def weights_of_minus_infinity(case):
+    needs(case["logits"].shape[-2] >= 2, "two frames")
     logits = case["logits"].copy()
     logits[..., 0, :] = -np.inf
     assert not case(logits=logits)[..., 0, :].any()

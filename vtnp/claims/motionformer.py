@@ -9,8 +9,8 @@ from autograd import grad
 from vtnp import encoder, motionformer, timesformer
 from vtnp._array.xp import namespace
 from vtnp.claims._registry import law, special
-from vtnp.claims.common import passed_on
-from vtnp.claims.compare import assert_close
+from vtnp.claims.common import needs_generic, passed_on
+from vtnp.claims.compare import assert_close, largest
 from vtnp.motionformer import Prototypes
 
 
@@ -225,7 +225,10 @@ def row_error(case, **changed):
 @law("prototype-attention", "rows-sum-to-one")
 def prototypes_rows_sum_to_one(case):
     weights = approximate_weights(case)
-    assert np.all(weights > 0)
+    product = max(largest(case[x] @ np.swapaxes(case["P"], -1, -2)) for x in ("Q", "K"))
+    # Scores far apart have exponentials that underflow; in half precision that is 17 already.
+    underflows = product > 100 or case.dtype == "float16"
+    assert np.all(weights > 0) or (underflows and np.all(weights >= 0))
     assert_close(weights.sum(-1), np.ones(weights.shape[:-1]))
 
 
@@ -317,6 +320,7 @@ def prototypes_equal_queries(case):
 @special("prototype-attention", "sharp-limit")
 def prototypes_sharp_limit(case):
     """All queries, or all keys, of equal length, with scores so large that it is exact."""
+    needs_generic(case)
 
     def unit(x):
         return 1e5 * x / np.linalg.norm(x, axis=-1, keepdims=True)

@@ -144,7 +144,7 @@ class Drawn(Draw):
         mask = super().mask(text)
         if kind == "one" and shape[-1]:
             mask = np.arange(shape[-1]) == self.rng.integers(shape[-1], size=(*shape[:-1], 1))
-        elif kind == "none":
+        elif kind == "none" and len(parse(text).after) > 1:
             mask[..., :1, :] = False
         elif kind == "broadcast" and self.batch and parse(text).row:
             mask = mask[(slice(0, 1),) * len(self.batch)]

@@ -62,6 +62,8 @@ def window(draw: Draw, width: str, grid: Grid) -> tuple[dict[str, Any], Pooling]
     if mode != "conv":
         return {"pooling": pooling}, pooling
     kernel = draw.array(f"k_t k_h k_w {width}")
+    if draw.chance(0.2):
+        return {"kernel": kernel}, Pooling(size=size)
     return {"kernel": kernel, "pooling": pooling._replace(size=None)}, pooling
 
 

@@ -20,8 +20,10 @@ def grid_of(draw: Draw, attend: str) -> dict[str, Any]:
     if attend not in ON_GRID:
         draw.sizes |= {"t": t, "s": h}
         return {}
-    draw.sizes |= {"t": t, "h": h, "w": w, "s": h * w}
-    return {"grid": Grid(t, h, w)}
+    draw.sizes |= {"t": t, "h": h, "w": w}
+    grid = Grid(*(draw.size(axis) for axis in "thw"))
+    draw.sizes["s"] = grid.h * grid.w
+    return {"grid": grid}
 
 
 @builds("space-time-embedding")
