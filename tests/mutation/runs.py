@@ -22,7 +22,10 @@ from tests.mutation.selection import SelectedTests
 
 SERVER = Path(__file__).with_name("server.py")
 _NO_TESTS = 5  # pytest's status
-_COPIED = ("vtnp", "tests", "spec", "examples", "pyproject.toml", "README.md", "CONTRIBUTING.md")
+_COPIED = (
+    "vtnp", "tests", "spec", "examples", "pyproject.toml", "LICENSE", "README.md",
+    "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md",
+)  # fmt: skip
 
 
 class Outcome(NamedTuple):

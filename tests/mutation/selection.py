@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("vtnp/_registry",),
         (
             "tests/registry", "tests/project/test_pages.py", "tests/project/test_public_api.py",
+            "tests/formulas/test_fixed_axes.py", "tests/formulas/test_options.py",
             "tests/formulas/test_formulas.py::test_wrong_arrays_are_refused_by_name",
         ),
     ),

@@ -45,6 +45,13 @@ class Selection:
 
     def pytest_configure(self) -> None:
         os.environ.pop(_NO_PLUGINS, None)  # not for the processes that tests start
+        if "hypothesis" in sys.modules:
+            from hypothesis import Phase, settings
+
+            # Any failing case will do; the smallest would take long to find.
+            phases = [Phase.explicit, Phase.generate]
+            settings.register_profile("mutation", settings(), phases=phases)
+            settings.load_profile("mutation")
 
     def _is_wanted(self, path: str, parameter: str) -> bool:
         if not self._wanted or not path.startswith(_BY_FORMULA):
