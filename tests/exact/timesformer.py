@@ -11,10 +11,13 @@ import numpy as np
 from tests.exact.encoder import attention, feed_forward_sublayer, layer_norm
 from tests.exact.inputs import sizes
 
-for _id in ("local", "global", "width", "height", "class"):
-    sizes(f"{_id}-attention", t=None, s=None)  # their cases have a grid
-for _id in ("attention-sublayer", "local-global-layer", "axial-layer"):
-    sizes(_id, t=None, s=None)
+# Their cases have a grid.
+for _id in ("local", "global", "class"):
+    sizes(f"{_id}-attention", t=2, h=2, w=4, s=None)
+for _id in ("attention-sublayer", "local-global-layer"):
+    sizes(_id, t=2, h=2, w=4, s=None)
+for _id in ("width-attention", "height-attention", "axial-layer"):
+    sizes(_id, t=2, h=2, w=3, s=None)
 
 
 def space_time_embedding(x, E, e_pos, *, bias=None):

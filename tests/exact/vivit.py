@@ -17,6 +17,8 @@ from tests.exact.numbers import zeros
 
 for _id in ("inflated-kernel", "central-frame-kernel"):
     sizes(_id, p_h=2, p_w=1, C=2, d=2)
+for _id in ("sequence-encoder", "spatio-temporal-encoder", "factorised-encoder"):
+    sizes(_id, t=2, s=2, n=2, d_f=2)  # their cases have two layers or four
 
 
 def uniform_frame_sampling(T, k, *, like=None):
