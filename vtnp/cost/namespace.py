@@ -42,7 +42,7 @@ def finfo(of: Any) -> Any:
 
 
 def result_type(*of: Any) -> Any:
-    return np.result_type(*(getattr(x, "dtype", x) for x in of))
+    return np.result_type(*(x.dtype if isinstance(x, CostArray) else x for x in of))
 
 
 def _arrays(*operands: Operand) -> list[CostArray]:
