@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.fuzz import Case, WrongError, target
 from tests.fuzz.mutations import INTEGERS, changed_bytes, hostile_name, special_file, string
-from tests.video.clips import CLIPS, KINDS, tiny
+from tests.video.clips import CLIPS, KINDS, OTHER_KINDS, tiny
 from vtnp.video import (
     Coded,
     VideoError,
@@ -160,7 +160,8 @@ _STRUCTURES: dict[str, Callable[[bytes, int, int], list[Node]]] = {
 def parsed(name: str) -> tuple[bytes, tuple[Node, ...]]:
     """Return the bytes of a valid clip, and its structure."""
     data = (CLIPS / name).read_bytes() if name in _REAL else tiny(name)
-    return data, tuple(_STRUCTURES[Path(name).suffix](data, 0, len(data)))
+    structure = _STRUCTURES.get(Path(name).suffix)
+    return data, tuple(structure(data, 0, len(data))) if structure else ()
 
 
 # --- Changes of it --------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def parsed(name: str) -> tuple[bytes, tuple[Node, ...]]:
 def changed_video(rng: random.Random, name: str) -> bytes:
     """Change a valid clip where its structure is, mostly once."""
     data, nodes = parsed(name)
-    if rng.random() < 0.1:
+    if not nodes or rng.random() < 0.1:
         return changed_bytes(rng, data)
     if name in _REAL and rng.random() < 0.5:  # its structure is mostly that of its media data
         nodes = tuple(node for node in nodes if node.end - node.start < 1000)[:100]
@@ -321,7 +322,7 @@ def _check_copy(path: Any, out: Path, stop: int) -> None:
 
 @target("video", errors=(VideoError,), share=1.0)
 def _video(rng: random.Random, folder: Path) -> Case:
-    name = rng.choice(_REAL) if rng.random() < 0.1 else rng.choice(KINDS)
+    name = rng.choice(rng.choice((KINDS, KINDS, KINDS, KINDS, OTHER_KINDS, _REAL)))
     suffix = Path(name).suffix if rng.random() < 0.9 else rng.choice((".mp4", ".png", ".txt", ""))
     path = folder / hostile_name(rng, suffix)
     if rng.random() < 0.05:

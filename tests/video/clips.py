@@ -63,11 +63,27 @@ _KINDS = {
     "x.h264": ("h264", {}),
 }
 KINDS = tuple(_KINDS)
+# Kinds of other codecs: codec, container, pixels, and the codec's options.
+_OTHERS = {
+    "hevc.mkv": ("libx265", "matroska", "yuv420p", {"x265-params": "log-level=none"}),
+    "vp9.mkv": ("libvpx-vp9", "matroska", "yuv420p", {}),
+    "ffv1.mkv": ("ffv1", "matroska", "gray", {}),
+    "mpeg4.avi": ("mpeg4", "avi", "yuv420p", {}),
+    "mpeg2.ts": ("mpeg2video", "mpegts", "yuv420p", {}),
+    "x.gif": ("gif", "gif", "rgb8", {}),
+    "x.png": ("png", "image2pipe", "gray", {}),
+}
+OTHER_KINDS = tuple(_OTHERS)
 
 
 @cache
 def tiny(kind, frames=8, velocity=(2, 1)):
-    """Return the bytes of a tiny traceable H.264 clip in a kind of file."""
-    format, options = _KINDS[kind]
+    """Return the bytes of a tiny clip in a kind of file; H.264 is traceable."""
     clip = moving(velocity, frames, (32, 48))
+    if kind in _OTHERS:
+        codec, format, pixels, options = _OTHERS[kind]
+        if codec == "libx265":  # which corrupts its memory below 64 rows
+            clip = moving(velocity, frames)
+        return file_of(clip, codec, format=format, pixels=pixels, **options)
+    format, options = _KINDS[kind]
     return file_of(clip, format=format, container_options=options, **TRACEABLE)

@@ -1,5 +1,6 @@
 """Video files: opened, decoded frame by frame, and every fault of theirs raised as a VideoError."""
 
+import ctypes
 import errno
 import os
 import re
@@ -17,7 +18,35 @@ from vtnp.video.errors import VideoError, path_of, shown
 from vtnp.video.truncation import truncation
 
 MAX_PIXELS = 2**26  # of a frame: 8192 x 8192
+_OTHER_MEMORY = 2**24  # bytes, for all that is no frame
 _PROTOCOL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+[:,]")
+
+
+class Reader:
+    """A file as PyAV reads it.
+
+    Of exceptions that come from here PyAV would print all but the last. error: the first one.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.name = getattr(file, "name", "")
+        self.tell = file.tell
+        self.error: OSError | None = None
+        file.seek(0)
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self.file.read(count)
+        except OSError as error:
+            self.error = self.error or error
+            return b""
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):  # a broken file refers to what is before its beginning
+            return -errno.EINVAL
 
 
 @dataclass
@@ -29,7 +58,7 @@ class Source:
     """
 
     name: str
-    file: BinaryIO
+    reader: Reader
     container: Any
     stream: Any
     decoded: int = 0
@@ -46,20 +75,20 @@ class Source:
         try:
             for packet in self.container.demux(self.stream):
                 if packet.is_corrupt:
-                    raise _fault(self.name, self.file, "a damaged packet", self.decoded)
+                    raise _fault(self.name, self.reader, "a damaged packet", self.decoded)
                 inspect(packet)
                 for frame in packet.decode():
                     self._check(frame, one_size=one_size)
                     yield frame
                     self.decoded += 1
         except _errors() as error:
-            raise _fault(self.name, self.file, _reason(error), self.decoded) from None
-        if truncation(self.file):
-            raise _fault(self.name, self.file, "", self.decoded)
+            raise _fault(self.name, self.reader, _reason(error), self.decoded) from None
+        if self.reader.error or truncation(self.reader.file):
+            raise _fault(self.name, self.reader, "", self.decoded)
 
     def _check(self, frame: Any, *, one_size: bool) -> None:
         if frame.is_corrupt:
-            raise _fault(self.name, self.file, "a damaged frame", self.decoded)
+            raise _fault(self.name, self.reader, "a damaged frame", self.decoded)
         size = frame.height, frame.width
         if not self.decoded:
             self.size = size
@@ -94,49 +123,48 @@ def opened(path: Any) -> Iterator[Source]:
             yield video
 
 
-class _Reader:
-    """A file as PyAV reads it, which prints all but the last of the errors that are raised."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.name = getattr(file, "name", "")
-        self.read = file.read
-        self.tell = file.tell
-        self._file = file
-        file.seek(0)
-
-    def seek(self, offset: int, whence: int) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError):  # a broken file refers to what is before its beginning
-            return -errno.EINVAL
-
-
 @contextmanager
 def source(file: BinaryIO, name: str) -> Iterator[Source]:
     """Open the video in a file or buffer; name: as errors name it."""
     av = pyav()
-    reader = _Reader(file)
+    reader = Reader(file)
     # What a playlist refers to is not opened, be it on this machine or another.
     options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "none"}
+    with _allocations_up_to(4 * MAX_PIXELS + _OTHER_MEMORY):
+        try:
+            # Text in a file need not be UTF-8.
+            container = av.open(reader, options=options, metadata_errors="replace")
+        except _errors() as error:
+            raise _fault(name, reader, _reason(error)) from None
+        with container:
+            yield Source(name, reader, container, _first_video(name, reader, container))
+
+
+@contextmanager
+def _allocations_up_to(most: int) -> Iterator[None]:
+    """Let FFmpeg take no more memory at once, whatever the numbers in a file.
+
+    Its own limit is 2 GiB. PyAV does not pass it on, but is linked to the library that has it.
+    """
+    library = ctypes.CDLL(pyav()._core.__file__)  # noqa: SLF001 - one of its libraries
+    limit = getattr(library, "av_max_alloc", lambda _: None)
+    limit(ctypes.c_size_t(most))
     try:
-        # Text in a file need not be UTF-8.
-        container = av.open(reader, options=options, metadata_errors="replace")
-    except _errors() as error:
-        raise _fault(name, file, _reason(error)) from None
-    with container:
-        yield Source(name, file, container, _first_video(name, file, container))
+        yield
+    finally:
+        limit(ctypes.c_size_t(2**31 - 1))
 
 
-def _first_video(name: str, file: BinaryIO, container: Any) -> Any:
+def _first_video(name: str, reader: Reader, container: Any) -> Any:
     cover = pyav().stream.Disposition.attached_pic
     streams = container.streams.video
     videos = [each for each in streams if not each.disposition & cover]
     if not videos:
         what = "only a cover picture" if streams else "no video stream"
-        raise _fault(name, file, f"{what} in this file")
+        raise _fault(name, reader, f"{what} in this file")
     decoder = videos[0].codec_context
     if decoder is None:
-        raise _fault(name, file, "FFmpeg has no decoder of this video")
+        raise _fault(name, reader, "FFmpeg has no decoder of this video")
     require_size(name, decoder.height, decoder.width)
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
     return videos[0]
@@ -195,12 +223,13 @@ def _reason(error: Any) -> str:
     return printable(reason.rstrip("."))
 
 
-def _fault(name: str, file: BinaryIO, reason: str, decoded: int = 0) -> VideoError:
+def _fault(name: str, reader: Reader, reason: str, decoded: int = 0) -> VideoError:
     """Return the error of a file, which says how much could be read."""
-    missing = truncation(file)
-    if missing:
+    if reader.error:
+        reason = _reason(reader.error)
+    elif missing := truncation(reader.file):
         return VideoError(f"{name}: truncated after {decoded} frames: {missing}")
-    if not file.seek(0, os.SEEK_END):
+    elif not reader.file.seek(0, os.SEEK_END):
         return VideoError(f"{name}: the file is empty")
     return VideoError(f"{name}: {reason}{f' after {decoded} frames' if decoded else ''}")
 
@@ -211,6 +240,4 @@ def pyav() -> Any:
         import av
     except ImportError:
         raise ImportError("video files need PyAV: pip install 'vtnp[video]'") from None
-    # FFmpeg prints remarks on a broken file, which would hide the one line that counts.
-    av.logging.set_level(None)
     return av
