@@ -3,6 +3,7 @@
 import numpy as np
 
 from vtnp.claims._registry import law, special
+from vtnp.claims.common import needs_generic
 from vtnp.claims.compare import assert_close
 from vtnp.claims.errors import needs
 from vtnp.deformable import deformable_attention, deformable_weights, reference_points
@@ -379,6 +380,7 @@ def attention_of_zero_weights(case):
 def attention_follows_motion(case):
     """q = 0, W_alpha = 0, E W_delta = I: the mean of the values where the motion leads to."""
     d = case["q"].shape[-1]
+    needs(d >= 2, "two channels")
     E = case.numbers((2, d))
     motion = 2.0 * case.numbers((*case["m"].shape[:-1], 2))
     y = case(
@@ -417,6 +419,7 @@ def attention_of_nan_motion(case):
 @special("deformable-attention", "common-column")
 def a_common_column_is_not_ignored(case):
     """Unless the motion is the same to all frames."""
+    needs_generic(case)
     c = case.numbers((case["W_alpha"].shape[0], 1))
     assert np.abs(case(W_alpha=case["W_alpha"] + c) - case()).max() > 1e-6
     m = np.broadcast_to(case["m"][..., :1, :], case["m"].shape).copy()

@@ -412,7 +412,7 @@ def heads_one_head(case):
                 bias=None if bias is None else bias[0],
                 **params.get(f"norm_{letter}", {}),
                 pooling=case.args.get(f"pool_{which}", UNPOOLED),
-                **{name: case[name] for name in ("grid", "has_cls")},
+                **{name: case[name] for name in ("grid", "has_cls", "eps")},
             )
         )
     expected = mvit.pooling_attention(*pooled) @ params["W_c"][0] + params.get("b_c", 0.0)

@@ -44,8 +44,16 @@ class Case:
 
     def numbers(self, shape: int | tuple[int, ...] = ()) -> Any:
         """Draw standard-normal numbers, rounded to the case's precision."""
-        x = self.rng.standard_normal(shape)
-        return x if self.dtype == "float64" else np.float64(np.asarray(x, self.dtype))
+        return self.rounded(self.rng.standard_normal(shape))
+
+    def rounded(self, x: Any) -> Any:
+        """Round numbers to the case's precision."""
+        return x if self.dtype == "float64" else np.asarray(x, self.dtype).astype(np.float64)
+
+    @property
+    def ulp(self) -> float:
+        """The unit in the last place of 1 in the case's precision."""
+        return float(np.finfo(self.dtype).eps)
 
     def with_args(self, **changed: Any) -> Self:
         return replace(self, args={**self.args, **changed})
