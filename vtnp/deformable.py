@@ -230,7 +230,7 @@ def reference_points(h: int, w: int, *, like: Array) -> Float[Array, "s 2"]:
     h, w : int
         Rows and columns.
     like : array
-        An array whose library, dtype and device are taken.
+        An array of floats whose library, dtype and device are taken.
 
     Returns
     -------

@@ -422,7 +422,7 @@ def causal_mask(n: int, *, like: Array) -> Bool[Array, "n n"]:
     return xp.expand_dims(position, axis=0) <= xp.expand_dims(position, axis=1)
 
 
-@spec("layer-norm", requires=("0 <= eps < inf",))
+@spec("layer-norm", requires=("d >= 1", "0 <= eps < inf"))
 def layer_norm(
     x: Float[Array, "*b d"], gamma: Float[Array, " d"], beta: Float[Array, " d"], *, eps: float
 ) -> Float[Array, "*b d"]:
@@ -450,7 +450,7 @@ def layer_norm(
     ShapeError
         If axes do not fit.
     FormulaError
-        If eps is negative or infinite.
+        If tokens have no channels, or eps is negative or infinite.
 
     Notes
     -----

@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from vtnp._array.typing import Array, Bool, Float, Int
 from vtnp._array.xp import constant, device, namespace, transposed
-from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
 from vtnp.encoder import causal_mask, softmax
 
@@ -366,7 +365,7 @@ def _key_mask(
 
 @spec("mix-branches", requires=("1 <= len(outputs) == len(log_denominators)",))
 def mix_branches(
-    outputs: Sequence[Array], log_denominators: Sequence[Array]
+    outputs: Sequence[Float[Array, "*b n d_v"]], log_denominators: Sequence[Float[Array, "*b n"]]
 ) -> Float[Array, "*b n d_v"]:
     """Average the outputs of the branches, weighted by their softmax denominators.
 
@@ -374,9 +373,9 @@ def mix_branches(
 
     Parameters
     ----------
-    outputs : sequence of arrays
+    outputs : list or tuple of arrays
         The output y of each branch, of axes ``*b n d_v``.
-    log_denominators : sequence of arrays
+    log_denominators : list or tuple of arrays
         The logarithm l of the denominators of each branch, of axes ``*b n``; -inf where a branch
         does not select the token.
 
@@ -387,9 +386,10 @@ def mix_branches(
 
     Raises
     ------
+    ShapeError
+        If axes do not fit.
     FormulaError
-        If there are no branches, different numbers of outputs and denominators, or shapes that do
-        not fit.
+        If there are no branches, or different numbers of outputs and denominators.
 
     Notes
     -----
@@ -400,10 +400,6 @@ def mix_branches(
     ----------
     spec/longnet/mix-branches.md; survey, Fig. 17.
     """
-    shapes = [tuple(y.shape) for y in outputs]
-    require(len(set(shapes)) == 1, "outputs", "arrays of one shape", shapes)
-    of_tokens, got = shapes[0][:-1], [tuple(l.shape) for l in log_denominators]
-    require({*got} == {of_tokens}, "log_denominators", f"shapes {of_tokens}", got)
     xp = namespace(*outputs, *log_denominators)
     alpha = xp.unstack(softmax(xp.stack(log_denominators, axis=-1)), axis=-1)
     return sum(xp.expand_dims(a, axis=-1) * y for a, y in zip(alpha, outputs, strict=True))

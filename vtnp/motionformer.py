@@ -229,7 +229,10 @@ def prototype_attention(
     return attention(Q, P, attention(P, K, V))
 
 
-@spec("orthogonal-prototypes", requires=("1 <= r <= n", "(start is None) != (rng is None)"))
+@spec(
+    "orthogonal-prototypes",
+    requires=("1 <= r <= n", "d >= 1", "(start is None) != (rng is None)"),
+)
 def orthogonal_prototypes(
     candidates: Float[Array, "*b n d"],
     r: int,
@@ -263,8 +266,8 @@ def orthogonal_prototypes(
     ShapeError
         If axes do not fit.
     FormulaError
-        If r is less than 1 or greater than n, both or neither of start and rng are given, or start
-        is out of range or has another shape than the batch.
+        If r is less than 1 or greater than n, candidates have width 0, both or neither of start and
+        rng are given, or start is out of range or has another shape than the batch.
 
     Notes
     -----
@@ -403,7 +406,7 @@ def trajectory_prototypes(
     return xp.concat(each, axis=-2)
 
 
-@spec("prototype-trajectory-tokens", requires=("g in (1, t)",))
+@spec("prototype-trajectory-tokens", requires=("g >= 1", "g in (1, t)"))
 def prototype_trajectory_tokens(
     Q: Float[Array, "*b t s d"],
     K: Float[Array, "*b t s d"],

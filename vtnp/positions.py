@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from vtnp._array.typing import Array, Bool, Float
 from vtnp._array.xp import device, namespace, transposed
-from vtnp._registry.errors import require
 from vtnp._registry.spec import spec
 from vtnp.encoder import softmax
 
@@ -32,8 +31,8 @@ def sinusoidal_positions(
     layout : {"interleaved", "halves"}
         Sine and cosine of each frequency side by side, or all sines before all cosines.
     like : array, optional
-        An array whose library, dtype and device the table is made for; left out, NumPy and
-        float64.
+        An array of floats whose library, dtype and device the table is made for; left out, NumPy
+        and float64.
 
     Returns
     -------
@@ -43,7 +42,7 @@ def sinusoidal_positions(
     Raises
     ------
     FormulaError
-        If n is negative, d is odd or below 1, layout is another string, or like has no real dtype.
+        If n is negative, d is odd or below 1, or layout is another string.
 
     Notes
     -----
@@ -94,8 +93,6 @@ def _kind(like: Array | None) -> dict[str, Any]:
     """Return the dtype and the device of a table made for `like`; left out, float64."""
     if like is None:
         return {"dtype": namespace().float64}
-    real = namespace(like).isdtype(like.dtype, "real floating")
-    require(real, "like", "an array of real floats", like.dtype)
     return {"dtype": like.dtype, "device": device(like)}
 
 
@@ -114,8 +111,8 @@ def sinusoidal_positions_2d(
     d : int
         Width, divisible by 4.
     like : array, optional
-        An array whose library, dtype and device the table is made for; left out, NumPy and
-        float64.
+        An array of floats whose library, dtype and device the table is made for; left out, NumPy
+        and float64.
 
     Returns
     -------
@@ -125,7 +122,7 @@ def sinusoidal_positions_2d(
     Raises
     ------
     FormulaError
-        If h or w is negative, d is below 1 or not divisible by 4, or like has no real dtype.
+        If h or w is negative, or d is below 1 or not divisible by 4.
 
     Notes
     -----
@@ -168,8 +165,8 @@ def sinusoidal_positions_3d(
         Channels that encode the frame: d_t = d/3, as in ViViT's code, or d_t = d/4, as in
         SlowFast's.
     like : array, optional
-        An array whose library, dtype and device the table is made for; left out, NumPy and
-        float64.
+        An array of floats whose library, dtype and device the table is made for; left out, NumPy
+        and float64.
 
     Returns
     -------
@@ -179,8 +176,7 @@ def sinusoidal_positions_3d(
     Raises
     ------
     FormulaError
-        If t, h or w is negative, d is below 1 or not divisible, split is another string, or like
-        has no real dtype.
+        If t, h or w is negative, d is below 1 or not divisible, or split is another string.
 
     Notes
     -----

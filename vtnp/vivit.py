@@ -218,7 +218,10 @@ def central_frame_kernel(
 
 @spec(
     "sequence-encoder",
-    requires=("len(params['positions']) == n + ('cls' in params and params['cls'] is not None)",),
+    requires=(
+        "len(params['positions']) >= 1",
+        "len(params['positions']) == n + ('cls' in params and params['cls'] is not None)",
+    ),
 )
 def sequence_encoder(
     x: Float[Array, "*b n d"],
@@ -323,7 +326,9 @@ def spatio_temporal_encoder(
     return sequence_encoder(x, params, eps=eps, activation=activation)
 
 
-@spec("factorised-encoder")
+@spec(
+    "factorised-encoder", requires=("t >= 1 or ('time' in params and params['time'] is not None)",)
+)
 def factorised_encoder(
     z: Float[Array, "*b t s d"],
     params: FactorisedEncoderParams,

@@ -179,11 +179,15 @@ def test_other_numbers_of_segments_or_rows_are_refused(shape, message):
     [
         ([], [], "expected 1 <= len(outputs) == len(log_denominators), got"),
         ([np.ones((3, 2))], [], "expected 1 <= len(outputs) == len(log_denominators), got"),
-        ([np.ones((3, 2))], [np.ones((3, 2))], "log_denominators: expected shapes (3,), got [(3, "),
+        (
+            [np.ones((3, 2))],
+            [np.ones((3, 2))],
+            'log_denominators[0]: expected axes "*b n", got shape (3, 2): axis n has size 2, exp',
+        ),
         (
             [np.ones((3, 2)), np.ones((4, 2))],
             [np.ones(3)] * 2,
-            "outputs: expected arrays of one shape, got [(3, 2), (4, 2)]",
+            'outputs[1]: expected axes "*b n d_v", got shape (4, 2): axis n has size 4, expected 3',
         ),
     ],
 )

@@ -77,15 +77,15 @@ def multi_head_self_attention(
 def cross_attention(
     x, memory, W_q, W_k, W_v, W_c, *, b_q=None, b_k=None, b_v=None, b_c=None, mask=None
 ):
-    heads = []
+    y = np.zeros((*x.shape[:-2], len(W_q), x.shape[-2], W_v.shape[-1]), x.dtype)
     for h in range(W_q.shape[0]):
         one = slice(h, h + 1)
         Q, K, V = (
             qkv_projection(tokens, W[one], bias=None if b is None else b[one])[..., 0, :, :]
             for tokens, W, b in ((x, W_q, b_q), (memory, W_k, b_k), (memory, W_v, b_v))
         )
-        heads.append(attention(Q, K, V, mask=mask))
-    return output_projection(np.stack(heads, axis=-3), W_c, bias=b_c)
+        y[..., h, :, :] = attention(Q, K, V, mask=mask)
+    return output_projection(y, W_c, bias=b_c)
 
 
 def causal_mask(n, *, like):

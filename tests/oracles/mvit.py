@@ -96,7 +96,11 @@ def pooling_attention(Q, K, V):
 def multi_head_pooling_attention(
     x, params, *, grid, pool_q=UNPOOLED, pool_kv=UNPOOLED, eps=1e-6, has_cls=False
 ):
-    total = 0
+    stride, size, padding, mode = pool_q
+    if "kernel_q" in params:
+        size = params["kernel_q"].shape[:3]
+    after = pooled_grid(grid, pooling=(stride, size, padding, mode))
+    total = np.zeros((*x.shape[:-2], has_cls + math.prod(after), x.shape[-1]), x.dtype)
     for head in range(params["W_c"].shape[0]):
         pooled = []
         for letter, pooling in (("q", pool_q), ("k", pool_kv), ("v", pool_kv)):
@@ -118,10 +122,7 @@ def multi_head_pooling_attention(
         total = total + output_projection(y, params["W_c"][head][None])
     if "b_c" in params:
         total = total + params["b_c"]
-    stride, size, padding, mode = pool_q
-    if "kernel_q" in params:
-        size = params["kernel_q"].shape[:3]
-    return total, pooled_grid(grid, pooling=(stride, size, padding, mode))
+    return total, after
 
 
 def pooled_residual(x, *, grid, stride, has_cls=False):

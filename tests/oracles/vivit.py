@@ -73,7 +73,9 @@ def spatio_temporal_encoder(z, params, *, eps=1e-6, activation="gelu_tanh"):
     *batch, t, s, d = z.shape
     h = np.zeros((*batch, d), z.dtype)
     for b in np.ndindex(*batch):
-        tokens = np.stack([z[(*b, tau, i)] for tau in range(t) for i in range(s)])
+        tokens = np.zeros((t * s, d), z.dtype)
+        for tau, i in np.ndindex(t, s):
+            tokens[tau * s + i] = z[(*b, tau, i)]
         h[b] = sequence_encoder(tokens, params, eps=eps, activation=activation)
     return h
 
@@ -82,14 +84,13 @@ def factorised_encoder(z, params, *, eps=1e-6, activation="gelu_tanh"):
     *batch, t, _, d = z.shape
     h = np.zeros((*batch, d), z.dtype)
     for b in np.ndindex(*batch):
-        frames = [
-            sequence_encoder(z[(*b, tau)], params["space"], eps=eps, activation=activation)
-            for tau in range(t)
-        ]
-        if "time" in params:
-            h[b] = sequence_encoder(
-                np.stack(frames), params["time"], eps=eps, activation=activation
+        frames = np.zeros((t, d), z.dtype)
+        for tau in range(t):
+            frames[tau] = sequence_encoder(
+                z[(*b, tau)], params["space"], eps=eps, activation=activation
             )
+        if "time" in params:
+            h[b] = sequence_encoder(frames, params["time"], eps=eps, activation=activation)
         else:
             h[b] = sum(frames) / t
     return h
@@ -145,7 +146,10 @@ def factorised_dot_product_layer(z, params, *, first="time", eps=1e-6, activatio
                 rows[c].append(
                     [[x[i, j] @ weights[f"W_{c}"][h] + bias for j in range(s)] for i in range(t)]
                 )
-        Q, K, V = (np.array(rows[c], z.dtype) for c in "qkv")
+        Q, K, V = (
+            np.array(rows[c], z.dtype).reshape(heads, t, s, weights[f"W_{c}"].shape[-1])
+            for c in "qkv"
+        )
         Y = factorised_dot_product_attention(Q, K, V, first=first)
         for i, j in np.ndindex(t, s):
             update[i, j] = sum(Y[h, i, j] @ weights["W_c"][h] for h in range(heads))

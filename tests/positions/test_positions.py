@@ -21,15 +21,17 @@ from vtnp.claims.positions import frequencies
             {"n": 3, "d": 4, "layout": "both"},
             r" \(.*\): argument layout: expected one of 'interleaved', 'halves', got 'both'",
         ),
-        (
-            {"n": 3, "d": 4, "like": np.zeros(2, np.int64)},
-            r" \(.*\): argument like: expected an array of real floats, got ",
-        ),
     ],
 )
 def test_tables_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(vtnp.FormulaError, match=f"^sinusoidal-positions{message}"):
         vtnp.positions.sinusoidal_positions(**arguments)
+
+
+def test_tables_are_made_like_arrays_of_floats():
+    message = r"^sinusoidal-positions \(.*\): argument like: expected a float dtype, got int64$"
+    with pytest.raises(TypeError, match=message):
+        vtnp.positions.sinusoidal_positions(3, 4, like=np.zeros(2, np.int64))
 
 
 def test_tables_are_numpys_by_default():

@@ -33,8 +33,9 @@ KEYS = [
     "laws",
     "special",
     "mistakes",
+    "optional",
 ]
-TABLES = ["args", "params", "returns", "cost"]
+TABLES = ["args", "params", "defaults", "returns", "cost"]
 SECTIONS = [
     "Formula",
     "Symbols",
@@ -46,7 +47,7 @@ SECTIONS = [
     "Deviations and ambiguities",
     "Sources",
 ]
-OPTIONAL = {"args", "params", "requires", "Steps"}
+OPTIONAL = {"args", "params", "requires", "optional", "defaults", "Steps"}
 
 each_page = pytest.mark.parametrize(
     "path", PAGES, ids=[str(path.relative_to(SPEC)) for path in PAGES]
@@ -174,7 +175,8 @@ def test_the_example_by_hand_calls_the_formula(path):
 def arrays(path: Path) -> dict[str, str]:
     """Return the array arguments and results of a page, with their shapes."""
     found = front(path)
-    return found.get("args", {}) | found["returns"]
+    stated = found.get("args", {}) | found["returns"]
+    return {name.removesuffix("[]"): shape for name, shape in stated.items()}
 
 
 def letters_of_cost(path: Path) -> set[str]:

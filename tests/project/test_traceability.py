@@ -69,6 +69,15 @@ def other_result(project: Project) -> None:
     project.entries[ID] = entry._replace(signature=entry.signature._replace(returns=returns))
 
 
+def other_default(project: Project) -> None:
+    page = "nystromformer/iterative-pinv.md"
+    project.pages[page] = project.pages[page].replace("iterations = 6", "iterations = 7")
+
+
+def no_default(project: Project) -> None:
+    project.pages[PAGE] = project.pages[PAGE].replace('optional = ["mask", "scale"]\n', "")
+
+
 def law_without_check(project: Project) -> None:
     project.claims.discard(("law", ID, "permute-keys"))
 
@@ -104,6 +113,8 @@ FAULTS: dict[Callable[[Project], None], str] = {
     other_docstring: "no line of the docstring is",
     other_shape: "[args] says",
     other_result: "[returns] says",
+    other_default: "[defaults] says {'iterations': 7, 'start': 'paper'}, the signature of",
+    no_default: "optional is [], None by default are ['mask', 'scale'] of",
     law_without_check: (
         "law 'permute-keys' has no check: write one in vtnp/claims/encoder/ under @law"
     ),

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import Any
 import vtnp
 from vtnp._registry.pages import front_matter, pages_folder
 from vtnp._registry.params import shapes_of
+from vtnp._registry.shapes import alternatives
 from vtnp._registry.spec import Entry, registry
 from vtnp.claims import claims
 from vtnp.mistakes import mistakes
@@ -87,8 +89,20 @@ def of_function(
             f"{code}: no line of the docstring is {front['plain']!r}: make the docstring's formula "
             f"and `plain` of {path} the same"
         )
+    yield from of_signature(entry, front, path)
+    stated = front.get("requires", [])
+    if list(stated) != list(entry.requires):
+        yield f"{path}: requires is {stated}, @spec of {code} {list(entry.requires)}: change one"
+    if (used := used_by(function)) != set(front["uses"]):
+        yield f"{path}: uses is {sorted(front['uses'])}, {code} calls {sorted(used)}: change one"
+
+
+def of_signature(entry: Entry, front: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Hold a page's shapes and defaults to the signature."""
+    function, code = entry.function, f"{entry.function.__module__}.{entry.function.__name__}"
     stated = dict(front.get("args", {}))
     real = {a.name: a.shape.text for a in entry.signature.arguments}
+    real |= {f"{a.name}[]": a.shape.text for a in entry.signature.sequences}
     if stated != real:
         yield f"{path}: [args] says {stated}, the signature of {code} {real}: change one"
     stated = dict(front.get("params", {}))
@@ -97,14 +111,50 @@ def of_function(
     }
     if stated != real:
         yield f"{path}: [params] says {stated}, the TypedDict of {code} {real}: change one"
-    stated = front.get("requires", [])
-    if list(stated) != list(entry.requires):
-        yield f"{path}: requires is {stated}, @spec of {code} {list(entry.requires)}: change one"
+    stated, real = front.get("optional", []), optional_of(function)
+    if stated != real:
+        yield f"{path}: optional is {stated}, None by default are {real} of {code}: change one"
+    stated, real = front.get("defaults", {}), defaults_of(function)
+    # As text, since 1 == 1.0 == True.
+    if repr(stated) != repr(real):
+        yield f"{path}: [defaults] says {stated}, the signature of {code} {real}: change one"
     returned = [argument.shape.text for argument in entry.signature.returns]
     if list(front["returns"].values()) != returned:
         yield f"{path}: [returns] says {front['returns']}, the signature of {code} {returned}"
-    if (used := used_by(function)) != set(front["uses"]):
-        yield f"{path}: uses is {sorted(front['uses'])}, {code} calls {sorted(used)}: change one"
+
+
+def optional_of(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that are None by default."""
+    parameters = inspect.signature(function).parameters.items()
+    return [name for name, each in parameters if each.default is None]
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return all other defaults of a function, as TOML has them.
+
+    A NamedTuple is a table, without the fields that are None. Where one has to be passed, or is
+    None by default, the defaults of its fields are named like "prototypes.shared".
+    """
+    hints = typing.get_type_hints(inspect.unwrap(function))
+    found: dict[str, Any] = {}
+    for name, each in inspect.signature(function).parameters.items():
+        if each.default is not each.empty and each.default is not None:
+            found[name] = as_toml(each.default)
+        else:
+            found |= {
+                f"{name}.{field}": as_toml(value)
+                for kind in alternatives(hints[name])
+                for field, value in getattr(kind, "_field_defaults", {}).items()
+                if value is not None
+            }
+    return found
+
+
+def as_toml(value: Any) -> Any:
+    """Return a value as it comes out of a TOML file."""
+    if hasattr(value, "_asdict"):
+        return {name: as_toml(x) for name, x in value._asdict().items() if x is not None}
+    return [as_toml(x) for x in value] if isinstance(value, tuple) else value
 
 
 def of_claims(entry: Entry, front: Mapping[str, Any], path: str, project: Project) -> Iterator[str]:

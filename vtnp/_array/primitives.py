@@ -9,12 +9,13 @@ from types import EllipsisType, NoneType
 from typing import Any
 
 import array_api_compat
+import numpy as np
 from autograd.extend import SparseObject
 from autograd.extend import primitive as _primitive
 
 from vtnp._array.erfc import erfc_of
 from vtnp._array.scatter import elements_at, slices_at
-from vtnp._array.values import on_device_of, unboxed, value_namespace
+from vtnp._array.values import is_subclassed, on_device_of, unboxed, value_namespace
 
 Array = Any
 Function = Callable[..., Any]
@@ -77,6 +78,12 @@ taken, taken_along = map(_of_one, ("take", "take_along_axis"))
 
 equal, greater, less, less_equal = map(constant, ("equal", "greater", "less", "less_equal"))
 sign, zeros_like, ones_like = map(constant, ("sign", "zeros_like", "ones_like"))
+
+
+@primitive
+def plain(x: Array) -> Array:
+    """NumPy's own array of the same memory, for one of a subclass; any other as it is."""
+    return x.view(np.ndarray) if is_subclassed(x) else x
 
 
 @primitive

@@ -54,6 +54,7 @@ from vtnp._array.primitives import (
     ones_like,
     permute_dims,
     pinv,
+    plain,
     pow,
     repeated,
     reshape,
@@ -432,6 +433,7 @@ linear(moveaxis, lambda g, x, source, destination: moveaxis(g, destination, sour
 linear(reshape, _reshape_back)
 linear(expand_dims, _reshape_back)
 linear(squeeze, _reshape_back)
+linear(plain, lambda g, x: g)
 linear(broadcast_to, lambda g, x, shape: _fit(g, x))
 linear(flip, lambda g, x, axis=None: flip(g, axis=axis))
 linear(roll, _unroll)

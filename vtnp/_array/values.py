@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import array_api_compat
 import array_api_compat.numpy
+import numpy as np
 from autograd.tracer import Box
 
 from vtnp._array.cupy_namespace import on_devices
@@ -113,6 +114,12 @@ def is_at_hand(x: Any) -> bool:
             device.platform == "cpu" for device in value.devices()
         )
     return not (array_api_compat.is_cupy_namespace(xp) or array_api_compat.is_dask_namespace(xp))
+
+
+def is_subclassed(x: Any) -> bool:
+    """Tell whether an array, boxed or not, is of a subclass of NumPy's."""
+    value = unboxed(x)
+    return isinstance(value, np.ndarray) and type(value) is not np.ndarray
 
 
 def register_namespace(array_type: type, xp: Any) -> None:

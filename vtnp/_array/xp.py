@@ -5,12 +5,13 @@ from typing import Any
 import array_api_compat
 
 from vtnp._array import boxes as _registered  # noqa: F401  (registers boxes with autograd)
-from vtnp._array.primitives import erfc
+from vtnp._array.primitives import erfc, plain
 from vtnp._array.traced import CONSTANT, DIFFERENTIABLE, traced
 from vtnp._array.typing import Array
 from vtnp._array.values import (
     is_at_hand,
     is_boxed,
+    is_subclassed,
     on_its_device,
     unboxed,
     value_namespace,
@@ -58,8 +59,10 @@ __all__ = [
     "erfc",
     "is_at_hand",
     "is_boxed",
+    "is_subclassed",
     "namespace",
     "on_its_device",
+    "plain",
     "plus_bias",
     "transposed",
     "unboxed",

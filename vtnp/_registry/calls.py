@@ -117,7 +117,9 @@ def intercept(handler: Handler, ids: Collection[str] | None = None) -> Iterator[
     -----
     Of several handlers the one entered last receives a call first, and proceeds to the one before
     it. Formulas that a handler itself calls go to all handlers, too; `call.within` shows this.
-    A generator that yields within the block leaves the handler in place for whoever runs it.
+    A generator that yields within the block leaves the handler in place for whoever runs it, until
+    it leaves the block. It must do so in the thread or task in which it has entered it: elsewhere,
+    leaving raises RuntimeError.
 
     Examples
     --------
@@ -131,16 +133,24 @@ def intercept(handler: Handler, ids: Collection[str] | None = None) -> Iterator[
     >>> seen
     ['attention', 'attention/attention-weights', 'attention/attention-weights/softmax']
     """
-    before = handlers.get()
-    token = handlers.set((*before, _Active(handler, None if ids is None else frozenset(ids))))
-    # The first handler begins to count calls.
-    start = None if before else _frame.set(_Frame(None, "", 1))
+    active = _Active(handler, None if ids is None else frozenset(ids))
+    if not handlers.get():
+        # The first handler begins to count calls.
+        _frame.set(_Frame(None, "", 1))
+    token = handlers.set((*handlers.get(), active))
     try:
         yield
     finally:
-        if start is not None:
-            _frame.reset(start)
-        handlers.reset(token)
+        others = tuple(each for each in handlers.get() if each is not active)
+        try:
+            handlers.reset(token)
+        except ValueError:
+            raise RuntimeError(
+                "a block of vtnp.intercept or vtnp.unchecked is left in another thread or task "
+                "than the one that entered it, where its handler stays"
+            ) from None
+        # Generators may leave their blocks in any order: what others have entered since stays.
+        handlers.set(others)
 
 
 def unchecked() -> Any:

@@ -1,9 +1,9 @@
 """The check of a call of a formula against its signature."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vtnp._array.xp import device, unboxed, value_namespace
+from vtnp._array.xp import device, is_subclassed, plain, unboxed, value_namespace
 from vtnp._registry.errors import FormulaError, ShapeError
 from vtnp._registry.expressions import evaluated, names_in
 from vtnp._registry.params import Table, arrays_in
@@ -13,19 +13,34 @@ from vtnp._registry.shapes import (
     bind,
     bound_as_text,
     dtype_name,
+    has_other_meaning,
     is_unknown,
     kind_of,
 )
 
 Arrays = list[tuple[Argument, Any]]
+_FLOATS = ("float16", "float32", "float64", "bfloat16")
+
+
+class Like(NamedTuple):
+    """The argument `like`: the kinds of dtype that it may have, and whether it may be left out."""
+
+    kinds: tuple[str, ...]
+    optional: bool
 
 
 class Signature(NamedTuple):
-    """A formula's arrays and tables of arrays, as its signature states them."""
+    """A formula's arrays, sequences of arrays and tables of arrays, as its signature states them.
+
+    like: an array of any shape, whose library, device and, for results of floats, dtype the result
+    has.
+    """
 
     arguments: tuple[Argument, ...]
     returns: tuple[Argument, ...]
     tables: Mapping[str, Table]
+    sequences: tuple[Argument, ...] = ()
+    like: Like | None = None
 
 
 def check_arguments(what: str, signature: Signature, arguments: Mapping[str, Any]) -> Bound:
@@ -33,19 +48,13 @@ def check_arguments(what: str, signature: Signature, arguments: Mapping[str, Any
 
     what: the formula and its page, as errors name them.
     """
-    arrays: Arrays = []
-    for argument in signature.arguments:
-        if argument.name in arguments:
-            value = arguments[argument.name]
-            if value is not None or not argument.optional:
-                arrays.append((argument, value))
-    for name, table in signature.tables.items():
-        if name in arguments:
-            arrays += arrays_in(table, arguments[name], name)
+    arrays = list(_arrays(what, signature, arguments))
+    if signature.like is not None:
+        _check_like(what, signature.like, arguments.get("like"))
     bound: Bound = {}
     # Masks last, whatever the order of keywords: they may lack the batch axes that others bind.
     for argument, value in sorted(arrays, key=lambda pair: pair[0].shape.broadcasts):
-        _check_is_array(what, argument, value)
+        _check_is_array(f"{what}: argument {argument.name}", (argument.kind,), value)
         wrong = bind(argument.shape, tuple(value.shape), bound)
         if wrong is not None:
             raise ShapeError(
@@ -62,16 +71,53 @@ def check_arguments(what: str, signature: Signature, arguments: Mapping[str, Any
     return bound
 
 
-def _check_is_array(what: str, argument: Argument, value: Any) -> None:
-    what = f"{what}: argument {argument.name}"
+def _arrays(what: str, signature: Signature, arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield each array of a call with the signature's entry for it."""
+    for argument in signature.arguments:
+        if argument.name in arguments:
+            value = arguments[argument.name]
+            if value is not None or not argument.optional:
+                yield argument, value
+    for argument in signature.sequences:
+        if argument.name in arguments:
+            values = unboxed(arguments[argument.name])
+            if not isinstance(values, list | tuple):
+                got = f"expected a list or tuple of arrays, got {type(values).__name__}"
+                raise TypeError(f"{what}: argument {argument.name}: {got}")
+            for i, value in enumerate(values):
+                yield argument._replace(name=f"{argument.name}[{i}]"), value
+    for name, table in signature.tables.items():
+        if name in arguments:
+            yield from arrays_in(table, arguments[name], name)
+
+
+def _check_like(what: str, like: Like, value: Any) -> None:
+    if value is not None or not like.optional:
+        _check_is_array(f"{what}: argument like", like.kinds, value)
+
+
+def _check_is_array(what: str, kinds: Collection[str], value: Any) -> None:
     raw = unboxed(value)
-    if not hasattr(raw, "dtype") or not hasattr(raw, "shape"):
+    if not _is_array(raw):
         raise TypeError(f"{what}: expected an array, got {type(raw).__name__}")
-    if type(raw).__name__ in {"matrix", "MaskedArray"}:
-        # Their operators mean something else, and would change the formula without a word.
+    if has_other_meaning(raw):
         raise TypeError(f"{what}: expected a plain array, got {type(raw).__name__}")
-    if kind_of(raw.dtype) != argument.kind:
-        raise TypeError(f"{what}: expected a {argument.kind} dtype, got {dtype_name(raw.dtype)}")
+    kind, name = kind_of(raw.dtype), dtype_name(raw.dtype)
+    if kind not in kinds:
+        raise TypeError(f"{what}: expected a {' or '.join(kinds)} dtype, got {name}")
+    if kind == "float" and name not in _FLOATS:
+        known = f"{', '.join(_FLOATS[:-1])} or {_FLOATS[-1]}"
+        raise TypeError(f"{what}: expected one of the dtypes {known}, got {name}")
+
+
+def _is_array(value: Any) -> bool:
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return False
+    try:  # a table of pandas has both, and a sparse matrix of scipy
+        value_namespace(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_same(what: str, of_what: str, arrays: Arrays, of: Callable[[Any], str]) -> None:
@@ -85,6 +131,30 @@ def _check_same(what: str, of_what: str, arrays: Arrays, of: Callable[[Any], str
 
 def _library(value: Any) -> str:
     return str(value_namespace(value).__name__).removeprefix("array_api_compat.")
+
+
+def plain_arguments(signature: Signature, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments with plain arrays in place of those of NumPy's subclasses.
+
+    Where there are none, these are the same arguments.
+    """
+    arrays = [value for _, value in _arrays("", signature, arguments)]
+    if not any(map(is_subclassed, arrays)):
+        return arguments
+    names = {each.name for each in (*signature.arguments, *signature.sequences)}
+    names |= signature.tables.keys()
+    return {
+        name: _all_plain(value) if name in names else value for name, value in arguments.items()
+    }
+
+
+def _all_plain(values: Any) -> Any:
+    found = unboxed(values)
+    if hasattr(found, "keys"):
+        return {key: _all_plain(values[key]) for key in found}
+    if isinstance(found, list | tuple):
+        return [_all_plain(values[i]) for i in range(len(found))]
+    return plain(values)
 
 
 def check_conditions(what: str, conditions: Sequence[str], letters: Mapping[str, Any]) -> None:

@@ -8,14 +8,22 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from types import NoneType
 from typing import Any
 
 from vtnp._array.values import on_device_of, unboxed
-from vtnp._registry.checks import Signature, check_arguments, check_conditions, check_result
+from vtnp._registry.checks import (
+    Like,
+    Signature,
+    check_arguments,
+    check_conditions,
+    check_result,
+    plain_arguments,
+)
 from vtnp._registry.expressions import compiled, names_in
 from vtnp._registry.options import in_call, options_of
 from vtnp._registry.params import Table, table_of, trait, traits
-from vtnp._registry.shapes import Argument, argument_of
+from vtnp._registry.shapes import Argument, alternatives, argument_of, sequence_of
 
 Function = Callable[..., Any]
 _SEEN_AT_MOST = 4096  # kinds of calls remembered as right, per formula
@@ -44,13 +52,16 @@ class Contract:
             if each.default is not each.empty
         }
         self._needed = self._known - self._defaults.keys()
-        arrays = {each.name: trait for each in self.signature.arguments}
+        arrays: dict[str, Callable[[Any], Any]] = {
+            each.name: trait for each in self.signature.arguments
+        }
+        arrays |= {each.name: _traits_of_members for each in self.signature.sequences}
         tables = {name: _traits_of(table) for name, table in self.signature.tables.items()}
-        readers = options_of(function, what, {*arrays, *tables})
+        readers = options_of(function, what, {*arrays, *tables, "like"})
         self.read_options = in_call(self.names, readers)
         # What no reader makes plain values of is remembered only where it is plain by itself.
         others = {name: unboxed if name in readers else _plain for name in self.names}
-        others["like"] = trait
+        others |= {"like": trait, "rng": _plain}
         self._traits: Mapping[str, Callable[[Any], Any]] = {**others, **arrays, **tables}
         self._require_known_letters()
         # Kinds of calls that were right, and the device on which each computes.
@@ -92,9 +103,12 @@ class Contract:
         axes = check_arguments(self.what, self.signature, arguments)
         letters = {**axes, **self._defaults, **arguments}
         check_conditions(self.what, self.requires, letters)
+        plain = plain_arguments(self.signature, arguments)
         context = on_device_of(args, kwargs)
         with context:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if plain is arguments else function(**plain)
+        if plain is not arguments:
+            key = None  # not remembered, so that each call is given plain arrays
         sizes = {name: value for name, value in letters.items() if type(value) is int}
         check_result(self.what, self.signature, result, {**sizes, **axes})
         if key is not None:
@@ -133,6 +147,10 @@ def _traits_of(table: Table) -> Callable[[Any], Any]:
     return lambda values: traits(table, values)
 
 
+def _traits_of_members(values: Any) -> Any:
+    return tuple(map(trait, unboxed(values)))
+
+
 def read_signature(function: Function) -> Signature:
     """Read the arrays, with kind and shape, and the tables of params out of a signature."""
     hints = typing.get_type_hints(function, include_extras=True)
@@ -144,15 +162,25 @@ def read_signature(function: Function) -> Signature:
         for i, hint in enumerate(results)
     ]
     tables = {name: table_of(hint) for name, hint in hints.items()}
+    sequences = [sequence_of(name, hint) for name, hint in hints.items()]
+    like = None
+    if "like" in hints:
+        # A table of numbers has the dtype of `like`; what selects or counts has its own.
+        of_floats = any(each and each.kind == "float" for each in returns)
+        kinds = ("float",) if of_floats else ("float", "int", "bool")
+        like = Like(kinds, optional=NoneType in alternatives(hints["like"]))
     return Signature(
         tuple(each for each in arguments if each),
         tuple(each for each in returns if each),
         {name: table for name, table in tables.items() if table},
+        tuple(each for each in sequences if each),
+        like,
     )
 
 
 def _arrays_of(signature: Signature) -> Iterator[Argument]:
     yield from signature.arguments
+    yield from signature.sequences
     for table in signature.tables.values():
         yield from _arrays_of_table(table)
 

@@ -14,9 +14,9 @@ from numbers import Real
 from types import NoneType
 from typing import Any, Literal, NamedTuple
 
-from vtnp._array.xp import namespace, unboxed
+from vtnp._array.xp import namespace, plain, unboxed
 from vtnp._registry.errors import FormulaError
-from vtnp._registry.shapes import alternatives
+from vtnp._registry.shapes import alternatives, has_other_meaning, kind_of
 
 Read = Callable[[Any], Any]
 Reader = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]
@@ -71,7 +71,11 @@ def reader(what: str, name: str, hint: Any) -> Read | None:
     """
     either = alternatives(hint)
     hints = [each for each in either if each is not NoneType]
-    kind = _LIKE if name == "like" else kind_of_option(hints[0]) if len(hints) == 1 else None
+    kind = kind_of_option(hints[0]) if len(hints) == 1 else None
+    if name == "rng":
+        kind, either = _GENERATOR, (*either, NoneType)
+    elif set(hints) == {int, Any}:
+        kind = _INDEX
     if kind is None:
         beyond = Any in hints or typing.get_origin(hints[0]) in (Mapping, Sequence)
         if not beyond:
@@ -159,9 +163,15 @@ def _integer(value: Any) -> int:
 
 def _number(value: Any) -> Any:
     number = unboxed(value)
-    if isinstance(number, bool) or not isinstance(number, Real) or math.isnan(number):
+    if isinstance(number, bool) or not isinstance(number, Real):
         raise TypeError
-    return float(value) if value is number else value
+    try:
+        as_float = float(number)
+    except OverflowError:  # an integer beyond the range of floats
+        raise TypeError from None
+    if math.isnan(as_float):
+        raise TypeError
+    return as_float if value is number else value
 
 
 def _string(value: Any) -> str:
@@ -176,10 +186,18 @@ def _boolean(value: Any) -> bool:
     return bool(value)
 
 
-def _like(value: Any) -> Any:
-    if not hasattr(unboxed(value), "dtype"):
-        raise TypeError
+def _index(value: Any) -> Any:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return _integer(value)
     namespace(value)
+    if kind_of(value.dtype) != "int" or has_other_meaning(value):
+        raise TypeError
+    return plain(value)
+
+
+def _generator(value: Any) -> Any:
+    if not callable(getattr(value, "integers", None)):
+        raise TypeError
     return value
 
 
@@ -205,7 +223,8 @@ def _tuple_of(reads: Sequence[Read]) -> Read:
     return values_of
 
 
-_LIKE = Kind("an array", _like)
+_INDEX = Kind("an integer or an array of integers", _index)
+_GENERATOR = Kind("a numpy.random.Generator", _generator)
 _KINDS = {
     int: Kind("an integer", _integer),
     float: Kind("a number", _number),

@@ -4,17 +4,21 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from vtnp._registry.errors import UnknownFormulaError, did_you_mean
 from vtnp._registry.spec import registry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Formula:
-    """One formula: its function, and what its page says of it."""
+    """One formula: its function, and what its page says of it.
+
+    There is one object for each formula: copies are this object, and so is what pickle restores.
+    """
 
     id: str
     function: Callable[..., Any]
@@ -28,6 +32,20 @@ class Formula:
     mistakes: tuple[str, ...]
     cost: Mapping[str, str]
     page: str
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[str, str], "Formula"], tuple[str, str]]:
+        return _restored, (self.function.__module__, self.id)
+
+
+def _restored(module: str, id: str) -> Formula:
+    import_module(module)  # registers the formula
+    return _read(id)
 
 
 def pages_folder() -> Path:

@@ -6,7 +6,7 @@ broadcast against the batch axes ("*#b", for masks). An axis whose name begins w
 """
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, NamedTuple
@@ -125,11 +125,27 @@ def argument_of(name: str, hint: Any) -> Argument | None:
     return None
 
 
+def sequence_of(name: str, hint: Any) -> Argument | None:
+    """Return the array that each member of a sequence is; None for a type hint of another kind."""
+    if typing.get_origin(hint) is not Sequence:
+        return None
+    return argument_of(name, typing.get_args(hint)[0])
+
+
+def has_other_meaning(x: Any) -> bool:
+    """Tell whether x is one of NumPy's matrices or masked arrays, whose operators are others.
+
+    They would change the formula without a word.
+    """
+    return not _OTHER_MEANINGS.isdisjoint(each.__name__ for each in type(x).__mro__)
+
+
 def dtype_name(dtype: Any) -> str:
     """Return the name that all libraries share: "float32" for torch.float32."""
     return str(getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1])
 
 
+_OTHER_MEANINGS = {"matrix", "MaskedArray"}
 _KINDS: dict[str, tuple[str, ...]] = {
     "float": ("float", "bfloat"),
     "int": ("int", "uint"),
