@@ -125,13 +125,15 @@ def table(outcomes: Iterable[Outcome]) -> str:
     rows: dict[str, Counter[str]] = {}
     for each in outcomes:
         for room in (room_of(each.mutant.module), "all"):
-            rows.setdefault(room, Counter())[each.fate] += 1
-    lines = [f"{'':12}" + "".join(f"{fate:>12}" for fate in (*_FATES, "score"))]
+            counts = rows.setdefault(room, Counter())
+            counts[each.fate] += 1
+            counts["by a page"] += each.by.startswith("tests/project/")
+    lines = [f"{'':12}" + "".join(f"{fate:>12}" for fate in (*_FATES, "by a page", "score"))]
     for room in [*(x for x in ROOMS if x in rows), "all"]:
         counts = rows.get(room, Counter())
         alive = counts["killed"] + counts["survived"]
         score = f"{counts['killed'] / alive:.1%}" if alive else "-"
-        cells = [*(str(counts[fate]) for fate in _FATES), score]
+        cells = [*(str(counts[fate]) for fate in (*_FATES, "by a page")), score]
         lines.append(f"{room:12}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 
