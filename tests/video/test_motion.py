@@ -14,7 +14,6 @@ from vtnp.video import (
     UntraceableError,
     VideoError,
     encoded,
-    h264,
     read_coded,
     read_frames,
     token_motion,
@@ -440,30 +439,3 @@ def test_without_pyav_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"vtnp\[video\]"):
         read_coded(CLIPS / "bigbuckbunny.mp4")
-
-
-# --- The header of H.264 --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("container", ["mp4", "matroska", "h264"])
-@pytest.mark.parametrize("profile", ["baseline", "main", "high", "high444"])
-@pytest.mark.parametrize("refs", [1, 2, 5])
-def test_references_stand_in_the_header(tmp_path, container, profile, refs):
-    write_with = {"refs": str(refs), "bf": "0", "profile": profile}
-    path = tmp_path / "x"
-    with av.open(str(path), "w", format=container) as target:
-        stream = target.add_stream("libx264", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv444p" if profile == "high444" else "yuv420p"
-        custom = "cqm=jvt:" if profile.startswith("high") else ""
-        stream.options = write_with | {"x264-params": f"{custom}weightp=0"}
-        for image in moving((1, 0), frames=8)[..., 0]:
-            target.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
-        target.mux(stream.encode())
-    with av.open(str(path)) as source:
-        header = source.streams.video[0].codec_context.extradata
-    assert h264.max_reference_frames(h264.units_of_header(header)) == refs
-
-
-def test_no_header_no_answer():
-    assert h264.max_reference_frames(h264.units(b"\x00\x00\x01\x68\x00")) is None

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -21,6 +22,7 @@ _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 _ANY_FRAME, _I_FRAME = 0, 1
 _MAX_SIDE = 16384  # pixels, of the encoder
 _MAX_QP = 51
+_RATE = Fraction(25)  # frames a second, where nothing tells
 
 
 def transcode(
@@ -64,7 +66,7 @@ def transcode(
         if first is None:
             raise VideoError(f"{video.name}: no frames in this video")
         with _written(out) as target:
-            rate = video.stream.average_rate or 25
+            rate = video.stream.average_rate or _RATE
             _encode(target, itertools.chain([first], pictures), qp, rate)
 
 
@@ -111,7 +113,7 @@ def encoded(frames: NDArray[np.uint8], *, qp: int = 20) -> Coded:
 
     name = "clips in memory"
     with named(name), av.open(file, "w", format="matroska") as target:
-        _encode(target, pictures(), qp, 25)
+        _encode(target, pictures(), qp, _RATE)
     with named(name), source(file, name) as video:
         coded = coded_of(video, gray=C == 1, stop=None)
     return Coded(
@@ -132,10 +134,10 @@ def _require_clips(frames: Any) -> None:
 
 
 def _pictures(frames: Iterable[Any]) -> Iterator[Any]:
-    """Yield decoded frames as the encoder takes them, free of their types and times."""
+    """Yield decoded frames as the encoder takes them, free of their types."""
     for frame in frames:
         picture = frame.reformat(format=_pixel_format(frame.width, frame.height))
-        picture.pict_type, picture.pts = _ANY_FRAME, None
+        picture.pict_type = _ANY_FRAME
         yield picture
 
 
@@ -144,17 +146,18 @@ def _pixel_format(*size: int) -> str:
     return "yuv444p" if any(side % 2 for side in size) else "yuv420p"
 
 
-def _encode(target: Any, pictures: Iterable[Any], qp: int, rate: Any) -> None:
+def _encode(target: Any, pictures: Iterable[Any], qp: int, rate: Fraction) -> None:
     encoder = None
-    for picture in pictures:
+    for i, picture in enumerate(pictures):
         if encoder is None:
             encoder = _encoder(target, (picture.width, picture.height), qp, rate)
+        picture.pts, picture.time_base = i, 1 / rate
         target.mux(encoder.encode(picture))
     if encoder is not None:
         target.mux(encoder.encode())  # what the encoder has held back
 
 
-def _encoder(target: Any, size: tuple[int, int], qp: int, rate: Any) -> Any:
+def _encoder(target: Any, size: tuple[int, int], qp: int, rate: Fraction) -> Any:
     if max(size) > _MAX_SIDE:
         raise VideoError(
             f"frames of {size[1]} x {size[0]} pixels; the encoder takes sides up to {_MAX_SIDE}"

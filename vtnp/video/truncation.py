@@ -16,6 +16,7 @@ _ELEMENTS = {
         "1043a770",
     )),
 }  # fmt: skip
+_LONGEST = 12  # bytes of an element's name and length
 
 
 def truncation(file: BinaryIO) -> str | None:
@@ -53,11 +54,11 @@ def _of_elements(file: BinaryIO, size: int) -> str | None:
     """Walk the elements of a Matroska or WebM file; its segment may be of unknown length."""
     at, id, known = 0, b"", False
     while at < size and not (id == _SEGMENT and known):
-        head = _read(file, at, 12)
+        head = _read(file, at, _LONGEST)
         id = head[: _width(head, 0)]
         number = head[len(id) : len(id) + _width(head, len(id))]
         if len(number) < _width(head, len(id)):
-            return "its last element is incomplete"
+            return "its last element is incomplete" if len(head) < _LONGEST else None
         unknown = 2 ** (7 * len(number)) - 1
         length = int.from_bytes(number) & unknown
         known = length != unknown
