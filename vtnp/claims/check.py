@@ -67,23 +67,22 @@ def check_claim(claim: Claim, case: Case, *, moved: Callable[..., Any] | None = 
     Raises AssertionError where the claim does not hold.
     """
 
-    def run(comparing: Comparisons, rng: np.random.Generator | None) -> None:
-        function = case.function if rng is None else moved or case.function
-        computed = in_precision(function, case.dtype, rng)
+    def run(comparing: Comparisons, function: Callable[..., Any]) -> None:
         token = comparisons.set(comparing)
         try:
-            claim.check(replace(case, function=computed, rng=deepcopy(case.rng)))
+            claim.check(replace(case, function=function, rng=deepcopy(case.rng)))
         finally:
             comparisons.reset(token)
 
-    def pairs(k: int) -> list[Pair]:
+    def pairs(k: int | None) -> list[Pair]:
         recorded = Recorded()
+        rng = None if k is None else np.random.default_rng(k)
         # Another statement of the claim may not hold; what it compared up to there counts.
         with suppress(AssertionError):
-            run(recorded, np.random.default_rng(k))
+            run(recorded, in_precision(moved or case.function, case.dtype, rng))
         return recorded.pairs
 
-    run(Judged(case.dtype, pairs), None)
+    run(Judged(case.dtype, pairs), in_precision(case.function, case.dtype))
 
 
 def statement(claim: Claim, case: Case) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 from autograd import elementwise_grad, make_vjp
 
 from vtnp.claims._registry import law, special
-from vtnp.claims.compare import assert_close
+from vtnp.claims.common import needs_generic
+from vtnp.claims.compare import assert_at_most, assert_close
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import Branch, dense_to_sparse, head_offsets, sparse_to_dense, valid_mask
 
@@ -184,9 +185,9 @@ def log_sum_exp_shift(case):
 
 @law("logsumexp", "bounds")
 def log_sum_exp_bounds(case):
-    largest, slack = case["x"].max(axis=-1), 1e-14 * np.abs(case["x"]).max(axis=-1, initial=1.0)
-    assert np.all(case() >= largest - slack)
-    assert np.all(case() <= largest + math.log(case["x"].shape[-1]) + slack)
+    largest = case["x"].max(axis=-1)
+    assert_at_most(largest, case(), within=1e-14)
+    assert_at_most(case(), largest + math.log(case["x"].shape[-1]), within=1e-14)
 
 
 @law("logsumexp", "permute")
@@ -501,6 +502,7 @@ def attention_covers_all(case):
     branches = [Branch(first.segment, 1), *others]
     A = case(V=V, branches=branches, causal=False, zero_keys=False)
     assert_close(A.sum(axis=-1), np.ones(A.shape[:-1]))
+    needs_generic(case)  # weights of scores far apart underflow
     assert np.all(A.max(axis=-2) > 0)
 
 

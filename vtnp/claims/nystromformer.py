@@ -8,8 +8,9 @@ from vtnp import encoder, nystromformer
 from vtnp.claims._registry import law, special
 from vtnp.claims.cases import Draw
 from vtnp.claims.cases.nystromformer import condition, near
-from vtnp.claims.common import EPS, gradient_at
+from vtnp.claims.common import EPS, gradient_at, is_generic
 from vtnp.claims.compare import assert_close, difference, largest
+from vtnp.claims.errors import needs
 
 
 def norm(A: np.ndarray) -> np.ndarray:
@@ -52,8 +53,9 @@ def blocks_rows_sum_to_one(case):
     A, B, F, C = case()
     for left, right in ((A, B), (F, C)):
         assert_close(left.sum(-1) + right.sum(-1), np.ones(left.shape[:-1]))
-        assert np.all(left > 0)
-        assert np.all(left.sum(-1) < 1)
+        if is_generic(case) and case.dtype == "float64":  # others may underflow
+            assert np.all(left > 0)
+            assert np.all(left.sum(-1) < 1)
 
 
 @law("softmax-blocks", "shift-keys")
@@ -98,12 +100,20 @@ def orthogonal(case, A: np.ndarray) -> np.ndarray:
     return np.linalg.qr(case.numbers(A.shape))[0]
 
 
+def needs_regular(case) -> None:
+    """Go on only with matrices whose inverse and its products float64 holds."""
+    sigma = np.linalg.svd(case["A"], compute_uv=False)
+    is_regular = case.dtype == "float64" and bool(np.all(sigma > 1e-100))
+    needs(is_regular, "regular matrices in float64")
+
+
 def inverse_of(case, A: np.ndarray) -> np.ndarray:
     return case(A=A, times=None)
 
 
 @law("pseudo-inverse", "penrose-conditions")
 def inverse_penrose_conditions(case):
+    needs_regular(case)
     for A in (case["A"], singular(case)):
         Z = inverse_of(case, A)
         AZ, ZA = A @ Z, Z @ A
@@ -115,6 +125,7 @@ def inverse_penrose_conditions(case):
 
 @law("pseudo-inverse", "inverse")
 def inverse_of_a_regular_matrix(case):
+    needs_regular(case)
     assert_close(inverse_of(case, case["A"]), np.linalg.inv(case["A"]))
 
 
@@ -141,6 +152,7 @@ def inverse_scale(case):
 
 @law("pseudo-inverse", "twice")
 def inverse_twice(case):
+    needs_regular(case)
     for A in (case["A"], singular(case)):
         assert_close(inverse_of(case, inverse_of(case, A)), A)
 
@@ -155,6 +167,8 @@ def inverse_orthogonal_factors(case):
 @law("pseudo-inverse", "normal-equations")
 def inverse_normal_equations(case):
     """The products square the condition number, which is at most 30."""
+    needs_regular(case)
+    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 100, "small condition numbers")
     for A in (case["A"], singular(case)):
         Z, At = inverse_of(case, A), turned(A)
         assert_close(inverse_of(case, At @ A) @ At, Z, within=1e-11)
@@ -163,6 +177,7 @@ def inverse_normal_equations(case):
 
 @law("pseudo-inverse", "least-squares")
 def inverse_least_squares(case):
+    needs_regular(case)
     """The residual is orthogonal to the range of A, and x = A^+ b lies in the range of A^T."""
     for A in (case["A"], singular(case)):
         b = case.numbers((*A.shape[:-1], 1))
@@ -221,6 +236,7 @@ def inverse_tiny_singular_value(case):
 
 @special("pseudo-inverse", "graded")
 def inverse_of_graded_rows(case):
+    needs(case.dtype == "float64", "digits for rows that far apart")
     rows = 10.0 ** -np.array([0.0, 5.0, 10.0])
     A = np.array([[4.0, 1.0, -2.0], [1.0, 3.0, 1.0], [2.0, -1.0, 5.0]])
     assert_close(inverse_of(case, rows[:, None] * A) * rows, np.linalg.inv(A), within=1e-14)
@@ -244,6 +260,7 @@ def inverse_of_what_is_not_finite(case):
 
 @law("nystrom-approximation", "keeps-its-blocks")
 def approximation_keeps_its_blocks(case):
+    needs(case["A"].shape[-1] >= 2, "two rows")
     A = case["A"].copy()
     A[..., 0, :] = A[..., 1, :]
     S, count = case(A=A), A.shape[-1]
@@ -412,6 +429,7 @@ def residual(A, Z):
 
 @law("iterative-pinv", "residual-recurrence")
 def pinv_residual_recurrence(case):
+    needs_regular(case)
     for k in range(4):
         R = residual(case["A"], case(iterations=k))
         expected = R @ R @ R @ (3.0 * np.eye(R.shape[-1]) + R) / 4.0
@@ -425,9 +443,17 @@ def start_factor(case):
     )
 
 
+def needs_small_start(case) -> None:
+    """Go on only where c <= 1 / sigma_max^2: "paper" has it always, others for softmax matrices."""
+    needs_regular(case)
+    largest_sigma = np.linalg.svd(case["A"], compute_uv=False)[..., 0]
+    needs(np.all(start_factor(case) * largest_sigma**2 < 1.0 + 1e-9), "a small start value")
+
+
 @law("iterative-pinv", "spectral-filter")
 def pinv_spectral_filter(case):
     """Z_k = W diag((1 - rho_k) / sigma) U^T for A = U diag(sigma) W^T."""
+    needs_small_start(case)
     U, sigma, Wt = np.linalg.svd(case["A"])
     rho = 1.0 - start_factor(case)[..., None] * sigma**2
     for k in range(1, 7):
@@ -440,6 +466,7 @@ def pinv_spectral_filter(case):
 
 @law("iterative-pinv", "cubic-convergence")
 def pinv_cubic_convergence(case):
+    needs_small_start(case)
     for k in range(5):
         before = norm(residual(case["A"], case(iterations=k)))
         after = norm(residual(case["A"], case(iterations=k + 1)))
@@ -450,6 +477,7 @@ def pinv_cubic_convergence(case):
 @law("iterative-pinv", "monotone")
 def pinv_monotone(case):
     """A Z_k is symmetric, its eigenvalues lie in [0, 1] and grow with k."""
+    needs_small_start(case)
     last: Any = 0.0
     for k in range(7):
         AZ = case["A"] @ case(iterations=k)
@@ -463,6 +491,7 @@ def pinv_monotone(case):
 @law("iterative-pinv", "reaches-the-inverse")
 def pinv_reaches_the_inverse(case):
     """As many steps as the smallest singular value needs."""
+    needs_small_start(case)
     sigma = np.linalg.svd(case["A"], compute_uv=False)
     rho, steps = 1.0 - np.min(start_factor(case) * sigma[..., -1] ** 2), 0
     while rho > EPS:
@@ -482,7 +511,7 @@ def pinv_transpose(case):
 @law("iterative-pinv", "inverse-scale")
 def pinv_inverse_scale(case):
     """Whatever the scale: the dtype has no squares of these."""
-    info = np.finfo(case["A"].dtype)
+    info = np.finfo(case.dtype)
     for factor in (-8.0, float(info.max) ** 0.6, -(float(info.tiny) ** 0.6)):
         scaled = case(A=factor * case["A"], start="paper")
         assert_close(factor * scaled, case(start="paper"))

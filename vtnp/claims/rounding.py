@@ -31,7 +31,7 @@ class Comparisons(Protocol):
     def within(self, tolerance: float) -> float:
         """Return the relative tolerance in the precision at hand."""
 
-    def allowance(self, actual: Any, expected: Any) -> Callable[[], float]:
+    def allowance(self, actual: Any, expected: Any, /) -> Callable[[], float]:
         """Return what computes how far apart rounding may take the next pair."""
 
 
@@ -51,24 +51,25 @@ class Recorded:
 
 @dataclass
 class Judged:
-    """Compares in a precision. moved: all pairs once more, for the k-th time, with inputs moved."""
+    """Compares in a precision. pairs: all of them as rounding moves them, of None unmoved."""
 
     dtype: str
-    moved: Callable[[int], list[Pair]]
+    pairs: Callable[[int | None], list[Pair]]
     _count: int = 0
 
     def within(self, tolerance: float) -> float:
         return tolerance if self.dtype == "float64" else _UNITS * EPS[self.dtype]
 
-    def allowance(self, actual: Any, expected: Any) -> Callable[[], float]:
+    def allowance(self, _actual: Any, expected: Any) -> Callable[[], float]:
         i, self._count = self._count, self._count + 1
 
         def allowed() -> float:
-            runs = [pairs[i] for pairs in self._runs if i < len(pairs)]
+            unmoved, *runs = self._runs
             moves = [
                 distance(after, before)
-                for pair in runs
-                for after, before in zip(pair, (actual, expected), strict=True)
+                for pairs in runs
+                if i < min(len(pairs), len(unmoved))
+                for after, before in zip(pairs[i], unmoved[i], strict=True)
                 if np.shape(after) == np.shape(before)
             ]
             return MULTIPLE * (max(moves, default=0.0) + EPS[self.dtype] * _size(expected))
@@ -77,7 +78,7 @@ class Judged:
 
     @cached_property
     def _runs(self) -> list[list[Pair]]:
-        return [self.moved(k) for k in range(RUNS)]
+        return [self.pairs(k) for k in (None, *range(RUNS))]
 
 
 comparisons: ContextVar[Comparisons | None] = ContextVar("vtnp_comparisons", default=None)
