@@ -213,7 +213,8 @@ def chosen_device(name: str) -> Device:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
-        raise BadInputError("--device cuda needs CuPy: pip install 'vtnp[gpu]'") from None
+        install = "pip install 'vtnp[cuda12]' or 'vtnp[cuda13]'"
+        raise BadInputError(f"--device cuda needs CuPy: {install}") from None
     try:
         cupy.cuda.runtime.getDevice()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -673,7 +673,7 @@ def test_a_folder_that_cannot_be_written_to(capsys):
 
 def test_a_missing_gpu(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert "needs CuPy: pip install 'vtnp[gpu]'" in refused(capsys, "--device", "cuda")
+    assert "needs CuPy: pip install 'vtnp[cuda12]'" in refused(capsys, "--device", "cuda")
 
 
 def test_a_gpu_that_is_not_there(capsys, monkeypatch):

@@ -133,7 +133,7 @@ def _own_gradient(xp: Any, A: Array, factors: Factors) -> Array:
 def _where_cut(x: Array, factors: Factors) -> Array:
     """Keep what vanishes for non-singular matrices but for rounding errors."""
     xp = value_namespace(factors.reciprocals)
-    cuts = xp.any(factors.reciprocals == 0.0, axis=(-2, -1), keepdims=True)
+    cuts = xp.any(xp.equal(factors.reciprocals, 0.0), axis=(-2, -1), keepdims=True)
     return where(cuts, x, zeros_like(x))
 
 

@@ -100,19 +100,20 @@ def called(name: str) -> None:
 def noted(kind: str, what: str) -> None:
     """Note a transfer, where anybody watches."""
     if len(_records) > 1:
-        transfer = Transfer(kind, what, _asked_for_by())
+        transfer = Transfer(kind, what, asked_for_by())
         for record in _records[1:]:
             record.transfers.append(transfer)
 
 
-def _asked_for_by() -> str:
+def asked_for_by() -> str:
+    """Return the innermost function of vtnp that runs, outside `_array` and `_registry`."""
     frame: Any = sys._getframe(1)
     lowest = ""
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(_PACKAGE):
             parts = path.relative_to(_PACKAGE).with_suffix("").parts
-            name = ".".join((*parts, frame.f_code.co_qualname))
+            name = ".".join((*parts, frame.f_code.co_qualname.split(".<locals>")[0]))
             if parts[0] not in {"_array", "_registry"}:
                 return name
             lowest = lowest or name

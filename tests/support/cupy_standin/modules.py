@@ -87,7 +87,8 @@ vars(MODULES["cupy.cuda.runtime"]).update(
     getDevice=devices.current,
     getDeviceCount=lambda: devices.COUNT,
     getDeviceProperties=lambda i: {"name": b"stand-in without a GPU", "totalGlobalMem": 0},
-    runtimeGetVersion=lambda: 0,
+    runtimeGetVersion=lambda: 12000,
+    driverGetVersion=lambda: 12000,
 )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vtnp._array.xp import is_boxed
 from vtnp._registry.errors import UsageError
 from vtnp.verify.errors import CandidateError
+from vtnp.verify.functions import cupy_installation
 
 Results = list[Any]
 _HALF = 2  # bytes
@@ -199,13 +200,28 @@ class Jax(Differentiating):
 
 
 class CuPy(NumPy):
-    """CuPy, on the current GPU."""
+    """CuPy, on one GPU: "cuda:1", or the current one.
+
+    Raises UsageError where it cannot compute.
+    """
 
     name = "cupy"
 
     def __init__(self, device: str = "") -> None:
         super().__init__(device)
+        why = cupy_installation.problem()
+        if why:
+            raise UsageError(f"cupy: {why}")
         self._cupy = import_module("cupy")
+        number = device.removeprefix("cuda").removeprefix(":")
+        if number:
+            self._use(number)
+
+    def _use(self, number: str) -> None:
+        count = self._cupy.cuda.runtime.getDeviceCount()
+        if not number.isdecimal() or int(number) >= count:
+            raise UsageError(f"device {self.device}: expected cuda:0 to cuda:{count - 1}")
+        self._cupy.cuda.Device(int(number)).use()
 
     def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         return self._cupy.asarray(super().to_library(x, dtype))

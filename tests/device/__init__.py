@@ -1,0 +1,1 @@
+"""What runs on a GPU: formulas, gradients, laws and whole models, against the CPU."""
