@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/registry", "tests/project/test_pages.py", "tests/project/test_public_api.py",
             "tests/formulas/test_fixed_axes.py", "tests/formulas/test_options.py",
             "tests/formulas/test_formulas.py::test_wrong_arrays_are_refused_by_name",
+            "tests/formulas/test_policies.py",
         ),
     ),
     "models": (("vtnp/models",), ("tests/models",)),
@@ -40,6 +41,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+# Tests of a module in another room than its own.
+_FURTHER = {"vtnp/_registry/pages.py": ("tests/project/test_wheel.py",)}
 _AT_MOST = 5  # formulas whose tests are run for a definition that many use
 
 
@@ -76,7 +79,7 @@ def selected_at(root: Path, module: str, where: str) -> SelectedTests:
     if room != "formulas":
         stem = Path(module).stem
         own = [f"tests/{room}/test_{stem}{end}.py" for end in ("", "_model")]
-        return SelectedTests(_existing(root, [*own, *ROOMS[room][1]]))
+        return SelectedTests(_existing(root, [*own, *ROOMS[room][1], *_FURTHER.get(module, ())]))
     chapter = Path(module).stem
     ids = formulas_at(root, f"{module}:{where.partition('.')[0]}")[:_AT_MOST]
     args = [
