@@ -182,10 +182,10 @@ def test_in_double_precision_a_change_of_the_inputs_counts_sixteen_times():
     exact = [steep(x) + 2.0**-10]
     assert judge.own_error_units(steep, {"x": x}, exact, "float64")[0] >= 2.0**13
     # The inputs are moved by the signs of seed 0.
-    pair, signs = np.ones(2), np.random.default_rng(0).choice([-1.0, 1.0], 2)
-    weights = array(1.0, 3.0)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], 6)
+    ones, weights = np.ones(6), 2.0 ** np.arange(6)
     units = judge.own_error_units(
-        lambda x: np.sum(x * weights), {"x": pair}, [np.asarray(4.0)], "float64"
+        lambda x: np.sum(x * weights), {"x": ones}, [np.asarray(63.0)], "float64"
     )
     assert units == [16.0 * abs(np.sum(signs * weights))]
 
