@@ -179,11 +179,9 @@ def test_nan_and_infinities_stay_in_their_batch_element_in_more_cases(id, seed):
 @pytest.mark.parametrize("id", ["iterative-pinv", "nystrom-attention", "nystrom-self-attention"])
 def test_nan_reaches_the_whole_batch_where_the_formula_says_so(id):
     """The original start value of the iteration is one for the whole batch."""
-    case = next(
-        case
-        for case in (make(id, seed, (3,)) for seed in range(40))
-        if case.args.get("start") == "original" and case.args.get("pinv", "iterative") != "exact"
-    )
+    case = make(id, 3, (3,)).with_args(start="original")
+    if id != "iterative-pinv":
+        case = case.with_args(pinv="iterative")
     spoilt = {name: case[name].copy() for name in batched(id) if case.args.get(name) is not None}
     for x in spoilt.values():
         x[1] = math.nan

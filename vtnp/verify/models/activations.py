@@ -28,27 +28,20 @@ class StopRecording(Exception):  # noqa: N818  (nothing is wrong)
     """Ends a run whose remaining quantities are not needed."""
 
 
-class _Param(np.ndarray[Any, Any]):
-    """An array that knows its path in a tree of params; arrays computed from it have none."""
+def _with_paths(params: Any) -> tuple[Any, dict[int, str]]:
+    """Return params of arrays of their own, also where two layers share one, and the path of each.
 
-    path = ""
-
-
-def _with_paths(params: Any) -> Any:
-    """Return params whose arrays know their paths, also where two layers share one."""
+    Paths are by identity: what a formula computes from a param is another array.
+    """
     paths = iter([path for path, _ in tree_leaves(params)])
+    found: dict[int, str] = {}
 
-    def with_path(x: NDArray[Any]) -> _Param:
-        param = np.asarray(x).view(_Param)
-        param.path = next(paths)
+    def with_path(x: NDArray[Any]) -> NDArray[Any]:
+        param = np.asarray(x).view()
+        found[id(param)] = next(paths)
         return param
 
-    return tree_map(with_path, params)
-
-
-def _path(x: Any) -> str:
-    """Return the path of a param; "" for any other array."""
-    return x.path if isinstance(x, _Param) else ""
+    return tree_map(with_path, params), found
 
 
 def record(
@@ -68,21 +61,24 @@ def record(
     Notes: the names of a class token's quantities, where it has calls of its own, end in ".cls". A
     quantity that a block computes again has a number at its end.
     """
-    recorder = _Recorder(note, replacements or {})
+    params, paths = _with_paths(params)
+    recorder = _Recorder(note, replacements or {}, paths)
     with ExitStack() as stack:
         if handler:
             stack.enter_context(intercept(handler))
         stack.enter_context(intercept(recorder, recorder.watched))
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(suppress(StopRecording))
-        run(_with_paths(params), x)
+        run(params, x)
 
 
 class _Recorder:
     """A handler that notes quantities. blocks, networks: by the path of the call around them."""
 
-    def __init__(self, note: Note, replacements: Mapping[str, NDArray[Any]]) -> None:
-        self.note, self.replacements = note, replacements
+    def __init__(
+        self, note: Note, replacements: Mapping[str, NDArray[Any]], paths: Mapping[int, str]
+    ) -> None:
+        self.note, self.replacements, self.paths = note, replacements, paths
         self.counts: Counter[str] = Counter()
         self.blocks: dict[str, str] = {}
         self.networks: dict[str, str] = {}
@@ -120,17 +116,17 @@ class _Recorder:
     # --- Calls that are noted ---------------------------------------------------------------------
 
     def layer_norm(self, call: Call, proceed: Proceed) -> Any:
-        name = _param_path(call, "gamma", ".gamma")
+        name = self.param_path(call, "gamma", ".gamma")
         call = self._with(call, "x", name and f"{name}.input")
         return self.noted(name, proceed(call))
 
     def qkv_projection(self, call: Call, proceed: Proceed) -> Any:
-        front, _, letter = _path(call.arguments["W"]).rpartition(".W_")
+        front, _, letter = self.path(call.arguments["W"]).rpartition(".W_")
         block = self.blocks[_around(call)] = front.removesuffix(".attention")
         return self.noted(front and f"{block}.{letter}", proceed(call))
 
     def output_projection(self, call: Call, proceed: Proceed) -> Any:
-        block = _param_path(call, "W_c", ".W_c").removesuffix(".attention")
+        block = self.param_path(call, "W_c", ".W_c").removesuffix(".attention")
         call = self._with(call, "y", block and f"{block}.context")
         return self.noted(block and f"{block}.attention_output", proceed(call))
 
@@ -139,7 +135,7 @@ class _Recorder:
         return self.noted(block and f"{block}.weights", proceed(call))
 
     def feed_forward(self, call: Call, proceed: Proceed) -> Any:
-        name = self.networks[call.path] = _param_path(call, "W_1", ".W_1")
+        name = self.networks[call.path] = self.param_path(call, "W_1", ".W_1")
         return self.noted(name, proceed(call))
 
     def activation(self, call: Call, proceed: Proceed) -> Any:
@@ -148,7 +144,7 @@ class _Recorder:
         return self.noted(block and f"{block}.hidden", proceed(call))
 
     def linear_embedding(self, call: Call, proceed: Proceed) -> Any:
-        module, _, letter = _path(call.arguments["E"]).rpartition(".")
+        module, _, letter = self.path(call.arguments["E"]).rpartition(".")
         if letter == "W_1":  # of a network that is made of linear embeddings
             self.networks[_around(call)] = module
             return proceed(call)
@@ -158,7 +154,7 @@ class _Recorder:
         return self.noted("logits" if name == "head" else name, proceed(call))
 
     def convolution(self, call: Call, proceed: Proceed) -> Any:
-        name = _param_path(call, "kernel", ".kernel") or _param_path(call, "E", ".E")
+        name = self.param_path(call, "kernel", ".kernel") or self.param_path(call, "E", ".E")
         return self.noted(name, proceed(call))
 
     def positions(self, call: Call, proceed: Proceed) -> Any:
@@ -169,11 +165,14 @@ class _Recorder:
         x = self.noted(name, call.arguments[argument])
         return call.replace(arguments={**call.arguments, argument: x})
 
+    def path(self, x: Any) -> str:
+        """Return the path of a param; "" for any other array."""
+        return self.paths.get(id(x), "")
 
-def _param_path(call: Call, argument: str, ending: str) -> str:
-    """Return the path of a param without its ending; "" for another param or array."""
-    path = _path(call.arguments.get(argument))
-    return path.removesuffix(ending) if path.endswith(ending) else ""
+    def param_path(self, call: Call, argument: str, ending: str) -> str:
+        """Return the path of a param without its ending; "" for another param or array."""
+        path = self.path(call.arguments.get(argument))
+        return path.removesuffix(ending) if path.endswith(ending) else ""
 
 
 def _around(call: Call) -> str:
