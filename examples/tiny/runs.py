@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def read(location: Path) -> Checkpoint:
     arrays, metadata = load(path)
     try:
         values = {key: json.loads(metadata[key]) for key in ("settings", "video", "data", "state")}
-        settings = Settings(**values["settings"])
-    except (KeyError, TypeError, ValueError):
+        settings = _checked(Settings(**values["settings"]))
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise FileError(f"{path}: not a checkpoint of train_tiny.py") from None
     return Checkpoint(path, settings, values["video"], values["data"], arrays, values["state"])
 
@@ -118,9 +119,34 @@ def resumed(checkpoint: Checkpoint, params: Any) -> State:
         rng.bit_generator.state = progress.pop("rng")
         progress["accuracies"] = [(step, value) for step, value in progress["accuracies"]]
         params = filled(params, tables.pop("params"))
-        return State(params, Optimiser(**tables), rng, **progress)
-    except (KeyError, TypeError, ValueError):
+        state = State(params, Optimiser(**tables), rng, **progress)
+        _check(state, checkpoint.settings.steps)
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         raise FileError(f"{checkpoint.path}: its state cannot be read") from None
+    return state
+
+
+def _checked(settings: Settings) -> Settings:
+    """Return settings; raise ValueError for those of other types, and for sizes below 1."""
+    fields = dataclasses.fields(settings)
+    if any(type(getattr(settings, field.name)) is not field.type for field in fields):
+        raise ValueError("a setting of another type")
+    if min(settings.steps, settings.batch) < 1 or settings.seed < 0:
+        raise ValueError("a size below 1")
+    return settings
+
+
+def _check(state: State, steps: int) -> None:
+    """Raise ValueError unless the learning curve of a state is one of so many steps."""
+    evaluated, accuracies = [step for step, _ in state.accuracies], [x for _, x in state.accuracies]
+    times = [*state.clock, state.step_seconds, state.wall_seconds]
+    for x in (*state.losses, *accuracies, *times):
+        if type(x) not in (int, float) or not math.isfinite(x):
+            raise ValueError(f"{x!r} is no number")
+    if any(type(step) is not int or not 1 <= step <= state.step for step in evaluated):
+        raise ValueError("an evaluation after a step that has not been")
+    if len(state.clock) != len(evaluated) or state.step > steps:
+        raise ValueError("more steps or times than there can be")
 
 
 def _shapes(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -305,7 +305,7 @@ BAD_NPZ = {
     "no magic": ({"a.npy": b"0" * 90}, "magic"),
     "a call as header": (
         {"a.npy": b"\x93NUMPY\x01\x00\x14\x00" + b"print('harm')      \n"},
-        "malformed node",
+        "a header that is not a dict of descr, fortran_order and shape",
     ),
 }
 

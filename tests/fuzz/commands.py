@@ -1,6 +1,7 @@
 """Target: the command line, its names of formulas and models, its sizes, options and files."""
 
 import contextlib
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -8,19 +9,19 @@ from io import StringIO
 from pathlib import Path
 
 from tests.fuzz import Case, WrongError, target
-from tests.fuzz.arrays import changed_safetensors, described, weights
+from tests.fuzz.arrays import BFLOAT16, changed_safetensors, described, weights
 from tests.fuzz.folders import vectors
 from tests.fuzz.mutations import changed_bytes, hostile_name, integer, special_file, string
+from vtnp._registry.spec import registry
 from vtnp.cli import main
+from vtnp.cost import models
+from vtnp.cost.sizes import size_names
 
 _CONFIG = ("frames=2", "image=4x4", "patch=2", "channels=1", "d=4", "heads=2", "d_f=3", "layers=1",
            "classes=3")  # fmt: skip
 _NAMES_TABLE = (
     b"input = b t h w c -> b c t h w\nnorm = norm : b d -> b d\nblocks.{i} = layers.{i}\n"
 )
-_FORMULAS = ("attention", "softmax", "dilated-attention", "conv-pool", "eq2", "2", "patch-embed")
-_MODELS = ("timesformer", "timesformer-l", "vivit-b", "mvit-b", "longnet", "nystromformer")
-_KEYS = """n m d_k heads grid layers d frames scale batch activation segments mask stages""".split()
 _CODE = (
     b"def f(x): return x", b"def f(:", b"f = 3", b"\0", b"\xff", b"raise ValueError('\\x1b[31m')",
     b"import no_such_module", b"def f(x): raise KeyError('\\x1b[31m')", b"x = 1\n" * 9,
@@ -39,28 +40,39 @@ _SIZES = (
 
 
 def _cost(rng: random.Random, folder: Path) -> list[str]:
-    name = rng.choice((*_FORMULAS, *_MODELS))
-    if rng.random() < 0.2:
+    name, keys = rng.choice((_a_formula, _a_model))(rng)
+    if rng.random() < 0.1:
         name = string(rng, name)
-    words = [name]
+    words = ["cost", name]
     for _ in range(rng.randrange(4)):
-        key = string(rng, "n") if rng.random() < 0.1 else rng.choice(_KEYS)
+        key = string(rng, "n") if rng.random() < 0.05 else rng.choice(keys)
         words.append(f"{key}={_size(rng)}")
-    options: list[list[str]] = [
-        ["--gradient"],
-        ["--json"],
-        ["--dtype", rng.choice(("float16", "float64", string(rng, "float32")))],
-        ["--sweep", f"n={_size(rng)}..{_size(rng)}*{_size(rng)}"],
-        ["--sweep", string(rng, "n=1..100*2")],
-        ["--plot", str(folder / hostile_name(rng, ".bad"))],
-    ]
-    for each in rng.sample(options, rng.choice((0, 0, 1, 2))):
-        words += each
-    return ["cost", *words]
+    if rng.random() < 0.5:
+        words += rng.choice((
+            ["--gradient"],
+            ["--json"],
+            ["--dtype", string(rng, "float32") if rng.random() < 0.5 else "float64"],
+            ["--sweep", f"{rng.choice(keys)}={_size(rng)}..{_size(rng)}*{_size(rng)}"],
+            ["--sweep", string(rng, "n=1..100*2")],
+            ["--plot", str(folder / hostile_name(rng, ".bad"))],
+        ))  # fmt: skip
+    return words
+
+
+def _a_formula(rng: random.Random) -> tuple[str, list[str]]:
+    id = rng.choice(list(registry))
+    return id, list(size_names(id))
+
+
+def _a_model(rng: random.Random) -> tuple[str, list[str]]:
+    name = rng.choice(list(models.names()))
+    return name, [each.name for each in dataclasses.fields(models.config(name))]
 
 
 def _size(rng: random.Random) -> str:
-    kind = rng.randrange(9)
+    kind = rng.randrange(16)
+    if kind > 8:
+        return str(rng.choice((1, 2, 3, 4, 8, 16, 64)))
     if kind == 0:
         return string(rng, "8")
     if kind <= 2:
@@ -126,9 +138,8 @@ def _compare(rng: random.Random, folder: Path) -> list[str]:
         special_file(rng, path)
     words = [string(rng, "timesformer") if rng.random() < 0.2 else "timesformer", *_CONFIG]
     words += ["--weights", str(files["weights"])]
-    words += rng.choice(
-        (["--activations", str(files["activations"])], ["--candidate", "math:sin"], [])
-    )
+    other = rng.choice((["--activations", str(files["activations"])], ["--candidate", "math:sin"]))
+    words += other if rng.random() < 0.95 else []
     words += rng.choice((["--names", str(files["names"])], []))
     if rng.random() < 0.2:
         words += rng.choice((["--layout-of-weights", string(rng, "official")],
@@ -175,7 +186,7 @@ _COMMANDS: tuple[Callable[[random.Random, Path], list[str]], ...] = (
 )  # fmt: skip
 
 
-@target("commands", share=2.0)
+@target("commands", warnings=(BFLOAT16,), share=2.0)
 def commands(rng: random.Random, folder: Path) -> Case:
     """Make up a command line, and the files that it names."""
     arguments = rng.choice(_COMMANDS)(rng, folder)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tests.fuzz import Case, WrongError, target
 from tests.fuzz.archives import DEFLATED, STORED, Member, changed_archive
-from tests.fuzz.arrays import bomb, changed_npy, changed_safetensors, described, npy
+from tests.fuzz.arrays import BFLOAT16, bomb, changed_npy, changed_safetensors, described, npy
 from tests.fuzz.mutations import (
     as_json,
     changed_bytes,
@@ -186,7 +186,7 @@ _PARAMS = {"W": np.ones((2, 3), np.float32), "layers": [{"b": np.ones(3, np.floa
 def _checkpoint() -> tuple[dict[str, Any], dict[str, str]]:
     settings = runs.Settings("timesformer", "divided", 4, 2, 0, "float32")
     state = runs.State(
-        _PARAMS, training.fresh(_PARAMS), np.random.default_rng(0), [1.0], [(1, 0.5)]
+        _PARAMS, training.fresh(_PARAMS), np.random.default_rng(0), [1.0], [(1, 0.5)], [0.1]
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / runs.CHECKPOINT
@@ -194,7 +194,7 @@ def _checkpoint() -> tuple[dict[str, Any], dict[str, str]]:
         return load(path)
 
 
-@target("checkpoint", errors=(FileError,), share=0.7)
+@target("checkpoint", errors=(FileError,), warnings=(BFLOAT16,), share=0.7)
 def checkpoint(rng: random.Random, folder: Path) -> Case:
     """Write a checkpoint of train_tiny.py whose settings, state or arrays are wrong."""
     path = folder / runs.CHECKPOINT
@@ -215,8 +215,26 @@ def checkpoint(rng: random.Random, folder: Path) -> Case:
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
+    location = rng.choice((path, folder))
+
     def read() -> object:
-        found = runs.read(rng.choice((path, folder)))
-        return runs.resumed(found, _PARAMS)
+        found = runs.read(location)
+        state = runs.resumed(found, _PARAMS)
+        _check(found.settings, state)
+        return state
 
     return Case(read, (path,))
+
+
+def _check(settings: Any, state: Any) -> None:
+    """Raise WrongError unless a run could go on from what was read."""
+    numbers = [*state.losses, *state.clock, state.step_seconds, state.wall_seconds]
+    numbers += [x for pair in state.accuracies for x in pair]
+    if not all(type(x) in (int, float) and np.isfinite(x) for x in numbers):
+        raise WrongError(f"a state of {numbers}"[:900])
+    kinds = [type(getattr(settings, name)) for name in ("model", "scheme", "dtype")]
+    kinds += [type(getattr(settings, name)) for name in ("steps", "batch", "seed")]
+    if kinds != [str] * 3 + [int] * 3 or min(settings.steps, settings.batch) < 1:
+        raise WrongError(f"settings {settings}"[:900])
+    if len(state.clock) != len(state.accuracies) or len(state.losses) > settings.steps:
+        raise WrongError(f"{len(state.clock)}, {len(state.accuracies)}, {len(state.losses)}")

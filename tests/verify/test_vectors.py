@@ -16,7 +16,8 @@ import pytest
 import vtnp
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
-from vtnp.checkpoints.files import FileError, load, save
+from vtnp.checkpoints.files import load, save
+from vtnp.checkpoints.opening import FileError
 from vtnp.cli import main
 from vtnp.mistakes import mistakes
 from vtnp.verify.report import NOT_RUN, RIGHT, WRONG

@@ -4,25 +4,23 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from threading import get_ident
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SIZES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4,
-    "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+from vtnp._registry.printable import printable
+from vtnp.checkpoints.opening import FileError, check_name, one_line, reading
+from vtnp.checkpoints.replacement import replacing
+
+_DTYPES = {
+    "BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "BF16": "<u2",
+    "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
 }  # fmt: skip
+_SIZES = {name: np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()}
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_AXES = 64  # NumPy's limit
-
-
-class FileError(ValueError):
-    """A file that cannot be read or written, or is not valid; the message, one line, names it."""
 
 
 def save(
@@ -61,7 +59,9 @@ def save(
     try:
         # With no arrays and empty metadata it would write a broken header.
         data = encoded(contiguous, metadata=dict(metadata) if metadata else None)
-    except (SafetensorError, TypeError, UnicodeError) as error:
+        for name in contiguous:
+            check_name(name)
+    except (SafetensorError, TypeError, ValueError) as error:
         raise FileError(f"{path}: {one_line(error)}") from None
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -92,23 +92,21 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     -----
     UserWarning
         If arrays are bfloat16, which NumPy does not have: they become float32, exactly.
-    """
-    from safetensors import SafetensorError, safe_open
 
-    header = read_header(path)
-    metadata = header.pop("__metadata__", {})
-    bfloat16 = {name: entry for name, entry in header.items() if entry["dtype"] == "BF16"}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in header if name not in bfloat16}
-        # The header has been checked: the data are the end of the file.
-        ends = (entry["data_offsets"][1] for entry in header.values())
-        begin = Path(path).stat().st_size - max(ends, default=0)
-        arrays |= {name: _from_bfloat16(path, begin, entry) for name, entry in bfloat16.items()}
-    # A shape that contains 0 may contain any other numbers, even too large ones.
-    except (OSError, OverflowError, SafetensorError, ValueError) as error:
-        raise FileError(f"{path}: {one_line(error)}") from None
-    if bfloat16:
+    Notes
+    -----
+    The arrays take as much memory as the file, or twice as much of bfloat16, and the header about
+    twenty times its length, which is at most 100 MB.
+    """
+    with reading(path) as file:
+        header, begin = _header(path, file)
+        metadata = header.pop("__metadata__", {})
+        try:
+            arrays = {name: _array(file, begin, name, entry) for name, entry in header.items()}
+        # A shape that contains 0 may contain any other numbers, even too large ones.
+        except (MemoryError, OverflowError, ValueError) as error:
+            raise FileError(f"{path}: {one_line(error)}") from None
+    if any(entry["dtype"] == "BF16" for entry in header.values()):
         warn_of_bfloat16(path)
     return arrays, metadata
 
@@ -116,7 +114,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
 def warn_of_bfloat16(path: str | os.PathLike[str]) -> None:
     """Warn that numbers of a file are read with another dtype."""
     message = f"{path}: bfloat16, which NumPy does not have, is read as float32"
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(printable(message), stacklevel=3)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -139,59 +137,50 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the header is not valid: among others if a name occurs twice, of which readers would
         silently take one, or if the data overlap, leave holes or do not fill the file exactly.
     """
+    with reading(path) as file:
+        return _header(path, file)[0]
+
+
+def _header(path: Any, file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Return the header of an open file, and where its data begin."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, _MAX_HEADER):
+        raise FileError(f"{path}: not a safetensors file, or truncated")
     try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
-                raise FileError(f"{path}: not a safetensors file, or truncated")
-            text = file.read(length)
-    except OSError as error:
-        raise FileError(f"{path}: {one_line(error)}") from None
-    try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        text = file.read(length).decode("utf-8")
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
         _check(header, size - 8 - length)
-    except (ValueError, RecursionError) as error:
+    except (MemoryError, RecursionError, ValueError) as error:
         raise FileError(f"{path}: bad safetensors header: {one_line(error)}") from None
-    return dict(header)
+    return dict(header), 8 + length
 
 
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Replace a file completely or not at all, as a context manager.
+def _array(file: BinaryIO, begin: int, name: str, entry: Mapping[str, Any]) -> NDArray[Any]:
+    """Read an array of a header that has been checked."""
+    first, end = entry["data_offsets"]
+    kind, dtype = entry["dtype"], np.dtype(_DTYPES[entry["dtype"]])
+    file.seek(begin + first)
+    numbers = np.fromfile(file, dtype, (end - first) // dtype.itemsize)
+    if numbers.nbytes != end - first:
+        raise ValueError(f"{name!r} has lost some of its data while it was read")
+    return _typed(name, numbers.reshape(entry["shape"]), kind)
 
-    Parameters
-    ----------
-    path : str or PathLike
-        The file, which may exist.
 
-    Yields
-    ------
-    Path
-        A temporary path in the same folder. At the end of the block, what was written there
-        replaces the file.
+def _typed(name: str, x: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return what was read in a dtype of its size in its own dtype."""
+    if kind == "BOOL":
+        return truth_values(name, x)
+    if kind == "BF16":  # the upper halves of float32
+        return (x.astype(np.uint32) << 16).view(np.float32)
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
 
-    Raises
-    ------
-    FileError
-        If the file system refuses.
 
-    Notes
-    -----
-    If the block raises, the process is killed or the machine loses power, the old file remains.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.part")
-    try:
-        try:
-            yield temporary
-            _flush(temporary)
-            temporary.replace(path)
-            _flush(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{path}: {one_line(error)}") from None
+def truth_values(name: str, x: NDArray[np.uint8]) -> NDArray[np.bool]:
+    """Return bytes as truth values, of which only 0 and 1 mean what they say."""
+    if np.any(x > 1):
+        raise ValueError(f"{name!r} has truth values other than 0 and 1")
+    return x.view(np.bool)
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -209,21 +198,6 @@ def _content(array: NDArray[Any] | None) -> Any:
     return None if array is None else (array.dtype, array.shape, array.tobytes())
 
 
-def _flush(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _from_bfloat16(path: Any, begin: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    """Read an array whose numbers are the upper halves of float32."""
-    first, end = entry["data_offsets"]
-    upper = np.fromfile(path, "<u2", (end - first) // 2, offset=begin + first)
-    return (upper.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-
-
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, value in pairs:
@@ -238,6 +212,7 @@ def _check(header: Any, data: int) -> None:
     strings = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(strings, dict) or not all(isinstance(x, str) for x in strings.values()):
         raise ValueError("not an object, or its __metadata__ is not an object of strings")
+    "".join([*strings, *strings.values()]).encode()  # raises ValueError unless it is Unicode
     spans = sorted(_span(name, entry) for name, entry in header.items() if name != "__metadata__")
     expected = 0
     for begin, end, name in spans:
@@ -250,6 +225,7 @@ def _check(header: Any, data: int) -> None:
 
 def _span(name: str, entry: Any) -> tuple[int, int, str]:
     """Return where an array begins and ends, and its name."""
+    check_name(name)
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} does not describe an array")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -267,10 +243,3 @@ def _span(name: str, entry: Any) -> tuple[int, int, str]:
 
 def _are_sizes(x: Any) -> bool:
     return isinstance(x, list) and all(type(n) is int and n >= 0 for n in x)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error as a single line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from vtnp._array.trees import tree_leaves
 from vtnp._array.typing import Array
 from vtnp._array.xp import device, namespace
+from vtnp._registry.printable import printable, shortened
 from vtnp.checkpoints.tensors import (
     Part,
     PublishedTensor,
@@ -59,7 +60,7 @@ class Problem(NamedTuple):
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name!r}: {self.detail}"
+        return shortened(f"{self.kind} {shortened(self.name, 200)!r}: {self.detail}", 500)
 
 
 class LayoutError(ValueError):
@@ -74,7 +75,8 @@ class LayoutError(ValueError):
     def __init__(self, what: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         keys = f"{len(self.problems)} key{'s' if len(self.problems) > 1 else ''}"
-        super().__init__("\n  ".join([f"{what}: {keys} wrong", *map(str, self.problems)]))
+        lines = [f"{what}: {keys} wrong", *map(str, self.problems)]
+        super().__init__("\n  ".join(map(printable, lines)))
 
 
 def shapes_by_name(layout: CheckpointLayout, abstract: Any) -> dict[str, Shape]:
@@ -341,6 +343,9 @@ def _reason(table: Mapping[str, str], name: str) -> str:
     return next((reason for pattern, reason in table.items() if fnmatchcase(name, pattern)), "")
 
 
+_LONGEST_NAME, _MOST_NAMES = 200, 200  # beyond these a comparison takes too long
+
+
 class _Near:
     """The nearest of some names, compared without the numbers of layers."""
 
@@ -354,6 +359,8 @@ class _Near:
         """Return the end of a message: the nearest names, of the same layer if possible."""
         form = _form(name)
         if form not in self.near_forms:
+            if len(form) > _LONGEST_NAME or len(self.near_forms) > _MOST_NAMES:
+                return ""
             self.near_forms[form] = difflib.get_close_matches(form, self.by_form, n=2, cutoff=0.7)
         numbers = re.findall(r"\d+", name)
         near = []

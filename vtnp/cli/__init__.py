@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from vtnp import __version__
 from vtnp._registry.errors import FormulaError, UnknownFormulaError, UsageError
-from vtnp.checkpoints.files import FileError
+from vtnp.checkpoints.opening import FileError
+from vtnp.cli.output import complain
 
 # Each is the module of its name here; only the one that is asked for is imported.
 _COMMANDS = {
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parsed(arguments)
         status: int = options.run(options)
     except _USER_ERRORS as error:
-        print(f"vtnp: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -27,6 +27,7 @@ from vtnp._registry.errors import UnknownFormulaError, UsageError, did_you_mean
 from vtnp._registry.pages import formula
 from vtnp._registry.spec import registry
 from vtnp.cli import units
+from vtnp.cli.output import say
 from vtnp.cli.settings import changes, pairs
 from vtnp.cost import Cost, counted, counted_gradient, plot, table
 from vtnp.cost.closed_forms import closed_form
@@ -37,7 +38,7 @@ from vtnp.cost.sizes import Dtype, default_sizes, parsed_size, size_names, sized
 from vtnp.cost.sweep import SweepPoint, geometric, sweep
 
 _COLUMNS = 100
-_SWEEP = re.compile(r"(?P<key>\w+)=(?P<first>.+?)\.\.(?P<last>.+?)((?<!\*)\*(?P<factor>\d+))?")
+_SWEEP = re.compile(r"(?P<key>\w+)=(?P<first>.+?)\.\.(?P<last>.+?)((?<!\*)\*(?P<factor>\d{1,9}))?")
 
 Rows = list[tuple[str, ...]]
 
@@ -72,13 +73,13 @@ def run(options: argparse.Namespace) -> int:
     if options.table or options.plot:
         if options.name:
             raise UsageError("--table and --plot do not take a formula or a model")
-        print(_table_or_plot(options))
+        say(_table_or_plot(options))
     elif not options.name:
         raise UsageError("expected a formula or a model, as in: vtnp cost attention n=4096")
     elif options.name in names():
-        print(_of_model(options))
+        say(_of_model(options))
     else:
-        print(_of_formula(options))
+        say(_of_formula(options))
     return 0
 
 

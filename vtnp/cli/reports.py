@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from vtnp.checkpoints.files import replacing
+from vtnp.checkpoints.replacement import replacing
+from vtnp.cli.output import say
 from vtnp.verify.junit import as_xml
 from vtnp.verify.report import Report
 from vtnp.verify.text import print_report
@@ -24,7 +25,7 @@ def show(report: Report, options: argparse.Namespace) -> int:
         with replacing(options.junit) as temporary:
             temporary.write_text(as_xml(report), encoding="utf-8")
     if options.json:
-        print(json.dumps(report.as_dict(), indent=2, allow_nan=False))
+        say(json.dumps(report.as_dict(), indent=2, allow_nan=False))
     else:
         print_report(report, every_line=options.all)
     return report.status

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vtnp._registry.errors import UsageError
 from vtnp.cli import reports, units
+from vtnp.cli.output import say
 from vtnp.verify.vectors import check, export
 
 _REQUIRED = ("jsonschema", "safetensors")
@@ -63,7 +64,7 @@ def run_export(options: argparse.Namespace) -> int:
     folder = export(options.folder, options.formula, options.seed)
     files = list(folder.iterdir())
     size = sum(file.stat().st_size for file in files)
-    print(f"{folder}: {len(files)} files, {units.in_bytes(size)}; see {folder / 'manifest.json'}")
+    say(f"{folder}: {len(files)} files, {units.in_bytes(size)}; see {folder / 'manifest.json'}")
     return 0
 
 

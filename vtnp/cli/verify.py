@@ -11,6 +11,7 @@ Exit status: 0 the candidate is right, 1 it is wrong, 2 it could not be checked.
 
 import argparse
 import ast
+import warnings
 from typing import Any
 
 from vtnp._registry.errors import UsageError
@@ -20,6 +21,8 @@ from vtnp.verify.functions.check import EXAMPLES, check
 from vtnp.verify.functions.time_limit import check_in_process
 from vtnp.verify.loading import load
 from vtnp.verify.report import Report
+
+_DIGITS = 9
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
@@ -87,14 +90,16 @@ def _report(options: argparse.Namespace, keywords: dict[str, Any]) -> Report:
 
 
 def _size(axis: str, text: str) -> int:
-    if not text.isdecimal():
-        raise UsageError(f"--size {axis}={text}: expected an integer")
+    if not (text.isdecimal() and len(text) <= _DIGITS):
+        raise UsageError(f"--size {axis}={text}: expected an integer of {_DIGITS} digits at most")
     return int(text)
 
 
 def _value(text: str) -> Any:
     """Read a Python literal; any other text is a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the parser, about backslashes
+        try:
+            return ast.literal_eval(text)
+        except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+            return text

@@ -138,9 +138,9 @@ def indexed(x: MemoryLayout, index: Any) -> MemoryLayout:
             continue
         n, stride = next(axes, (0, 0))
         if isinstance(entry, slice):
-            selected = range(*entry.indices(n))
-            shape.append(len(selected))
-            strides.append(stride * selected.step)
+            start, stop, step = entry.indices(n)
+            shape.append(max(0, -((start - stop) // step)))  # len(range(...)) of any size
+            strides.append(stride * step)
         elif isinstance(entry, int) and not isinstance(entry, bool) and -n <= entry < n:
             continue
         else:

@@ -11,6 +11,8 @@ from vtnp import models
 from vtnp.cost.counting import Cost, array, counted, counted_gradient
 from vtnp.models import parts
 
+_MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True)
 class ModelCost:
@@ -44,7 +46,8 @@ def names() -> Mapping[str, ModuleType]:
 def config(name: str, **changes: Any) -> Any:
     """Return a configuration by name, with some of its fields changed.
 
-    Raises ValueError for an unknown name or field, and where the fields do not fit each other.
+    Raises ValueError for an unknown name or field, where the fields do not fit each other, and for
+    more layers than can be gone through one by one.
     """
     if name not in names():
         raise ValueError(f"no configuration {name!r}; there are {', '.join(names())}")
@@ -53,7 +56,15 @@ def config(name: str, **changes: Any) -> Any:
     for field in changes:
         if field not in known:
             raise ValueError(f"{name} has no field {field!r}; it has {', '.join(known)}")
-    return replace(named, **changes)
+    changed = replace(named, **changes)
+    for field in {"layers", "time_layers", "stages"}.intersection(known):
+        layers = getattr(changed, field)
+        count = sum(layers) if isinstance(layers, tuple) else layers
+        if count > _MOST_LAYERS:
+            raise ValueError(
+                f"{name}: {field}: expected at most {_MOST_LAYERS} layers, got {count}"
+            )
+    return changed
 
 
 def model_cost(

@@ -9,7 +9,7 @@ from typing import Any
 
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
-from vtnp.checkpoints.files import replacing
+from vtnp.checkpoints.replacement import replacing
 from vtnp.cost.counting import counted
 from vtnp.cost.sizes import size_names, sized_call
 from vtnp.cost.sweep import growth

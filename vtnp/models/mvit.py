@@ -108,6 +108,8 @@ class MViTConfig:
         block of every earlier one widens to the next. The poolings have the sizes of their windows,
         in the mode "conv" those of the kernels.
         """
+        if min(self.stages, default=0) < 1:
+            raise ValueError(f"stages {self.stages}: expected at least one block in each")
         stage = [j for j, blocks in enumerate(self.stages) for _ in range(blocks)]
         pools = [i > 0 and stage[i] != stage[i - 1] for i in range(len(stage))]
         strides_q = [self.stride_q if each else (1, 1, 1) for each in pools]

@@ -3,12 +3,14 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vtnp._registry.errors import UsageError
+from vtnp.verify.errors import in_one_line
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -19,7 +21,7 @@ def load(name: str) -> Callable[..., Any]:
     found: Any = _from_file(Path(where)) if where.endswith(".py") else _module(where)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
-            known = [word for word in vars(found) if not word.startswith("_")]
+            known = [word for word in dir(found) if not word.startswith("_")]
             raise UsageError(f"{where} has no {attribute}; it has {', '.join(known) or 'nothing'}")
         found = getattr(found, attribute)
     if not callable(found):
@@ -31,10 +33,8 @@ def load(name: str) -> Callable[..., Any]:
 def _module(name: str) -> ModuleType:
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current folder, as `python -m` has it
-    try:
+    with _import_errors(name):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(f"cannot import {name}: {error}") from None
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -45,5 +45,17 @@ def _from_file(path: Path) -> ModuleType:
         raise UsageError(f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    with _import_errors(str(path)):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _import_errors(name: str) -> Iterator[None]:
+    """Raise whatever a module raises while it is imported as a UsageError of one line."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"cannot import {name}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"cannot import {name}: {in_one_line(error)}") from error

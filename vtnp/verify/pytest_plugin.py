@@ -53,6 +53,6 @@ def _fail_if_wrong(candidate: Callable[..., Any], formula: str | int, **options:
     report = check(candidate, formula, **options)
     if report.status:
         text = StringIO()
-        console = Console(file=text, width=100, highlight=False, no_color=True)
+        console = Console(file=text, width=100, highlight=False, emoji=False, no_color=True)
         print_report(report, console=console)
         pytest.fail(text.getvalue(), pytrace=False)

@@ -1,9 +1,13 @@
-"""A report for a person, as tables on the terminal."""
+"""A report for a person, as tables on the terminal.
+
+Whatever comes from a file or a candidate passes through `_shown`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vtnp._registry.errors import UsageError
+from vtnp._registry.printable import printable
 from vtnp.verify.report import RIGHT, Finding, Line, Report
 
 if TYPE_CHECKING:
@@ -30,18 +34,17 @@ def print_report(
     """
     try:
         from rich.console import Console
-        from rich.markup import escape
     except ImportError:
         raise UsageError("rich not found: pip install 'vtnp[verify]'") from None
-    out = console or Console(highlight=False)
+    out = console or Console(highlight=False, emoji=False)
     if not out.is_terminal:
         out.width = max(out.width, _WIDTH)
     colour = "green" if report.status == RIGHT else "red"
     library = f" ({report.library})" if report.library else ""
-    subject = escape(f"{report.candidate} checked against {report.formula}{library}")
+    subject = _shown(out, f"{report.candidate} checked against {report.formula}{library}")
     out.print(f"[bold]{subject}[/]: [{colour}]{report.verdict}[/]", soft_wrap=True)
     for note in report.notes:
-        out.print(f"  {escape(note)}", soft_wrap=True)
+        out.print(f"  {_shown(out, note)}", soft_wrap=True)
     failures = report.failures()
     shown = failures[:_FAILURES_SHOWN]
     lines = report.lines if every_line else (*shown, *_failed_special_cases(report))
@@ -54,7 +57,14 @@ def print_report(
         _print_finding(out, finding)
     if report.example:
         out.print("\nThe smallest case that fails, without vtnp:\n")
-        out.print(escape(report.example), soft_wrap=True)
+        out.print(_shown(out, report.example, lines=True), soft_wrap=True)
+
+
+def _shown(out: "Console", text: str, *, lines: bool = False) -> str:
+    """Return a text without what a terminal or rich would obey."""
+    from rich.markup import escape
+
+    return escape(printable(text, lines=lines, encoding=out.encoding))
 
 
 def _failed_special_cases(report: Report) -> tuple[Line, ...]:
@@ -62,18 +72,16 @@ def _failed_special_cases(report: Report) -> tuple[Line, ...]:
 
 
 def _print_finding(out: "Console", finding: Finding) -> None:
-    from rich.markup import escape
-
-    out.print(f"\n[bold yellow]{escape(finding.title)}[/]", soft_wrap=True)
-    out.print(f"  {escape(finding.explanation)}", soft_wrap=True)
+    out.print(f"\n[bold yellow]{_shown(out, finding.title)}[/]", soft_wrap=True)
+    out.print(f"  {_shown(out, finding.explanation)}", soft_wrap=True)
     if finding.equivalents:
-        out.print(f"  same numbers: {escape(', '.join(finding.equivalents))}", soft_wrap=True)
+        same = ", ".join(finding.equivalents)
+        out.print(f"  same numbers: {_shown(out, same)}", soft_wrap=True)
     if finding.fix:
-        out.print(f"  fix: {escape(finding.fix)}", soft_wrap=True)
+        out.print(f"  fix: {_shown(out, finding.fix)}", soft_wrap=True)
 
 
 def _print_table(out: "Console", lines: tuple[Line, ...]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -82,8 +90,8 @@ def _print_table(out: "Console", lines: tuple[Line, ...]) -> None:
     for line in lines:
         mark = "[green]ok[/]" if line.holds else "[red]fails[/]"
         numbers = ["" if x is None else f"{x:.2g}" for x in (line.error, line.bound)]
-        words = map(escape, (f"{line.kind} {line.what}", line.case, *numbers, line.note))
-        table.add_row(mark, *words)
+        words = (f"{line.kind} {line.what}", line.case, *numbers, line.note)
+        table.add_row(mark, *(_shown(out, text) for text in words))
     out.print(table)
 
 

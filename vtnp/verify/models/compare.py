@@ -21,7 +21,8 @@ from vtnp._array.trees import tree_leaves, tree_map
 from vtnp._registry.calls import Handler
 from vtnp._registry.errors import UsageError, did_you_mean
 from vtnp.checkpoints import FileError, load
-from vtnp.checkpoints.weights import from_npz
+from vtnp.checkpoints.npz import from_npz
+from vtnp.checkpoints.opening import read_bytes
 from vtnp.verify.judge import EPS, Deviation, deviation, error_units, largest, rounded
 from vtnp.verify.models.activations import StopRecording, record
 from vtnp.verify.models.axes import arranged
@@ -35,6 +36,7 @@ from vtnp.verify.report import Finding, Kind, Line, Report
 Arrays = dict[str, NDArray[Any]]
 
 _EXPLAINED = 3  # findings; what is wrong in the first blocks mostly is in all
+_MOST_NAMES = 1_000_000  # bytes of a table of names
 _CLIPS = 2  # a single one hides what mixes up clips
 _INPUT = "clip"  # its name in a file of activations
 
@@ -102,9 +104,9 @@ def _table(default: NameTable, names: Path | None) -> NameTable:
     if names is None:
         return default
     try:
-        text = names.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{names}: {getattr(error, 'strerror', '') or error}") from None
+        text = read_bytes(names, _MOST_NAMES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{names}: {error}") from None
     return read_table(text, str(names), default)
 
 

@@ -5,15 +5,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._registry.errors import UsageError, did_you_mean
 from vtnp._registry.pages import formula
-from vtnp.checkpoints.files import FileError, load, one_line, read_header
-from vtnp.checkpoints.weights import from_npz
+from vtnp.checkpoints.files import load, read_header
+from vtnp.checkpoints.npz import from_npz
+from vtnp.checkpoints.opening import FileError, one_line
 from vtnp.verify.judge import EPS, MULTIPLE, Deviation, deviation
 from vtnp.verify.report import Kind, Line, Report
 from vtnp.verify.vectors.manifest import edition, key, read_manifest, read_vectors
@@ -103,8 +103,7 @@ def _files(folder: Path, results: Path) -> dict[str, Path]:
 
 def _read(path: Path) -> dict[str, _Result]:
     if path.suffix == ".npz":
-        _refuse_large_archive(path)
-        arrays = from_npz(path)
+        arrays = from_npz(path, _MOST_BYTES)
         return {name: _Result(x, str(x.dtype)) for name, x in arrays.items()}
     header = read_header(path)
     with warnings.catch_warnings():  # bfloat16 is widened, and judged as what it was
@@ -112,17 +111,6 @@ def _read(path: Path) -> dict[str, _Result]:
         arrays, _ = load(path)
     dtypes = {name: header[name]["dtype"] for name in arrays}
     return {name: _Result(x, _NAMES.get(dtypes[name], dtypes[name])) for name, x in arrays.items()}
-
-
-def _refuse_large_archive(path: Path) -> None:
-    """Raise FileError for an archive that is too large when unpacked."""
-    try:
-        with ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    except (OSError, BadZipFile, ValueError, NotImplementedError) as error:
-        raise FileError(f"{path}: bad .npz: {one_line(error)}") from None
-    if size > _MOST_BYTES:
-        raise FileError(f"{path}: {size} bytes when unpacked, more than {_MOST_BYTES}")
 
 
 # --- One formula ----------------------------------------------------------------------------------

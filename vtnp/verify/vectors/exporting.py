@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,9 @@ import vtnp
 from vtnp._registry.errors import UsageError
 from vtnp._registry.pages import formula
 from vtnp._registry.spec import Entry, registry
-from vtnp.checkpoints.files import FileError, one_line, save
+from vtnp.checkpoints.files import save
+from vtnp.checkpoints.opening import FileError
+from vtnp.checkpoints.replacement import errors_of, recover, replacing_folder
 from vtnp.verify.judge import EPS
 from vtnp.verify.vectors.case import PYTHON_ONLY
 from vtnp.verify.vectors.manifest import FORMAT, MANIFEST, SCHEMA, edition, read_manifest, schema
@@ -34,7 +34,9 @@ def export(folder: str | os.PathLike[str], ids: Sequence[str | int] = (), seed: 
     if seed < 0:
         raise UsageError(f"seed {seed}: expected an integer >= 0")
     chosen = [registry[formula(id).id] for id in dict.fromkeys(ids)] or list(registry.values())
-    with _replacing(Path(folder)) as temporary:
+    with errors_of(folder):
+        _refuse_other_folders(Path(folder))
+    with replacing_folder(Path(folder)) as temporary:
         written = [_write(temporary, entry, seed) for entry in chosen]
         manifest = {
             "$schema": SCHEMA,
@@ -134,30 +136,8 @@ def _strings(value: Any) -> Iterator[str]:
 # --- The folder -----------------------------------------------------------------------------------
 
 
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside it, which is renamed to it at the end, after an older export."""
-    folder = folder.absolute()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = temporary.with_suffix(".old")
-    try:
-        _refuse_other_folders(folder)
-        temporary.mkdir()
-        try:
-            yield temporary
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise FileError(f"{folder}: {one_line(error)}") from None
-
-
 def _refuse_other_folders(folder: Path) -> None:
+    recover(folder)
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_symlink() or not folder.is_dir():

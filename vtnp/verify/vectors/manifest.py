@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from vtnp._registry.pages import formulas
 from vtnp._registry.spec import registry
-from vtnp.checkpoints.files import FileError, load, one_line, read_header
+from vtnp.checkpoints.files import load, read_header
+from vtnp.checkpoints.opening import FileError, one_line, read_bytes, reading
+from vtnp.checkpoints.replacement import recover
 
 MANIFEST = "manifest.json"
 SCHEMA = "vectors.schema.json"
@@ -48,16 +50,15 @@ def key(case: str, group: str, name: str) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest and validate it against the schema.
 
+    A folder that an export has renamed away before it was killed is put back first.
     Raises FileError.
     """
     from jsonschema import Draft202012Validator
 
     path = folder / MANIFEST
+    recover(folder)
+    text = read_bytes(path, _AT_MOST)
     try:
-        with path.open("rb") as file:
-            text = file.read(_AT_MOST + 1)
-        if len(text) > _AT_MOST:
-            raise FileError(f"{path}: longer than {_AT_MOST} bytes")
         found = json.loads(
             text.decode("utf-8"),
             object_pairs_hook=_without_duplicates,
@@ -65,11 +66,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             parse_float=_finite,
         )
         wrong = next(Draft202012Validator(json.loads(schema())).iter_errors(found), None)
-    except OSError as error:
-        raise FileError(f"{path}: {one_line(error)}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, FileError):
-            raise
+    except (MemoryError, RecursionError, ValueError) as error:
         raise FileError(f"{path}: not a manifest of vectors: {_short(one_line(error))}") from None
     if wrong is not None:
         where, why = _short(wrong.json_path), _short(" ".join(wrong.message.split()))
@@ -98,13 +95,11 @@ def read_vectors(folder: Path, formula: Mapping[str, Any]) -> Arrays:
     Raises FileError.
     """
     path = folder / formula["file"]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: {one_line(error)}") from None
     header = read_header(path)
     header.pop("__metadata__", None)
-    if hashlib.sha256(data).hexdigest() != formula["sha256"]:
+    with reading(path) as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    if digest != formula["sha256"]:
         raise FileError(f"{path}: not the file that {MANIFEST} describes: its SHA-256 differs")
     described = {
         key(case["name"], group, name): (entry["dtype"], entry["shape"])
