@@ -8,6 +8,7 @@ import pytest
 import vtnp
 from tests.support.compare import assert_close
 from tests.support.trees import tree_map
+from vtnp.claims.cases import make
 from vtnp.claims.motionformer import cosines, worst_pair
 from vtnp.motionformer import Prototypes
 
@@ -164,6 +165,26 @@ def test_a_generator_draws_the_first_prototypes():
     starts = [attend(z, cls, params(), prototypes=Prototypes(1, start=i))[0] for i in range(6)]
     drawn = attend(z, cls, params(), prototypes=Prototypes(1, start=None), rng=rng)[0]
     assert any(np.array_equal(drawn, each) for each in starts)
+
+
+@pytest.mark.parametrize("id", ["trajectory-self-attention", "trajectory-layer"])
+def test_a_generator_draws_the_first_prototypes_of_every_head(id):
+    case = make(id, 0, (2,))
+    frames, heads = case["z"].shape[-3], len(case["params"]["attention"]["W_q"])
+    start = np.random.default_rng(5).integers(case["z"].shape[-2], size=(2, heads, frames))
+    fixed = Prototypes(2, shared=False, start=start)
+    drawn = fixed._replace(start=None)
+    found = case(prototypes=drawn, rng=np.random.default_rng(5))
+    assert all(map(np.array_equal, found, case(prototypes=fixed)))
+
+
+def test_a_generator_draws_the_first_prototypes_of_every_frame():
+    case = make("trajectory-prototypes", 0, (2,))
+    candidates = case["candidates"]
+    start = np.random.default_rng(5).integers(candidates.shape[-2], size=candidates.shape[:-2])
+    expected = case(r=2, shared=False, start=start)
+    found = case(r=2, shared=False, start=None, rng=np.random.default_rng(5))
+    assert np.array_equal(found, expected)
 
 
 def test_params_do_not_change():
