@@ -185,7 +185,7 @@ def test_in_double_precision_a_change_of_the_inputs_counts_sixteen_times():
     signs = np.random.default_rng(0).choice([-1.0, 1.0], 6)
     ones, weights = np.ones(6), 2.0 ** np.arange(6)
     units = judge.own_error_units(
-        lambda x: np.sum(x * weights), {"x": ones}, [np.asarray(63.0)], "float64"
+        lambda x: np.sum((x - 1.0) * weights), {"x": ones}, [np.asarray(0.0)], "float64"
     )
     assert units == [16.0 * abs(np.sum(signs * weights))]
 
@@ -323,3 +323,9 @@ def test_one_of_several_results_far_off_is_enough():
     assert not judge.agrees(two, {"x": x}, [x, x + 1e-3], "float32")
     assert not judge.agrees(two, {"x": x}, [x + 1.0, x], "float32")
     assert judge.agrees(two, {"x": x}, [x, x + 1e-7], "float32")
+
+    def coarse(x):
+        return x.astype(np.float64) + (x.dtype == np.float32), x
+
+    assert judge.agrees(coarse, {"x": x}, [x + 0.25, x], "float32")
+    assert not judge.agrees(coarse, {"x": x}, [x + 0.75, x], "float32")
