@@ -276,6 +276,7 @@ CASES = {
     ),
     "tril": (lambda xp, x: xp.tril(x, k=-1), [numbers(2, 3, 3)]),
     "triu": (lambda xp, x: xp.triu(x), [numbers(2, 3, 3)]),
+    "triu above": (lambda xp, x: xp.triu(x, k=1), [numbers(2, 3, 3)]),
     "take": (lambda xp, x: xp.take(x, integers(x, [2, 0, 2]), axis=-2), [numbers(2, 3, 2)]),
     "take vector": (lambda xp, x: xp.take(x, integers(x, [2, 0, 2])), [numbers(3)]),
     "take_along_axis": (
