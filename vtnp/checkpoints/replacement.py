@@ -140,7 +140,11 @@ def _locked_new(path: Path) -> tuple[Path, int]:
             folder.mkdir(mode=0o700)
         except FileExistsError:  # of another process that had this number
             continue
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError:
+            folder.rmdir()
+            raise
         _lock(lock, wait=True)
         if _is_same(lock, folder):
             return folder, lock
