@@ -177,7 +177,8 @@ def main() -> None:
         if child == 0:
             for end in ends - set(pair):
                 os.close(end)
-            serve(path, *pair)
+            with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
+                serve(path, *pair)
             os._exit(0)
         children.append(child)
     for end in ends:
