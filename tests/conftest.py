@@ -17,6 +17,8 @@ from tests.support import compare, distribution, readings
 from tests.support.progress import Progress, peak_memory
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+# Some laws say something about few of the cases that are drawn: those of generic numbers.
+_SLOW += [HealthCheck.filter_too_much]
 # The same cases in every run, so that a red run is red for everybody.
 settings.register_profile(
     "vtnp",

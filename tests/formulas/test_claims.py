@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import readings
-from tests.support.strategies import BATCHES, cases, put
+from tests.support.strategies import BATCHES, DTYPES, cases, put
 from vtnp._registry.spec import registry
 from vtnp.claims import claims, law
 from vtnp.claims.cases import Case, Draw, Sizing, make
@@ -25,6 +25,10 @@ CLAIMS = [
     )
     for claim in claims.values()
 ]
+
+
+# The array libraries that `--xp` names have float64 in common.
+PRECISIONS = ("float64", *DTYPES)
 
 
 def on_library(case: Case) -> Case:
@@ -41,7 +45,8 @@ def on_library(case: Case) -> Case:
 @pytest.mark.parametrize("claim", CLAIMS)
 @given(data=st.data())
 def test_claim(claim, data):
-    put(claim, on_library(data.draw(cases(claim.id))))
+    """On sizes, options, masks and numbers of all kinds, in any precision, mostly float64."""
+    put(claim, on_library(data.draw(cases(claim.id, dtypes=PRECISIONS))))
 
 
 def is_traced(tree: Any) -> bool:

@@ -9,6 +9,7 @@ from autograd import elementwise_grad, make_vjp
 from vtnp.claims._registry import law, special
 from vtnp.claims.common import needs_generic
 from vtnp.claims.compare import assert_at_most, assert_close
+from vtnp.claims.errors import needs
 from vtnp.encoder import attention, causal_mask, softmax
 from vtnp.longnet import Branch, dense_to_sparse, head_offsets, sparse_to_dense, valid_mask
 
@@ -229,6 +230,7 @@ def log_sum_exp_all_minus_infinity(case):
 
 @special("logsumexp", "huge-scores")
 def log_sum_exp_huge_scores(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     huge = 1e4 * case["x"]
     assert np.all(np.isfinite(case(x=huge)))
     assert_close(case(x=huge + 1e4), case(x=huge) + 1e4)
@@ -360,6 +362,7 @@ def branch_causal_zero_keys(case):
 
 @special("dilated-branch", "huge-logits")
 def branch_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     scale = 1e4 * math.sqrt(case["K"].shape[-1])
     y, l = case(Q=np.sign(case["Q"]) * scale, K=np.sign(case["K"]))
     assert np.all(np.isfinite(y))

@@ -103,7 +103,8 @@ def pool_linear(case):
 def pool_maximum_keeps_order(case):
     stride = case["pooling"].stride
     maxima = {"kernel": None, "pooling": Pooling(stride, (2, 3, 2), mode="max")}
-    assert np.array_equal(np.exp(case(**maxima)), case(x=np.exp(case["x"]), **maxima))
+    after, before = case.rounded(np.exp(case(**maxima))), case.rounded(np.exp(case["x"]))
+    assert np.array_equal(after, case(x=before, **maxima))
 
 
 @law("pool", "maximum-at-least-the-centre")
@@ -446,7 +447,8 @@ def residual_class_token_passes_by(case):
 
 @law("pooled-residual", "keeps-order")
 def residual_keeps_order(case):
-    assert np.array_equal(case(x=np.exp(case["x"])), np.exp(case()))
+    before, after = case.rounded(np.exp(case["x"])), case.rounded(np.exp(case()))
+    assert np.array_equal(case(x=before), after)
 
 
 @special("pooled-residual", "stride-one")
@@ -465,6 +467,7 @@ def residual_all_negative(case):
 @law("widening-mlp", "blind-to-level-and-scale")
 def widening_blind_to_level_and_scale(case):
     """Only the normalised token matters, where eps is negligible compared to its variance."""
+    needs(case.dtype != "float16", "digits beside a level of 7")
     y, eps = 100.0 * case["y"], 1e-6
     needs(np.all(np.var(y, axis=-1) > 1e8 * eps), "a variance far beyond eps")
     assert_close(case(y=3.0 * y + 7.0, eps=eps), case(y=y, eps=eps), within=1e-7)

@@ -30,7 +30,7 @@ def relu_idempotent(case):
 
 @law("relu", "homogeneous")
 def relu_homogeneous(case):
-    for factor in (0.0, 0.25, 1024.0):
+    for factor in (0.0, 0.25, 1024.0 if case.dtype != "float16" else 4.0):
         assert np.array_equal(case(x=factor * case["x"]), factor * case())
 
 
