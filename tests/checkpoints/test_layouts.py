@@ -6,6 +6,7 @@ load models of HuggingFace, pytorchvideo and torchvision, their test_vectors.py 
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -464,6 +465,18 @@ def test_what_is_not_an_array_is_reported():
     assert problems == {
         ("wrong dtype", "layers.0.ffn.fc1.bias"): "expected a tensor, got an object of type list",
         ("unknown", "epoch"): "an object of type int",
+    }
+
+
+@pytest.mark.parametrize("lacks", ["shape", "dtype"])
+def test_what_lacks_a_shape_or_a_dtype_is_no_tensor(lacks):
+    half = SimpleNamespace(shape=(48,), dtype=np.dtype(np.float32))
+    delattr(half, lacks)
+    tensors = published("longnet", "torchscale") | {"layers.0.ffn.fc1.bias": half}
+    assert problems_of(read, "longnet", "torchscale", tensors) == {
+        ("wrong dtype", "layers.0.ffn.fc1.bias"): (
+            "expected a tensor, got an object of type SimpleNamespace"
+        ),
     }
 
 

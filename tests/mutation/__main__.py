@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcomes.append(outcome)
             if outcome.fate != "killed" or options.verbose:
                 print(line_of(outcome), flush=True)
+    for test in sorted(runner.failing):
+        print(f"fails without a mutant, and was left out: {test}")
     print(table(outcomes))
     if options.out:
         rows = [each.mutant._asdict() | each._asdict() | {"mutant": None} for each in outcomes]

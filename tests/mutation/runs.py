@@ -42,7 +42,7 @@ class Runner:
     """Runs the tests of mutants in `jobs` copies of a project.
 
     packages: what is copied. cache: the file that remembers; None for none. limit: seconds of CPU
-    after which a test counts as failed.
+    after which a test counts as failed. failing: tests found to fail without a mutant as well.
     """
 
     root: Path
@@ -52,6 +52,7 @@ class Runner:
     cache: Path | None = None
     limit: float = 40.0
     known: dict[str, list[Any]] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
     _passing: dict[tuple[str, ...], bool] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _copies: "Queue[_Copy]" = field(default_factory=Queue)
@@ -87,20 +88,24 @@ class Runner:
             return Outcome(mutant, "broken", f"no Python: {error}")
         copy = self._copies.get()
         try:
-            with copy.mutated(mutant):
-                answer = copy.run(tests, self.limit)
-            if answer["status"] == 0:
-                outcome = Outcome(mutant, "survived", "", answer["cpu"])
-            elif self._passes(copy, tests, answer):
-                by = answer["test"] or f"status {answer['status']}"
-                outcome = Outcome(mutant, "killed", by, answer["cpu"])
-            else:
-                by = f"fails unmutated: {answer['test'] or tests.args}"
-                return Outcome(mutant, "broken", by, answer["cpu"])
+            answer = self._answer(copy, mutant, tests)
+            while answer["status"] and not self._passes(copy, tests, answer):
+                if "::" not in answer["test"]:
+                    by = f"fails unmutated: {answer['test'] or tests.args}"
+                    return Outcome(mutant, "broken", by, answer["cpu"])
+                self.failing.add(answer["test"])  # left out from now on
+                answer = self._answer(copy, mutant, tests)
         finally:
             self._copies.put(copy)
+        by = answer["test"] or f"status {answer['status']}"
+        fate, by = ("killed", by) if answer["status"] else ("survived", "")
+        outcome = Outcome(mutant, fate, by, answer["cpu"])
         self._remember(key, outcome)
         return outcome
+
+    def _answer(self, copy: "_Copy", mutant: Mutant, tests: SelectedTests) -> dict[str, Any]:
+        with copy.mutated(mutant):
+            return copy.run(tests, self.limit, sorted(self.failing))
 
     def _passes(self, copy: "_Copy", tests: SelectedTests, answer: dict[str, Any]) -> bool:
         """Whether what failed does not without the mutant."""
@@ -178,8 +183,10 @@ class _Copy:
         answers, self.writing = os.pipe()
         self._requests, self._answers = os.fdopen(requests, "w"), os.fdopen(answers)
 
-    def run(self, tests: SelectedTests, limit: float) -> dict[str, Any]:
-        request = {"args": tests.args, "formulas": tests.formulas, "limit": limit}
+    def run(
+        self, tests: SelectedTests, limit: float, without: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        request = {**tests._asdict(), "limit": limit, "without": without}
         print(json.dumps(request), file=self._requests, flush=True)
         answer: dict[str, Any] = json.loads(self._answers.readline())
         return answer

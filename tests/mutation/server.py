@@ -2,10 +2,10 @@
 
 It runs as a script, and never imports the project's own packages itself. For each copy of the
 project there is a process that reads requests from a pipe, one JSON object a line: `args` of
-pytest, `limit`, the most seconds of CPU that a test may take, and `formulas`, the ids whose tests
-are wanted of files that have tests of every formula. It writes one line for each: `status`,
-pytest's exit status or that of a process which a signal ended; `test`, the one that failed; and
-`cpu`, what the run took.
+pytest, `without`, tests to leave out, `limit`, the most seconds of CPU that a test may take, and
+`formulas`, the ids whose tests are wanted of files that have tests of every formula. It writes one
+line for each: `status`, pytest's exit status or that of a process which a signal ended; `test`, the
+one that failed; and `cpu`, what the run took.
 """
 
 import contextlib
@@ -99,7 +99,8 @@ def run_child(request: dict[str, Any], log: Path) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     plugin = Selection(request["formulas"], request["args"])
     progress = Progress(log.with_suffix(".test"), request["limit"])
-    return int(pytest.main([*_OPTIONS, *request["args"]], plugins=[plugin, progress]))
+    without = [f"--deselect={test}" for test in request["without"]]
+    return int(pytest.main([*_OPTIONS, *without, *request["args"]], plugins=[plugin, progress]))
 
 
 class Progress:
