@@ -32,7 +32,7 @@ def _erfc_of_numpy(x: Any) -> Any:
     if y.dtype == np.float64:
         # Up to x = 1 scipy has 1 - erf(x), which loses up to 13 half ulps; the C library does not.
         cancelled = (np.asarray(x) > 0.25) & (np.asarray(x) < 1.0)
-        y[cancelled] = [math.erfc(number) for number in np.asarray(x)[cancelled]]
+        y[cancelled] = [math.erfc(number) for number in np.asarray(x)[cancelled].tolist()]
     # Half precision comes back as single precision; Python's floats have no dtype.
     return y.astype(getattr(x, "dtype", float), copy=False)[()]
 
