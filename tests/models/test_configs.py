@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vtnp.models import MODELS
+from vtnp.models import MODELS, model_of
 
 TABLE = tomllib.loads(Path(__file__).with_name("configs.toml").read_text())
 
@@ -41,6 +41,13 @@ def test_settings_cannot_be_changed(name):
         configs["another"] = 1
     with pytest.raises(AttributeError):
         next(iter(configs.values())).frames = 1
+
+
+def test_what_is_no_configuration_is_refused_with_those_that_there_are():
+    known = [type(next(iter(model.CONFIGS.values()))).__name__ for model in MODELS.values()]
+    with pytest.raises(TypeError) as error:
+        model_of(3)
+    assert str(error.value) == f"expected one of {', '.join(known)}, got int"
 
 
 def test_keys_of_mvit_are_as_many_in_every_stage():

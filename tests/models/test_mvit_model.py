@@ -64,3 +64,12 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
     assert_every_param_has_a_gradient_and_a_step_along_it_helps(
         model, TINY, cancels="norm_k.beta", least=1e-14
     )
+
+
+def test_the_position_of_the_class_token_is_added_to_it():
+    params, video = drawn(model, TINY), videos(TINY, (2,))
+    moved = params["cls"] + 0.5
+    other = params | {"cls": moved, "e_cls": params["e_cls"] - 0.5}
+    logits = model.apply(params, video, TINY)
+    assert_close(model.apply(other, video, TINY), logits, within=1e-12)
+    assert difference(model.apply(params | {"cls": moved}, video, TINY), logits) > 1e-9
