@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import vtnp
@@ -68,8 +69,9 @@ def test_every_param_has_a_gradient_and_a_step_along_it_helps():
 
 def test_the_position_of_the_class_token_is_added_to_it():
     params, video = drawn(model, TINY), videos(TINY, (2,))
-    moved = params["cls"] + 0.5
-    other = params | {"cls": moved, "e_cls": params["e_cls"] - 0.5}
+    change = np.linspace(-1.0, 1.0, TINY.d) ** 3
+    moved = params["cls"] + change
+    other = params | {"cls": moved, "e_cls": params["e_cls"] - change}
     logits = model.apply(params, video, TINY)
     assert_close(model.apply(other, video, TINY), logits, within=1e-12)
     assert difference(model.apply(params | {"cls": moved}, video, TINY), logits) > 1e-9
