@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import array_api_compat
@@ -40,6 +41,12 @@ FAR = 1  # the device that is not the current one
 @pytest.fixture
 def cupy():
     return install()
+
+
+@cache
+def standin():
+    """Return the device of the script; it tries CuPy out first."""
+    return LIBRARIES["cupy-standin"]()
 
 
 def far(x):
@@ -212,10 +219,20 @@ def test_is_no_transfer(cupy, call):
     assert record.calls
 
 
+def test_a_record_ends_with_its_block(cupy):
+    x = cupy.asarray(np.ones(1))
+    with watched() as outer:
+        float(x[0])
+        with watched() as inner:
+            float(x[0])
+    float(x[0])
+    assert (len(outer.transfers), len(inner.transfers)) == (2, 1)
+    assert outer.transfers[0].what == "cupy.ndarray.__float__"
+
+
 def test_cupys_own_methods_are_counted_by_patching_them(cupy):
     """As on a GPU, where there is no record to look at."""
-    device = LIBRARIES["cupy-standin"]()
-    x = cupy.asarray(np.ones((2, 2)))
+    device, x = standin(), cupy.asarray(np.ones((2, 2)))
     with _CuPy.watched(device) as seen:
         bool(x[0, 0] > 0)
         x.get()
@@ -275,7 +292,7 @@ def gradients(function, args, cotangents):
     weights = [w for _, w in real]
     if not (variables and real):
         return []
-    return LIBRARIES["cupy-standin"]().gradients(of_variables, variables, weights)
+    return standin().gradients(of_variables, variables, weights)
 
 
 @pytest.mark.parametrize("id", FORMULAS)
@@ -292,6 +309,7 @@ def test_formula_on_another_device_than_the_current_one(cupy, id):
     for y, x in zip(found, expected, strict=False):
         np.testing.assert_allclose(y.get(), x, rtol=1e-11, atol=1e-11)
     weights = [far(w) for w in cotangents]
+    standin()
     with watched() as backward:
         there = gradients(entry.function, args, weights)
     expected = gradients(entry.function, case.args, cotangents)
@@ -356,9 +374,8 @@ def test_a_kind_of_call_is_remembered(cupy, monkeypatch):
 
 @pytest.mark.parametrize("id", FORMULAS)
 def test_laws_and_special_cases(id):
-    device = LIBRARIES["cupy-standin"]()
     found = {
-        claim.name: failure_of(claim, device, "float64")
+        claim.name: failure_of(claim, standin(), "float64")
         for claim in claims.values()
         if claim.id == id
     }
@@ -371,8 +388,7 @@ def test_laws_and_special_cases(id):
 @given(data=st.data())
 def test_law_on_drawn_cases(claim, data):
     case = data.draw(cases(claim.id))
-    device = LIBRARIES["cupy-standin"]()
-    assert not failure_of(claim, device, case.dtype, case)
+    assert not failure_of(claim, standin(), case.dtype, case)
 
 
 MODELS = {**SMALL, "deformable-tiny": Small(deformable, deformable.CONFIGS["deformable-tiny"])}

@@ -65,7 +65,7 @@ class Transfer(NamedTuple):
     where: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Record:
     """What happened within `watched`: calls of CuPy's functions by name, and transfers."""
 
@@ -77,7 +77,7 @@ class Record:
         return [each for each in self.transfers if each.kind in kinds]
 
 
-_records = [Record()]
+_records: list[Record] = []  # of the blocks that are being watched
 
 
 @contextmanager
@@ -99,9 +99,9 @@ def called(name: str) -> None:
 
 def noted(kind: str, what: str) -> None:
     """Note a transfer, where anybody watches."""
-    if len(_records) > 1:
+    if _records:
         transfer = Transfer(kind, what, asked_for_by())
-        for record in _records[1:]:
+        for record in _records:
             record.transfers.append(transfer)
 
 
