@@ -164,7 +164,7 @@ def _tail(rng, dtype):
 
 @hard("gelu", "tails of the tanh form")
 def _tail_of_tanh(rng, dtype):
-    end = -22.4 if dtype == "float64" else -10.0
+    end = -21.1 if dtype == "float64" else -10.0
     x = np.concatenate([rng.uniform(end, -3, 12), rng.uniform(-3, 9, 24)])
     return {"x": x, "approximate": "tanh"}
 
