@@ -25,6 +25,7 @@ from typing import Any
 
 from vtnp._registry.errors import UnknownFormulaError, UsageError, did_you_mean
 from vtnp._registry.pages import formula
+from vtnp._registry.printable import printable
 from vtnp._registry.spec import registry
 from vtnp.cli import units
 from vtnp.cli.output import say
@@ -87,7 +88,7 @@ def _table_or_plot(options: argparse.Namespace) -> str:
     if options.table:
         return table.to_json() if options.json else table.to_text()
     plot.draw(options.plot)
-    return f"wrote {options.plot}"
+    return printable(f"wrote {options.plot}")
 
 
 # --- Formulas -------------------------------------------------------------------------------------

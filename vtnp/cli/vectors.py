@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtnp._registry.errors import UsageError
+from vtnp._registry.printable import printable
 from vtnp.cli import reports, units
 from vtnp.cli.output import say
 from vtnp.verify.vectors import check, export
@@ -64,7 +65,8 @@ def run_export(options: argparse.Namespace) -> int:
     folder = export(options.folder, options.formula, options.seed)
     files = list(folder.iterdir())
     size = sum(file.stat().st_size for file in files)
-    say(f"{folder}: {len(files)} files, {units.in_bytes(size)}; see {folder / 'manifest.json'}")
+    told = f"{folder}: {len(files)} files, {units.in_bytes(size)}; see {folder / 'manifest.json'}"
+    say(printable(told))
     return 0
 
 
