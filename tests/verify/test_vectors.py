@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -14,8 +17,10 @@ import numpy as np
 import pytest
 
 import vtnp
+from tests.support.steps import stopped_at_each_step
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
+from vtnp.checkpoints import replacement
 from vtnp.checkpoints.files import load, save
 from vtnp.checkpoints.opening import FileError
 from vtnp.cli import main
@@ -23,6 +28,7 @@ from vtnp.mistakes import mistakes
 from vtnp.verify.report import NOT_RUN, RIGHT, WRONG
 from vtnp.verify.vectors import check, export
 from vtnp.verify.vectors import exporting as exporting_module
+from vtnp.verify.vectors.manifest import read_manifest, read_vectors
 
 ROOT = Path(__file__).parents[2]
 READER = ROOT / "examples" / "read_vectors.py"
@@ -226,6 +232,107 @@ def test_an_older_export_gives_way_whole_or_not_at_all(copied, monkeypatch):
         "vectors.schema.json",
     }
     assert [path.name for path in copied.parent.iterdir()] == ["vectors"]
+
+
+@pytest.fixture
+def _quick_export(monkeypatch):
+    """Let an export compute each formula once, and then write the same bytes again."""
+    right, known = exporting_module._write, {}
+
+    def write(folder, entry, seed):
+        if (entry.id, seed) not in known:
+            described = right(folder, entry, seed)
+            known[entry.id, seed] = described, (folder / described["file"]).read_bytes()
+        described, data = known[entry.id, seed]
+        (folder / described["file"]).write_bytes(data)
+        return described
+
+    monkeypatch.setattr(exporting_module, "_write", write)
+
+
+def whole(folder):
+    """The seed of an export, and its formulas, whose files are as the manifest describes them."""
+    manifest = read_manifest(folder)
+    for each in manifest["formulas"]:
+        assert read_vectors(folder, each)
+    ids = {each["id"] for each in manifest["formulas"]}
+    files = {f"{id}.safetensors" for id in ids} | {"manifest.json", "vectors.schema.json"}
+    assert {path.name for path in folder.iterdir()} == files
+    return manifest["seed"], ids
+
+
+OLD, NEW = (0, {"softmax", "causal-mask"}), (1, {"relu"})
+
+
+@pytest.mark.parametrize(("exists", "steps"), [(True, "one"), (True, "two"), (False, "one")])
+@pytest.mark.parametrize("how", ["kill", "fail"])
+@pytest.mark.usefixtures("_quick_export")
+def test_an_export_is_old_or_new_whatever_happens(tmp_path, monkeypatch, how, exists, steps):
+    """Killed at each step, or with a disk that is full there; with an exchange in one step or two.
+
+    The next reader finds a whole export, the next export leaves nothing beside it.
+    """
+    if steps == "two":
+        monkeypatch.setattr(replacement, "exchanged", lambda *_: False)
+    folder, found, missing = tmp_path / "vectors", set(), []
+    export(folder, OLD[1], OLD[0])
+    export(folder, NEW[1], NEW[0])  # computed once
+
+    def prepare():
+        if exists:
+            export(folder, OLD[1], OLD[0])
+        else:
+            shutil.rmtree(folder)
+
+    for _, outcome, step in stopped_at_each_step(
+        prepare, lambda _: export(folder, NEW[1], NEW[0]), (FileError,), how=how
+    ):
+        if exists and not folder.exists():
+            missing.append(step)
+        if exists or folder.exists():
+            found.add((*whole(folder)[:1], *sorted(whole(folder)[1])))
+        assert outcome in ("finished", {"kill": "stopped", "fail": "raised"}[how])
+        export(folder, NEW[1], NEW[0])
+        assert whole(folder) == NEW
+        assert [path.name for path in tmp_path.iterdir()] == ["vectors"]
+    assert found == {(1, "relu")} | ({(0, "causal-mask", "softmax")} if exists else set())
+    # Without an exchange there is one moment without a folder, which the next reader ends.
+    expected = 1 if exists and (steps, how) == ("two", "kill") else 0
+    assert len(missing) == expected
+
+
+@pytest.mark.usefixtures("_quick_export")
+def test_an_export_keeps_the_permissions_of_the_folder(tmp_path):
+    folder = export(tmp_path / "vectors", ["relu"])
+    folder.chmod(0o750)
+    export(folder, ["relu"], 1)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert whole(folder) == (1, {"relu"})
+
+
+@pytest.mark.usefixtures("_quick_export")
+def test_an_export_is_left_alone_while_it_cannot_be_read(copied):
+    """A manifest that is no export's says nothing of the files that may be replaced."""
+    (copied / "manifest.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    with pytest.raises(FileError, match="not a manifest of vectors"):
+        export(copied, ["relu"])
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+
+
+@pytest.mark.usefixtures("_quick_export")
+def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path):
+    export(tmp_path / "vectors", ["relu"])
+    (tmp_path / "link").symlink_to("vectors")
+    with pytest.raises(FileError, match="not a folder"):
+        export(tmp_path / "link", ["relu"])
+    manifest = tmp_path / "vectors" / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(FileError, match="a named pipe, expected a regular file"):
+        export(tmp_path / "vectors", ["relu"])
+    with pytest.raises(FileError, match="a named pipe, expected a regular file"):
+        check(tmp_path / "vectors", tmp_path)
 
 
 def test_what_is_no_export_is_left_alone(copied, tmp_path):
