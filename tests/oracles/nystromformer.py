@@ -37,6 +37,12 @@ def pseudo_inverse(A, *, times=None):
 
 
 def pseudo_inverse_of_one(A):
+    """Return the pseudo-inverse of a matrix of any scale, as squares underflow or overflow."""
+    scale = max(abs(x) for x in A.ravel())
+    return inverse_by_rotations(A / scale) / scale if scale > 0 else A.copy()
+
+
+def inverse_by_rotations(A):
     """One-sided Jacobi: rotate pairs of columns of A until A W has orthogonal columns.
 
     Then the columns of A W are sigma_i u_i, and those of W are w_i.

@@ -23,17 +23,21 @@ from vtnp._array.primitives import (
 )
 from vtnp._array.values import unboxed, value_namespace
 
+_TINY = 2.0**-900  # the reciprocals of singular values below 2**-1022 overflow
+
 
 class Factors(NamedTuple):
-    """The constants of A^+ = right diag(reciprocals) left^T, in double precision.
+    """The constants of A^+ = right diag(reciprocals) left^T / unit, in double precision.
 
     The reciprocal of a singular value that counts as 0 is 0. If A has an entry that is not finite,
-    the vectors are those of 0, and the reciprocals NaN.
+    the vectors are those of 0, and the reciprocals NaN. The unit is 1, or a power of 2 in which
+    denormal matrices have inverses.
     """
 
     left: Array
     reciprocals: Array
     right: Array
+    unit: Array
 
     def of_transpose(self) -> "Factors":
         return self._replace(left=self.right, right=self.left)
@@ -56,12 +60,15 @@ def _factors(A: Array, rtol: float) -> Factors:
     xp = value_namespace(A)
     A = _widened(xp, A)
     is_finite = xp.all(xp.isfinite(A), axis=(-2, -1), keepdims=True)
-    U, sigma, Wt = xp.linalg.svd(xp.where(is_finite, A, 0.0))
+    A = xp.where(is_finite, A, 0.0)
+    is_tiny = xp.max(xp.abs(A), axis=(-2, -1), keepdims=True) < _TINY
+    unit = xp.where(is_tiny, xp.full_like(is_tiny, _TINY, dtype=A.dtype), 1.0)
+    U, sigma, Wt = xp.linalg.svd(A / unit)
     sigma = xp.expand_dims(sigma, axis=-1)
     is_kept = sigma > rtol * sigma[..., :1, :]
     reciprocals = xp.where(is_kept, 1.0 / xp.where(is_kept, sigma, 1.0), 0.0)
     reciprocals = xp.where(is_finite, reciprocals, xp.nan)
-    return Factors(U, reciprocals, xp.matrix_transpose(Wt))
+    return Factors(U, reciprocals, xp.matrix_transpose(Wt), unit)
 
 
 def _widened(xp: Any, x: Array) -> Array:
@@ -73,7 +80,7 @@ def _widened(xp: Any, x: Array) -> Array:
 @primitive
 def _product(A: Array, B: Array, factors: Factors) -> Array:
     xp = value_namespace(A, B)
-    wide_A, wide_B = _widened(xp, A), _widened(xp, B)
+    wide_A, wide_B = xp.divide(_widened(xp, A), factors.unit), _widened(xp, B)
     inverse = _own_gradient(xp, wide_A, factors) if _has_own_gradient(A) else None
 
     def times(Y: Array) -> Array:
@@ -86,7 +93,7 @@ def _product(A: Array, B: Array, factors: Factors) -> Array:
     X = times(wide_B)
     # Singular values are as accurate as the largest. The correction makes small rows of A count.
     X = xp.add(X, times(xp.subtract(wide_B, xp.matmul(wide_A, X))))
-    return xp.astype(X, B.dtype, copy=False)
+    return xp.astype(xp.divide(X, factors.unit), B.dtype, copy=False)
 
 
 # --- Gradients of torch and JAX -------------------------------------------------------------------
@@ -114,7 +121,7 @@ def _has_own_gradient(x: Array) -> bool:
 
 def _own_gradient(xp: Any, A: Array, factors: Factors) -> Array:
     """Return diag(1 / sigma) as a function of A: (left^T A right)^+ with constant factors."""
-    left, reciprocals, right = factors
+    left, reciprocals, right, _ = factors
     is_kept, is_finite = reciprocals != 0.0, xp.isfinite(reciprocals)
     sigma = xp.where(is_kept & is_finite, 1.0 / xp.where(is_kept, reciprocals, 1.0), 0.0)
     # The change is 0, and its derivative 1.

@@ -39,8 +39,10 @@ FAMILIES: Mapping[str, Callable[[Array], Array]] = {
 }
 # Rounding alone decides what a lower precision makes of these.
 ONLY_IN_FLOAT64 = frozenset({"huge", "denormal", "uneven", "far offset", "offset"})
-# And which of several equal rows a formula chooses.
+# And which of several equal rows a formula chooses, or which singular values it counts as 0.
 TIED = frozenset({"repeated", "nearly tied"})
+
+INVERTS = frozenset({"pseudo-inverse", "nystrom-approximation"})
 
 
 def families_for(entry: Entry, dtype: str) -> tuple[str, ...]:
@@ -48,6 +50,7 @@ def families_for(entry: Entry, dtype: str) -> tuple[str, ...]:
     if dtype == "float64":
         return tuple(FAMILIES)
     chooses = any(argument.kind == "int" for argument in entry.signature.returns)
+    chooses |= dtype == "float16" and entry.id in INVERTS
     left_out = ONLY_IN_FLOAT64 | (TIED if chooses else frozenset())
     return tuple(name for name in FAMILIES if name not in left_out)
 
