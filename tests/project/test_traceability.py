@@ -102,6 +102,21 @@ def mistake_on_no_page(project: Project) -> None:
     project.mistakes.add((ID, "made-up"))
 
 
+TIES = "test_ties_have_a_value_and_a_gradient"
+
+
+def policy_without_test(project: Project) -> None:
+    project.policies = project.policies.replace(f"`{TIES}`", "none yet")
+
+
+def policy_of_another_test(project: Project) -> None:
+    project.tests["formulas/test_policies.py"].discard(TIES)
+
+
+def unnamed_test(project: Project) -> None:
+    project.tests["formulas/test_policies.py"].add("test_made_up")
+
+
 def not_public(project: Project) -> None:
     project.public.discard("vtnp.encoder.attention_weights")
 
@@ -123,6 +138,9 @@ FAULTS: dict[Callable[[Project], None], str] = {
     other_uses: "uses is [], vtnp.encoder.attention_weights calls ['softmax']",
     mistake_not_written: "mistake 'no-scale' is not written out",
     mistake_on_no_page: "vtnp/mistakes/encoder.py has 'made-up'",
+    policy_without_test: "spec/policies.md: no test holds 'ties': write one",
+    policy_of_another_test: f"'ties' names {TIES}, which tests/formulas/test_policies.py lacks",
+    unnamed_test: "test_made_up holds no policy: add it to a row of spec/policies.md",
     not_public: "is not public: give it a name",
 }
 

@@ -19,6 +19,8 @@ from vtnp._registry.spec import Entry, registry
 from vtnp.claims import claims
 from vtnp.mistakes import mistakes
 
+TESTS = Path(__file__).parents[1]
+
 
 @dataclass
 class Project:
@@ -29,6 +31,11 @@ class Project:
     claims: set[tuple[str, str, str]]
     mistakes: set[tuple[str, str]]
     public: set[str]
+    policies: str
+    tests: dict[str, set[str]]
+
+
+POLICIES = "formulas/test_policies.py"
 
 
 def project() -> Project:
@@ -48,6 +55,14 @@ def project() -> Project:
             for name in vars(import_module(f"vtnp.{chapter}"))
             if not name.startswith("_")
         },
+        policies=(folder / "policies.md").read_text(encoding="utf-8"),
+        tests={
+            str(path.relative_to(TESTS)): set(
+                re.findall(r"^def (test_\w+)", text, flags=re.MULTILINE)
+            )
+            for path in sorted(TESTS.glob("*/test_*.py"))
+            for text in [path.read_text(encoding="utf-8")]
+        },
     )
 
 
@@ -64,6 +79,7 @@ def complaints(project: Project) -> Iterator[str]:
         front = front_matter(project.pages[path])
         yield from of_function(wanted[path], front, f"spec/{path}", project)
         yield from of_claims(wanted[path], front, f"spec/{path}", project)
+    yield from of_policies(project)
     known = set(project.entries)
     for kind, id, name in project.claims:
         if id not in known:
@@ -71,6 +87,26 @@ def complaints(project: Project) -> Iterator[str]:
     for id, name in project.mistakes:
         if id not in known:
             yield f"the mistake {name!r} is registered for {id!r}: no such formula"
+
+
+def of_policies(project: Project) -> Iterator[str]:
+    """Hold the table of policies to its tests, and the tests of policies to the table."""
+    named = set()
+    for row in re.findall(r"^\| .* \|$", project.policies, flags=re.MULTILINE):
+        name, *_, cell = (each.strip() for each in row.strip("|").split(" | "))
+        if name in {"policy", "---"}:
+            continue
+        tests = re.findall(r"`(?:([\w/]+\.py)::)?(test_\w+)`", cell)
+        if not tests:
+            yield f"spec/policies.md: no test holds {name!r}: write one, and name it in the row"
+        for where, test in tests:
+            file = where or POLICIES
+            named.add((file, test))
+            if test not in project.tests.get(file, set()):
+                yield f"spec/policies.md: {name!r} names {test}, which tests/{file} lacks"
+    for test in project.tests.get(POLICIES, set()):
+        if (POLICIES, test.removesuffix("_in_more_cases")) not in named:
+            yield f"tests/{POLICIES}: {test} holds no policy: add it to a row of spec/policies.md"
 
 
 def of_function(

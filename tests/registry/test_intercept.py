@@ -447,6 +447,89 @@ def test_a_generator_leaves_its_handler_active_while_it_waits():
     assert np.array_equal(attend(), expected)
 
 
+def test_generators_may_leave_their_blocks_in_any_order():
+    """Each takes its own handler away, so that none stays behind, and counting begins anew."""
+    expected = attend()
+
+    def results(factor):
+        with vtnp.intercept(scaled_by(factor)):
+            while True:
+                yield attend()
+
+    twice, thrice = results(2.0), results(3.0)
+    next(twice)
+    assert np.array_equal(next(thrice), 3.0 * (2.0 * expected))
+    twice.close()
+    assert np.array_equal(attend(), 3.0 * expected)
+    thrice.close()
+    assert np.array_equal(attend(), expected)
+    calls = []
+    with vtnp.intercept(noted(calls)):
+        attend()
+    assert [call.path for call in calls] == ATTENTION
+
+
+def test_a_generator_switches_checks_off_for_whoever_runs_it_until_it_ends():
+    narrow = K.astype(np.float32)
+
+    def rows():
+        with vtnp.unchecked():
+            yield 1
+
+    generator = rows()
+    next(generator)
+    assert vtnp.encoder.attention(Q, narrow, V).shape == (3, 2)
+    assert list(generator) == []
+    with pytest.raises(TypeError, match="mix dtypes"):
+        vtnp.encoder.attention(Q, narrow, V)
+
+
+def test_leaving_a_block_in_another_thread_is_an_error():
+    """There nothing can be taken away; where the block was entered, the handler stays."""
+    expected = attend()
+
+    def doubled():
+        with vtnp.intercept(scaled_by(2.0)):
+            yield attend()
+
+    def in_a_context_of_its_own():
+        generator = doubled()
+        next(generator)
+        with ThreadPoolExecutor(1) as pool:
+            for run in (lambda f: f(), contextvars.copy_context().run):
+                with pytest.raises(RuntimeError, match="left in another thread or task than the"):
+                    pool.submit(run, generator.close).result()
+                generator = doubled()
+                next(generator)
+            pool.submit(attend).result()
+        assert np.array_equal(attend(), 8.0 * expected)
+        generator.close()
+        assert np.array_equal(attend(), 4.0 * expected)
+
+    contextvars.copy_context().run(in_a_context_of_its_own)
+    assert np.array_equal(attend(), expected)
+
+
+def test_each_task_switches_checks_off_for_itself():
+    narrow = K.astype(np.float32)
+
+    async def unchecked(started):
+        with vtnp.unchecked():
+            started.set()
+            await asyncio.sleep(0)
+            return vtnp.encoder.attention(Q, narrow, V).shape
+
+    async def main():
+        started = asyncio.Event()
+        task = asyncio.create_task(unchecked(started))
+        await started.wait()
+        with pytest.raises(TypeError, match="mix dtypes"):
+            vtnp.encoder.attention(Q, narrow, V)
+        return await task
+
+    assert asyncio.run(main()) == (3, 2)
+
+
 def test_a_formula_registered_by_anyone_is_seen():
     @spec("made-up")
     def made_up(x: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -272,6 +272,52 @@ def test_numpys_integers_and_lists_are_accepted():
     assert vtnp.timesformer.width_attention(z, z, z, grid=[2, n, 3]).shape == z.shape
 
 
+CANDIDATES = RNG.normal(size=(2, 5, 3))
+M = vtnp.motionformer
+
+
+def chosen(start):
+    return M.orthogonal_prototypes(CANDIDATES, 3, start=start)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [1.0, True, "1", [0, 1], np.asarray([0.0, 1.0]), np.asarray([True, False])],
+    ids=["float", "bool", "string", "list", "array of floats", "array of booleans"],
+)
+def test_an_index_is_an_integer_or_an_array_of_integers(start):
+    with pytest.raises(vtnp.FormulaError) as error:
+        chosen(start)
+    expected = f"start: expected an integer or an array of integers, got {start!r}"
+    assert str(error.value).endswith(f": argument {expected}")
+
+
+def test_an_index_in_a_field_is_named():
+    message = r"argument prototypes.start: expected an integer or an array of integers, got 1.5$"
+    with pytest.raises(vtnp.FormulaError, match=message):
+        M.trajectory_self_attention(Q, Q, {}, prototypes=(2, "queries", True, 1.5))
+
+
+def test_an_index_may_be_any_integer_or_plain_array():
+    for start in (np.int64(1), np.uint8(1), np.asarray(1), np.asarray([1, 1], np.int32)):
+        assert np.array_equal(chosen(start), chosen(1))
+    masked = np.ma.masked_array([1, 1], mask=[True, False])
+    with pytest.raises(vtnp.FormulaError, match="start: expected an integer or an array of int"):
+        chosen(masked)
+
+
+@pytest.mark.parametrize("rng", [3, "drawn", np.random])
+def test_a_generator_is_numpys(rng):
+    with pytest.raises(vtnp.FormulaError, match=r"rng: expected a numpy.random.Generator, got "):
+        M.orthogonal_prototypes(CANDIDATES, 2, rng=rng)
+
+
+def test_a_number_beyond_the_floats_is_refused():
+    for value in (10**400, -(10**400)):
+        with pytest.raises(vtnp.FormulaError, match=r"scale: expected a number, got -?1000"):
+            vtnp.encoder.attention(Q, Q, Q, scale=value)
+
+
 def test_a_number_may_be_differentiated():
     slope = grad(lambda scale: np.sum(1.0) * vtnp.encoder.attention(Q, Q, Q, scale=scale)[0, 0])(
         0.5

@@ -1,8 +1,13 @@
 """The check of every call: what it accepts, what it refuses, and its messages."""
 
 import gc
+import os
+import pickle
+import subprocess
+import sys
 import time
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -109,6 +114,82 @@ def test_mixed_dtypes_libraries_and_devices_are_refused(formula):
 def test_anything_but_a_plain_array_of_floats_is_refused(formula, K, got):
     with pytest.raises(TypeError, match=rf"made-up .* argument K: expected .*, got {got}"):
         formula(ones(3, 4), K)
+
+
+class Derived(np.ndarray):
+    """Arrays of a subclass, which knows its own multiplication."""
+
+    def __mul__(self, other: Any) -> Any:
+        raise AssertionError("the formula met an array of a subclass")
+
+    __rmul__ = __matmul__ = __mul__
+
+
+def test_a_formula_never_meets_arrays_of_subclasses():
+    """Nor where the call of that kind was right before, nor where a handler replaces them."""
+    Q, K, V = ones(3, 4), ones(5, 4), ones(5, 2)
+    expected = vtnp.encoder.attention(Q, K, V)
+    for _ in range(3):
+        result = vtnp.encoder.attention(Q.view(Derived), K.view(Derived), V.view(Derived))
+        assert type(result) is np.ndarray
+        assert np.array_equal(result, expected)
+
+    def derived(call, proceed):
+        if call.id == "attention-weights":
+            call = call.replace(arguments={**call.arguments, "K": K.view(Derived)})
+        return proceed(call)
+
+    with vtnp.intercept(derived):
+        assert np.array_equal(vtnp.encoder.attention(Q, K, V), expected)
+    slope = grad(lambda x: namespace(x).sum(vtnp.encoder.attention(x, K, V)))(Q.view(Derived))
+    assert type(slope) is np.ndarray
+
+
+@pytest.fixture
+def of_many():
+    """A formula of a sequence of arrays, that lives for one test."""
+
+    @spec("made-up", requires=("len(parts) >= 1",))
+    def made_up(
+        parts: Sequence[Float[Array, "*b n d"]], x: Float[Array, "*b n"]
+    ) -> Float[Array, "*b n d"]:
+        return sum(parts) * x[..., None]
+
+    yield made_up
+    del registry["made-up"]
+
+
+def test_a_sequence_of_arrays_is_a_list_or_tuple_whose_axes_fit(of_many):
+    for parts in ([ones(3, 4), ones(3, 4)], (ones(3, 4),)):
+        for _ in range(2):
+            assert of_many(parts, ones(3)).shape == (3, 4)
+    assert type(of_many([ones(3, 4).view(Derived)], ones(3))) is np.ndarray
+    slope = grad(lambda x: namespace(x).sum(of_many([ones(3, 4), x], ones(3))))(ones(3, 4))
+    assert np.array_equal(slope, ones(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (ones(2, 3, 4), "parts: expected a list or tuple of arrays, got ndarray"),
+        (iter([ones(3, 4)]), "parts: expected a list or tuple of arrays, got list_iterator"),
+        (None, "parts: expected a list or tuple of arrays, got NoneType"),
+        ([ones(3, 4), None], r"parts\[1\]: expected an array, got NoneType"),
+        ([ones(3, 4), [1.0]], r"parts\[1\]: expected an array, got list"),
+        ([ones(3, 4), 1j * ones(3, 4)], r"parts\[1\]: expected a float dtype, got complex128"),
+        ([ones(3, 4), ones(3, 5)], r"parts\[1\]: .*: axis d has size 5, expected 4"),
+        ([ones(3, 4), ones(2, 3, 4)], r"parts\[1\]: .*: batch axes b are \(2,\), expected \(\)"),
+        (
+            [ones(3, 4), ones(3, 4).astype(np.float32)],
+            r"mix dtypes \(x: float64, parts\[1\]: float32\)",
+        ),
+        ([], r"expected len\(parts\) >= 1, got parts = \[\]"),
+    ],
+)
+def test_other_sequences_are_refused_by_name(of_many, parts, message):
+    of_many([ones(3, 4), ones(3, 4)], ones(3))
+    with pytest.raises((TypeError, vtnp.FormulaError), match=f"^made-up .*{message}"):
+        of_many(parts, ones(3))
 
 
 def test_each_kind_of_call_is_checked(formula):
@@ -266,6 +347,27 @@ def test_what_a_page_says_cannot_be_changed():
         vtnp.formula(2).source["key"] = "nobody"
     with pytest.raises(TypeError):
         vtnp.formula(2).cost["multiply_adds"] = "0"
+
+
+def test_another_process_restores_a_formula():
+    """The chapter is imported there, and the formula is that of the process."""
+    sent = pickle.dumps([vtnp.formula("pool"), vtnp.mvit.pool])
+    program = (
+        "import pickle, sys; formula, function = pickle.load(sys.stdin.buffer); import vtnp; "
+        "assert formula is vtnp.formula('pool') and formula.function is function; print(formula.id)"
+    )
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, input=sent, capture_output=True, check=False)
+    assert (found.stdout, found.stderr) == (b"pool" + os.linesep.encode(), b"")
+
+
+def test_errors_keep_their_message_between_processes():
+    with pytest.raises(vtnp.FormulaError) as raised:
+        vtnp.encoder.attention(*[ones(3, 4)] * 3, scale=np.inf)
+    restored = pickle.loads(pickle.dumps(raised.value))
+    assert type(restored) is vtnp.FormulaError
+    assert str(restored) == str(raised.value)
+    assert str(restored).endswith("called by attention (spec/encoder/attention.md)")
 
 
 def test_a_formula_is_found_by_its_id_and_its_equation():

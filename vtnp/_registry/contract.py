@@ -148,7 +148,10 @@ def _traits_of(table: Table) -> Callable[[Any], Any]:
 
 
 def _traits_of_members(values: Any) -> Any:
-    return tuple(map(trait, unboxed(values)))
+    found = unboxed(values)
+    if not isinstance(found, list | tuple):
+        raise TypeError
+    return tuple(map(trait, found))
 
 
 def read_signature(function: Function) -> Signature:
