@@ -70,3 +70,16 @@ def test_a_generator_is_not_kept_alive():
     del rng
     gc.collect()
     assert alive() is None
+
+
+def test_flags_reach_a_function_as_pythons_own():
+    seen = []
+
+    def note(call, proceed):
+        return proceed(call.replace(function=lambda **given: seen.append(given["shared"])))
+
+    candidates = np.random.default_rng(0).standard_normal((3, 5, 7))
+    with vtnp.intercept(note, ids=["trajectory-prototypes"]), vtnp.unchecked():
+        vtnp.motionformer.trajectory_prototypes(candidates, 2, shared=np.True_)
+    assert seen == [True]
+    assert type(seen[0]) is bool
