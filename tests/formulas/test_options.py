@@ -7,6 +7,7 @@ default: no comparison at a single value shows it.
 import inspect
 import typing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from vtnp.claims.compare import difference
 from vtnp.verify.judge import agrees
 
 LEFT_OUT, DRAWN = "left out", "drawn"
-BATCHES = ((2,), ())
+BATCHES = ((), (2,))
 SEEDS = 40  # at most; nearly all options need one or two
 
 INVISIBLE = {
@@ -111,12 +112,16 @@ OPTIONS = [
 ]
 
 
-def results_of(function: Any, args: dict[str, Any]) -> list[np.ndarray] | None:
-    """Return the results of a function; None if it refuses the arguments."""
+def results_if_accepted(id: str, args: dict[str, Any]) -> list[np.ndarray] | None:
+    """Return the results of a formula; None if it refuses the arguments."""
     try:
-        result = function(**args)
+        return results_of(registry[id].function, args)
     except vtnp.FormulaError:
         return None
+
+
+def results_of(function: Any, args: dict[str, Any]) -> list[np.ndarray]:
+    result = function(**args)
     return [np.asarray(y) for y in outputs(result) or [result]]
 
 
@@ -136,13 +141,14 @@ def test_each_value_makes_the_difference_that_it_makes_in_the_oracle(option):
         case = make(option.id, seed, BATCHES[seed % 2])
         case()  # what is drawn is never refused
         chosen = dict(option.variants(case.args))
-        every = {name: results_of(function, args) for name, args in chosen.items()}
+        every = {name: results_if_accepted(option.id, args) for name, args in chosen.items()}
         found = {name: results for name, results in every.items() if results is not None}
         pairs = {
             frozenset(pair) for pair in combinations(found, 2) if not option.same.issuperset(pair)
         }
         new = {pair for pair in pairs - apart if differ(*(found[name] for name in pair))}
-        for name in frozenset().union(*new) | (found.keys() - accepted):
+        shown = frozenset().union(*new) - frozenset().union(*apart)
+        for name in shown | (found.keys() - accepted):
             expected = results_of(loop, chosen[name])
             assert agrees(function, chosen[name], expected, "float64"), name
         accepted, together, apart = accepted | found.keys(), together | pairs, apart | new
@@ -151,3 +157,63 @@ def test_each_value_makes_the_difference_that_it_makes_in_the_oracle(option):
     assert accepted == option.values.keys(), f"accepted are only {sorted(accepted)}"
     alike = [sorted(pair) for pair in together - apart]
     assert not alike, f"these make no difference: {alike}"
+
+
+# --- By what inner formulas receive ---------------------------------------------------------------
+
+
+def options_and_defaults(id: str) -> dict[str, Any]:
+    """Return the options of a formula, with their defaults."""
+    function = inspect.unwrap(registry[id].function)
+    hints = typing.get_type_hints(function)
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if any(kind_of_option(hint) is not None for hint in alternatives(hints[name]))
+    }
+
+
+OF_FORMULAS = {id: options_and_defaults(id) for id in registry}
+
+
+@contextmanager
+def received_values(option: str) -> Iterator[dict[str, list[Any]]]:
+    """Note the values of an option with which formulas are called, by formula."""
+    found: dict[str, list[Any]] = {}
+
+    def note(call: Any, proceed: Any) -> Any:
+        of_formula = OF_FORMULAS[call.id]
+        if option in of_formula and not is_unused(call, option):
+            value = call.arguments.get(option, of_formula[option])
+            found.setdefault(call.id, []).append(value)
+        return proceed(call)
+
+    with vtnp.intercept(note):
+        yield found
+
+
+def is_unused(call: Any, option: str) -> bool:
+    """Tell whether a formula has nothing to do with an option: eps, without a norm."""
+    without_norm = call.id == "pooled-tokens" and call.arguments.get("gamma") is None
+    return without_norm and option == "eps"
+
+
+INNER = [
+    option
+    for option in OPTIONS
+    # The inner formula pads one axis more.
+    if not option.field and str(option) != "spatial-embedding-padding"
+]
+
+
+@pytest.mark.parametrize("option", INNER, ids=str)
+def test_inner_formulas_receive_the_option(option):
+    """Also those that few cases have a use for, such as optional norms."""
+    for seed in range(6):
+        for name, args in option.variants(make(option.id, seed).args):
+            value = args.get(option.name, option.default)
+            with received_values(option.name) as found:
+                if results_if_accepted(option.id, args) is None:
+                    continue
+            for inner, values in found.items():
+                assert all(each == value for each in values), (inner, name)

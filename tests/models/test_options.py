@@ -1,6 +1,5 @@
 """Every option of a model reaches all formulas that have it."""
 
-import inspect
 import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -8,12 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import vtnp
-from tests.formulas.test_options import values_of
+from tests.formulas.test_options import OF_FORMULAS, received_values, values_of
 from tests.support.whole_models import SMALL, Small, new, videos
-from vtnp._registry.options import kind_of_option
-from vtnp._registry.shapes import alternatives
-from vtnp._registry.spec import registry
 from vtnp.longnet import Branch
 from vtnp.models import MODELS, deformable, timesformer
 from vtnp.motionformer import Prototypes
@@ -50,20 +45,6 @@ class Option(NamedTuple):
                 yield replace(config, **{self.name: self.value})
 
 
-def formula_options(id: str) -> dict[str, Any]:
-    """Return the options of a formula, with their defaults."""
-    function = inspect.unwrap(registry[id].function)
-    hints = typing.get_type_hints(function)
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if any(kind_of_option(hint) is not None for hint in alternatives(hints[name]))
-    }
-
-
-OF_FORMULAS = {id: formula_options(id) for id in registry}
-
-
 def options(model: Any) -> Iterator[Option]:
     config = next(config for each, config in VARIANTS.values() if each is model)
     hints = typing.get_type_hints(type(config))
@@ -75,24 +56,9 @@ def options(model: Any) -> Iterator[Option]:
 
 def received(model: Any, config: Any, option: str) -> dict[str, list[Any]]:
     """Return the values of an option with which each formula of a model is called."""
-    found: dict[str, list[Any]] = {}
-
-    def note(call: Any, proceed: Any) -> Any:
-        of_formula = OF_FORMULAS[call.id]
-        if option in of_formula and not is_unused(call, option):
-            value = call.arguments.get(option, of_formula[option])
-            found.setdefault(call.id, []).append(value)
-        return proceed(call)
-
-    with vtnp.intercept(note):
+    with received_values(option) as found:
         model.apply(new(model, config), videos(config, ()), config)
     return found
-
-
-def is_unused(call: Any, option: str) -> bool:
-    """Tell whether a formula has nothing to do with an option: eps, without a norm."""
-    without_norm = call.id == "pooled-tokens" and call.arguments.get("gamma") is None
-    return without_norm and option == "eps"
 
 
 @pytest.mark.parametrize("option", [o for m in MODELS.values() for o in options(m)], ids=str)
