@@ -31,15 +31,11 @@ def pseudo_inverse(A, *, times=None):
     *batch, _, _ = A.shape
     Z = np.zeros_like(A) if times is None else np.zeros_like(times)
     for b in np.ndindex(*batch):
-        inverse = pseudo_inverse_of_one(A[b])
-        Z[b] = inverse if times is None else product(inverse, times[b])
+        # Squares of very small numbers vanish, and those of very large ones overflow.
+        scale = max(*(abs(x) for x in A[b].ravel()), np.finfo(A.dtype).tiny)
+        inverse = inverse_by_rotations(A[b] / scale)
+        Z[b] = (inverse if times is None else product(inverse, times[b])) / scale
     return Z
-
-
-def pseudo_inverse_of_one(A):
-    """Return the pseudo-inverse of a matrix of any scale, as squares underflow or overflow."""
-    scale = max(abs(x) for x in A.ravel())
-    return inverse_by_rotations(A / scale) / scale if scale > 0 else A.copy()
 
 
 def inverse_by_rotations(A):
@@ -88,7 +84,7 @@ def nystrom_approximation(A, B, F):
     *batch, l, k = B.shape
     S = np.zeros((*batch, l + k, l + k), A.dtype)
     for b in np.ndindex(*batch):
-        C = product(product(F[b], pseudo_inverse(A[b])), B[b])
+        C = product(F[b], pseudo_inverse(A[b], times=B[b]))
         for i in range(l + k):
             for j in range(l + k):
                 if i < l:
