@@ -76,13 +76,18 @@ def error_of(value, y, *, x=1.0):
     return worst(lambda x: np.asarray(value), y, {"x": np.asarray([x])}).error
 
 
+def about(units):
+    """Roundings are at random, and the largest of them hardly less than half an eps."""
+    return pytest.approx(units, rel=0.1)
+
+
 def test_a_unit_is_the_change_by_rounding_and_half_an_ulp():
     # x changes by EPS / 2, and half an ulp of 1 is EPS / 2.
     assert error_of([1.0], lambda x: x) == 0.0
-    assert error_of([1.0 + EPS], lambda x: x) == pytest.approx(1.0)
-    assert error_of([1.0 + 4 * EPS], lambda x: x) == pytest.approx(4.0)
+    assert error_of([1.0 + EPS], lambda x: x) == about(1.0)
+    assert error_of([1.0 + 4 * EPS], lambda x: x) == about(4.0)
     # x^9 changes nine times as much.
-    assert error_of([1.0 + 5 * EPS], lambda x: x**9) == pytest.approx(1.0)
+    assert error_of([1.0 + 5 * EPS], lambda x: x**9) == about(1.0)
 
 
 def test_a_constant_has_half_an_ulp_alone():
@@ -99,6 +104,16 @@ def test_what_cancels_between_the_inputs_is_not_the_formulas():
 
     assert off(1e6 * EPS) <= 2.0
     assert off(1e9 * EPS) > 100.0
+
+
+def test_two_numbers_that_cancel_are_rounded_differently():
+    x = np.array([1.0, -1.0 + 1e-9])
+    value = np.array([(x[0] + x[1]) / 3])
+    for seed in range(100):
+        found = worst(lambda x: value, lambda x: (x[:1] + x[1:]) / 3, {"x": x}, draws=4, seed=seed)
+        assert found.error < 1.0
+        off = worst(lambda x: value + EPS, lambda x: (x[:1] + x[1:]) / 3, {"x": x}, seed=seed)
+        assert 2.0 < off.error < 20.0
 
 
 def test_infinities_and_nans():
@@ -126,7 +141,7 @@ def test_another_shape_is_refused():
 def test_the_worst_element_is_named():
     found = worst(lambda x: x + np.array([0.0, 1e-9]), lambda x: x, {"x": np.array([1.0, 2.0])})
     assert found.index == (1,)
-    assert str(found).endswith("units at [1] of result 0: 2.000000001, exactly 2.0, unit 4.44e-16")
+    assert str(found).endswith("units at [1] of result 0: 2.000000001, exactly 2.0, unit 4.35e-16")
 
 
 def test_every_number_is_rounded_and_nothing_else():
@@ -136,7 +151,7 @@ def test_every_number_is_rounded_and_nothing_else():
     assert changed["n"] == 3
     assert changed["mask"] is args["mask"]
     moved = [*(changed["x"] / right["x"]), changed["params"][0]["eps"] / 0.5]
-    assert {abs(ratio - 1) for ratio in moved} == {mp.mpf(EPS) / 2}
+    assert all(EPS / 4 <= abs(ratio - 1) <= EPS / 2 for ratio in moved)
 
 
 def test_numbers_of_any_precision_are_taken_as_they_are():
