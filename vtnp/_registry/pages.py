@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 from vtnp._registry.errors import UnknownFormulaError, did_you_mean
 from vtnp._registry.spec import registry
@@ -32,12 +32,6 @@ class Formula:
     mistakes: tuple[str, ...]
     cost: Mapping[str, str]
     page: str
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
     def __reduce__(self) -> tuple[Callable[[str, str], "Formula"], tuple[str, str]]:
         return _restored, (self.function.__module__, self.id)
