@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import NoReturn
 
+from vtnp._registry.printable import printable
 from vtnp.cost.option_text import integer_of
 
 
@@ -51,5 +52,5 @@ def require_installed(modules: Sequence[str], extra: str) -> None:
 
 def report(script: str, error: Exception) -> int:
     """Print an error as one line; return the exit status 2."""
-    print(f"{script}: {error}", file=sys.stderr)
+    print(f"{script}: {printable(error)}", file=sys.stderr)
     return 2

@@ -20,6 +20,7 @@ import numpy as np
 from command_line import BadInputError, Parser, integer, report, require_installed
 from numpy.typing import NDArray
 
+from vtnp._registry.printable import printable
 from vtnp.checkpoints import FileError, replacing
 from vtnp.video import (
     Coded,
@@ -100,9 +101,10 @@ def draw(options: argparse.Namespace, coded: Coded, source: str) -> None:
         axes.set_axis_off()
     before = "one frame" if options.step == 1 else f"{options.step} frames"
     figure.suptitle(
-        f"{Path(options.file).name}: arrows point from where content was {before} before to where "
-        f"it is\n{source}; crosses: no motion vector",
+        f"{printable(Path(options.file).name)}: arrows point from where content was {before} "
+        f"before to where it is\n{source}; crosses: no motion vector",
         fontsize=12,
+        parse_math=False,
     )
     try:
         with replacing(options.out) as temporary:
@@ -110,7 +112,7 @@ def draw(options: argparse.Namespace, coded: Coded, source: str) -> None:
     except OSError as error:
         raise BadInputError(f"cannot write {options.out}: {error.strerror}") from None
     plt.close(figure)
-    print(f"{options.out}: frames {', '.join(map(str, chosen))} of {count}")
+    print(f"{printable(options.out)}: frames {', '.join(map(str, chosen))} of {count}")
 
 
 def _draw_frame(

