@@ -44,6 +44,16 @@ def test_a_new_model_learns(scheme):
 # --- TimeSformer: apply ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "space"])
+def test_a_clip_may_have_fewer_frames_than_the_config(scheme):
+    """As many as the params have positions in time."""
+    config = replace(TINY, scheme=scheme)
+    params, video = drawn(model, config), videos(config)[:, :2]
+    params["e_time"] = params["e_time"][:2]
+    expected = model.apply(params, video, replace(config, frames=2))
+    assert np.array_equal(model.apply(params, video, config), expected)
+
+
 def test_divided_clip_repeated_is_the_same_clip():
     """Without positions in time: no class token in time attention, and a mean over frames."""
     config, video = replace(TINY, frames=4), videos(TINY)
