@@ -16,9 +16,8 @@ from vtnp._array.xp import unboxed
 from vtnp._registry.spec import registry
 from vtnp.verify.functions import cupy_installation
 
-STANDIN = pytest.mark.skipif(
-    "cupy-standin" not in readings.NAMES, reason="CuPy itself is here, and has a device"
-)
+LIBRARY = "cupy" if "cupy" in readings.NAMES else "cupy-standin"
+TORCH = ["torch-cpu"] if "torch" in readings.NAMES else []
 FIRST = "formula softmax "  # two tasks
 
 
@@ -26,7 +25,7 @@ FIRST = "formula softmax "  # two tasks
 def run(tmp_path, capsys):
     """Run the script on the stand-in; return its status, its report and what it said."""
 
-    def run(*arguments, library="cupy-standin"):
+    def run(*arguments, library=LIBRARY):
         out = tmp_path / "report.json"
         status = main([*arguments, "--library", library, "--out", str(out)])
         ran = status in {PASSED, FAILED, TIME_IS_OVER}
@@ -62,12 +61,11 @@ def test_tasks_come_in_order_of_risk():
     assert names.index("model nystromformer-odd float32") < first
 
 
-@STANDIN
 def test_a_formula_that_passes(run):
     found = run("--only", FIRST)
     assert found.status == PASSED
     assert found.report["summary"]["passed"] == 2
-    assert found.report["head"]["library"] == "cupy-standin"
+    assert found.report["head"]["library"] == LIBRARY
     task = found.report["tasks"]["formula softmax float32"]
     assert task["judged"] == 2
     assert task["laws"] > 10
@@ -77,14 +75,13 @@ def test_a_formula_that_passes(run):
     assert "2 tasks passed, 0 failed, 0 have not run" in found.said
 
 
-@pytest.mark.skipif("torch" not in readings.NAMES, reason="needs torch")
-def test_torch_runs_the_same(run):
-    found = run("--only", "formula logsumexp float64", library="torch-cpu")
+@pytest.mark.parametrize("library", TORCH)
+def test_torch_runs_the_same(run, library):
+    found = run("--only", "formula logsumexp float64", library=library)
     assert found.status == PASSED
     assert "transfers" not in found.report["tasks"]["formula logsumexp float64"]
 
 
-@STANDIN
 @pytest.mark.parametrize(
     ("id", "function", "what"),
     [
@@ -104,7 +101,6 @@ def test_a_wrong_formula_is_found(run, id, function, what):
     assert found.report["summary"]["failed_tasks"] == [f"formula {id} float64"]
 
 
-@STANDIN
 def test_a_wrong_gradient_and_a_wrong_law_are_found(run):
     """A constant in place of the slope leaves the value as it is."""
     from vtnp._array.xp import constant, namespace
@@ -121,7 +117,6 @@ def test_a_wrong_gradient_and_a_wrong_law_are_found(run):
     assert "value" not in failed
 
 
-@STANDIN
 def test_a_wrong_model_is_found(run):
     """A gain of 1.01 in one norm: the loss and the params after the step are others."""
 
@@ -135,7 +130,6 @@ def test_a_wrong_model_is_found(run):
     assert "step" in found.report["tasks"]["model vivit-spatio-temporal float32"]["failed"]
 
 
-@STANDIN
 def test_times(run):
     found = run("--only", "time layer-norm")
     assert found.report["tasks"]["time layer-norm"]["gradient ms"] > 0
@@ -145,7 +139,6 @@ def test_times(run):
 # --- The report -----------------------------------------------------------------------------------
 
 
-@STANDIN
 def test_time_over_and_resumed(run, monkeypatch):
     found = run("--only", FIRST, "--minutes", "0")
     assert found.status == TIME_IS_OVER
@@ -162,7 +155,6 @@ def test_time_over_and_resumed(run, monkeypatch):
     assert run("--only", FIRST, "--resume").report["tasks"] == found.report["tasks"]
 
 
-@STANDIN
 def test_report_is_whole_while_tasks_run(tmp_path, monkeypatch):
     out, seen = tmp_path / "report.json", []
 
@@ -171,7 +163,7 @@ def test_report_is_whole_while_tasks_run(tmp_path, monkeypatch):
         return {"status": "passed"}
 
     monkeypatch.setattr("tests.device.__main__.outcome", outcome)
-    arguments = ["--library", "cupy-standin", "--only", FIRST, "--out", str(out)]
+    arguments = ["--library", LIBRARY, "--only", FIRST, "--out", str(out)]
     assert main(arguments) == PASSED
     assert [each["running"] for each in seen] == [
         "formula softmax float64", "formula softmax float32"
@@ -180,7 +172,6 @@ def test_report_is_whole_while_tasks_run(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
-@STANDIN
 def test_a_task_that_ended_the_process_has_failed(run, tmp_path):
     assert run("--only", FIRST, "--minutes", "0").status == TIME_IS_OVER
     out = tmp_path / "report.json"
@@ -194,7 +185,6 @@ def test_a_task_that_ended_the_process_has_failed(run, tmp_path):
     assert found.report["tasks"]["formula softmax float32"]["status"] == "passed"
 
 
-@STANDIN
 def test_an_interrupted_run_is_reported(run, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -205,25 +195,23 @@ def test_an_interrupted_run_is_reported(run, monkeypatch):
     assert found.report["summary"]["ended"] == "interrupted"
 
 
-@STANDIN
 def test_a_lost_device_ends_the_run(run, monkeypatch):
-    monkeypatch.setattr(libraries._Standin, "is_lost", lambda self: "illegal address")
+    monkeypatch.setattr(libraries.Device, "is_lost", lambda self: "illegal address")
     with wrong("softmax", lambda x, **_: x):
         found = run("--only", FIRST)
     assert found.status == FAILED
     assert [*found.report["tasks"]] == ["formula softmax float64"]
     assert "the device is lost after formula softmax float64 (illegal address)" in found.said
-    assert libraries.LIBRARIES["cupy-standin"]().description
+    assert libraries.LIBRARIES[LIBRARY]().description
 
 
-@STANDIN
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{}", "is no report of this script"),
         ("[", "is no report of this script"),
         (None, "No such file"),
-        ("other", "is of library 'torch', and this is 'cupy-standin'"),
+        ("other", f"is of library 'torch', and this is {LIBRARY!r}"),
     ],
 )
 def test_what_cannot_be_resumed(run, tmp_path, text, message):
@@ -262,16 +250,7 @@ def test_no_such_task(run):
 
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    "library",
-    [
-        pytest.param("cupy-standin", marks=STANDIN),
-        pytest.param(
-            "torch-cpu",
-            marks=pytest.mark.skipif("torch" not in readings.NAMES, reason="needs torch"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("library", [LIBRARY, *TORCH])
 def test_everything_passes(run, library):
     found = run("--minutes", "25", library=library)
     assert found.report["summary"]["failed_tasks"] == []

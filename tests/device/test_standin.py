@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests.device.libraries import LIBRARIES, _CuPy
 from tests.device.tasks import UPLOADS, failure_of, stepped
-from tests.support import readings
 from tests.support.cupy_standin import Device, UndefinedError, install, watched
 from tests.support.cupy_standin.signatures import DATA, loops, signature
 from tests.support.strategies import cases
@@ -29,10 +28,6 @@ from vtnp.claims.cases import make
 from vtnp.models import deformable
 from vtnp.verify.gradients import random_cotangents
 from vtnp.verify.judge import as_list, results_of
-
-pytestmark = pytest.mark.skipif(
-    "cupy-standin" not in readings.NAMES, reason="CuPy itself is here, and has a device"
-)
 
 FORMULAS = list(registry)
 FAR = 1  # the device that is not the current one

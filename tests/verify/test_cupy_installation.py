@@ -1,6 +1,7 @@
 """A CuPy that cannot compute is told in one line."""
 
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,12 +89,17 @@ def test_a_candidate_on_it_is_refused(monkeypatch):
         CuPy()
 
 
-@pytest.mark.skipif("cupy-standin" not in readings.NAMES, reason="CuPy itself is here")
 def test_the_device_of_a_candidate():
-    cupy = cupy_standin.install()
+    standin = "cupy-standin" in readings.NAMES
+    cupy = cupy_standin.install() if standin else import_module("cupy")
+    x, last = np.ones(1), cupy.cuda.runtime.getDeviceCount() - 1
     with cupy.cuda.Device(0):
-        assert CuPy("cuda:1").device_of(cupy.asarray(np.ones(1))) == "<CUDA Device 1>"
-        for device in ("cuda:2", "cuda:x", "1.5"):
-            with pytest.raises(UsageError, match=rf"device {device}: expected cuda:0 to cuda:1"):
+        library = CuPy(f"cuda:{last}")
+        assert library.device_of(library.to_library(x, "float64")) == f"<CUDA Device {last}>"
+        for device in (f"cuda:{last + 1}", "cuda:x", "1.5"):
+            with pytest.raises(
+                UsageError, match=f"device {device}: expected cuda:0 to cuda:{last}"
+            ):
                 CuPy(device)
-    assert CuPy().device_of(cupy.asarray(np.ones(1))) == "<CUDA Device 0>"
+    library = CuPy()
+    assert library.device_of(library.to_library(x, "float64")) == "<CUDA Device 0>"

@@ -17,6 +17,9 @@ Where a function has no derivative, this is what it gets:
     where               the branch not taken    exactly 0, even where it is NaN or infinite
     linalg.pinv         where the rank changes  that of constant rank; so has pinv_matmul (pinv.py)
 
+The gradients of take and take_along_axis are sums by index. On a GPU the order of the additions,
+and with it the last digits, vary from run to run; `vtnp._array.scatter` says how each library adds.
+
 autograd's jacobian and hessian_vector_product finish in NumPy, so those two are for NumPy arrays;
 grad, value_and_grad, elementwise_grad, make_vjp and make_jvp take any.
 """

@@ -359,7 +359,11 @@ def _gathered(x: CostArray, indices: CostArray, shape: Shape) -> CostArray:
 
 
 def scattered(g: CostArray, shape: Shape) -> CostArray:
-    """Add every element of g to zeros, wherever they go: the gradient of a gather."""
+    """Add every element of g to zeros, wherever they go: the gradient of a gather.
+
+    One addition for each element, and memory for the result alone, as NumPy, CuPy, torch and JAX
+    have it (`vtnp._array.scatter`).
+    """
     return _computed([g], layouts.contiguous(shape), g.dtype, add=g.size)
 
 
