@@ -42,20 +42,26 @@ def read(seed, cases):
     return found
 
 
-def require_no_fault(found, seed):
-    assert faults(found, seed) == ""
-    kinds = Counter(each.outcome.kind for each in found if each.target == "video")
-    # Most cases are broken; of the others each reader has some.
-    assert set(kinds) == {"VideoError", "UntraceableError", "frames", "coded", "copy"}
-    assert min(kinds.values()) > len(found) / 100
-    assert {each.target for each in found} == set(NAMES)
+def outcomes(found):
+    """Return how often each reader read a video, and how often an error said why not."""
+    return Counter(each.outcome.kind for each in found if each.target == "video")
+
+
+KINDS = {"VideoError", "UntraceableError", "frames", "coded", "copy"}
 
 
 def test_hostile_videos():
-    require_no_fault(read(0, 800), 0)
+    found = read(0, 800)
+    assert faults(found, 0) == ""
+    assert set(outcomes(found)) == KINDS
+    # Most cases are broken; of the others each reader has some.
+    assert min(outcomes(found).values()) > 8
+    assert {each.target for each in found} == set(NAMES)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_more_hostile_videos(seed):
-    require_no_fault(read(seed, 3000), seed)
+    found = read(seed, 3000)
+    assert faults(found, seed) == ""
+    assert set(outcomes(found)) == KINDS

@@ -30,7 +30,6 @@ class Reader:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.name = getattr(file, "name", "")
         self.tell = file.tell
         self.error: OSError | None = None
         file.seek(0)
