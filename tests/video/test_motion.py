@@ -14,6 +14,8 @@ from vtnp.video import (
     UntraceableError,
     VideoError,
     encoded,
+    files,
+    motion,
     read_coded,
     read_frames,
     token_motion,
@@ -296,6 +298,14 @@ def test_forward_motion_predicts_real_frames(name, request):
 def test_reading_twice_gives_the_same(bunny):
     for a, b in zip(bunny, middle_of_bunny(), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_no_threads_decode_vectors():
+    """Those that decode several frames at once have attached vectors to the wrong ones."""
+    with files.opened(CLIPS / "bigbuckbunny.mp4") as video:
+        assert video.stream.codec_context.thread_type.name != "NONE"
+        motion.coded_of(video, gray=True, stop=1)
+        assert video.stream.codec_context.thread_type.name == "NONE"
 
 
 def test_frames_are_those_of_read_frames():

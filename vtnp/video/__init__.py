@@ -15,6 +15,9 @@ A motion is (x, y), x to the right and y down. It points from a position in one 
 same content is in another: content that moves to the right by 4 pixels a frame has the motion
 (-4, 0) to the frame before, as codecs store it. Motion vectors and traced motion are in pixels, the
 motion of tokens is in token cells.
+
+Every fault of a file, a stream or an option is a VideoError, whose message is one line that names
+it. Files are opened as files: neither URLs nor the files that a playlist names are.
 """
 
 from vtnp.video.encoding import encoded, transcode
