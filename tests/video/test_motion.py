@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.video.clips import CLIPS, SIZE, moving, write
+from tests.video.clips import CLIPS, SIZE, file_of, moving, write
 from vtnp.video import (
     Coded,
     UntraceableError,
@@ -321,6 +321,24 @@ def test_b_frames_are_refused():
         UntraceableError, match=r"bikes\.mp4: has B-frames, .*vtnp\.video\.transcode"
     ):
         read_coded(CLIPS / "bikes.mp4")
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video", "mpeg1video"])
+def test_b_frames_of_older_codecs_are_refused(tmp_path, codec):
+    """Their headers announce B-frames whether there are any or not."""
+    write(tmp_path / "x.mkv", moving((4, -3)), codec, g="100", bf="2", qscale="2")
+    with pytest.raises(UntraceableError, match=r"x\.mkv: has B-frames, .*transcode"):
+        read_coded(tmp_path / "x.mkv")
+    assert len(read_coded(tmp_path / "x.mkv", stop=1).frames) == 1
+
+
+def test_b_frames_after_frames_without(tmp_path):
+    parts = [file_of(moving((1, 0), 8), format="h264", bf=bf, refs="1") for bf in "02"]
+    (tmp_path / "x.h264").write_bytes(parts[0] * 10 + parts[1])
+    with files.opened(tmp_path / "x.h264") as video:
+        assert not video.stream.codec_context.has_b_frames
+    with pytest.raises(UntraceableError, match=r"x\.h264: has B-frames, .*transcode"):
+        read_coded(tmp_path / "x.h264")
 
 
 def test_several_references_are_refused(tmp_path):
