@@ -317,6 +317,21 @@ def test_formula_on_another_device_than_the_current_one(cupy, id):
     assert {each.where for each in record.transfers} <= {*UPLOADS}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("id", FORMULAS)
+def test_dtype_stays(cupy, id, dtype):
+    """Half precision has fewer loops than others, and routines of linear algebra have none."""
+    case, function = make(id, 3, (2,)), registry[id].function
+    full = [np.asarray(y) for y in as_list(function(**case.args))]
+    with np.errstate(over="ignore"):
+        args = tree_map(lambda x: x.astype(dtype) if x.dtype.kind == "f" else x, case.args)
+    found = as_list(function(**tree_map(cupy.asarray, args)))
+    for y, x in zip(found, full, strict=True):
+        if hasattr(y, "dtype"):
+            assert isinstance(y, cupy.ndarray)
+            assert y.dtype == (dtype if x.dtype.kind == "f" else x.dtype)
+
+
 def test_every_known_upload_happens(cupy):
     """None is on the list that no formula makes any more."""
     from vtnp import motionformer, positions, vivit

@@ -209,7 +209,8 @@ def cast(values: Any, dtype: Any) -> Any:
     """Convert to another dtype; a float that no integer can hold is undefined."""
     if values.dtype.kind == "f" and np.dtype(dtype).kind in "iu" and values.size:
         info = np.iinfo(dtype)
-        fits = (values >= info.min) & (values <= info.max)
+        wide = np.trunc(values.astype(np.float64))
+        fits = (wide >= float(info.min)) & (wide < float(info.max) + 1.0)
         if not np.all(fits):
             raise UndefinedError(f"{values[~fits].ravel()[0]} is cast to {np.dtype(dtype)}")
     if values.dtype.kind == "c" and np.dtype(dtype).kind != "c":
@@ -307,11 +308,11 @@ class ufunc:  # noqa: N801  (its name in CuPy)
                 raise TypeError(f"Unsupported type {type(x)}")
         on_current(*args, out)
         loop = self._loop(args, dtype)
-        values = [
-            _plain(x).astype(t, copy=False) if isinstance(x, ndarray) else t.type(x)
-            for x, t in zip(args, loop.takes, strict=True)
-        ]
         with np.errstate(all="ignore"):
+            values = [
+                _plain(x).astype(t, copy=False) if isinstance(x, ndarray) else t.type(x)
+                for x, t in zip(args, loop.takes, strict=True)
+            ]
             result = np.asarray(self._compute(*values)).astype(loop.makes[0], copy=False)
         if out is None:
             return ndarray._of(result)
