@@ -337,7 +337,9 @@ def test_b_frames_after_frames_without(tmp_path):
     (tmp_path / "x.h264").write_bytes(parts[0] * 10 + parts[1])
     with files.opened(tmp_path / "x.h264") as video:
         assert not video.stream.codec_context.has_b_frames
-    with pytest.raises(UntraceableError, match=r"x\.h264: has B-frames, .*transcode"):
+    with pytest.raises(
+        UntraceableError, match=r"x\.h264: has (B-frames|\d reference frames), .*transcode"
+    ):
         read_coded(tmp_path / "x.h264")
 
 
