@@ -135,6 +135,7 @@ def layer_norm_low_variance(case):
 
 @special("layer-norm", "large-offset")
 def layer_norm_large_offset(case):
+    needs(case.dtype != "float16", "offsets of 1e15")
     for offset in (1e3, 1e6, 1e9, 1e15):
         assert_within_rounding_of_the_mean(case, offset + case["x"])
 
