@@ -28,20 +28,21 @@ def product(X, Y):
 
 
 def pseudo_inverse(A, *, times=None):
-    *batch, _, _ = A.shape
+    *batch, n, _ = A.shape
     Z = np.zeros_like(A) if times is None else np.zeros_like(times)
     for b in np.ndindex(*batch):
         # Squares of very small numbers vanish, and those of very large ones overflow.
-        scale = max(*(abs(x) for x in A[b].ravel()), np.finfo(A.dtype).tiny)
-        inverse = inverse_by_rotations(A[b] / scale)
-        Z[b] = (inverse if times is None else product(inverse, times[b])) / scale
+        B = np.eye(n, dtype=A.dtype) if times is None else times[b]
+        of_A, of_B = (max(np.finfo(A.dtype).tiny, *(abs(x) for x in M.ravel())) for M in (A[b], B))
+        Z[b] = inverse_by_rotations(A[b] / of_A, B / of_B) * (of_B / of_A)
     return Z
 
 
-def inverse_by_rotations(A):
+def inverse_by_rotations(A, B):
     """One-sided Jacobi: rotate pairs of columns of A until A W has orthogonal columns.
 
-    Then the columns of A W are sigma_i u_i, and those of W are w_i.
+    Then the columns of A W are sigma_i u_i, and those of W are w_i. Return A^+ B, the sum of
+    w_i (sigma_i u_i . B) / sigma_i^2.
     """
     n = A.shape[0]
     # The squared length of a column that counts as 0, in units of the largest.
@@ -71,12 +72,13 @@ def inverse_by_rotations(A):
         if not rotated:
             break
     squares = [sum(U[k, i] * U[k, i] for k in range(n)) for i in range(n)]
-    Z = np.zeros_like(A)
+    Z = np.zeros_like(B)
     for r in range(n):
         if squares[r] > threshold * max(squares):
-            for i in range(n):
-                for j in range(n):
-                    Z[i, j] += W[i, r] * U[j, r] / squares[r]
+            for j in range(B.shape[1]):
+                share = sum(U[k, r] * B[k, j] for k in range(n)) / squares[r]
+                for i in range(n):
+                    Z[i, j] += W[i, r] * share
     return Z
 
 
@@ -173,13 +175,18 @@ def nystrom_attention(
         for j in range(l):
             keys[(*b, j)] = real[b]
     B = attention_weights(Q_tilde, K, mask=keys, scale=scale)
-    if pinv == "iterative":
-        Z = iterative_pinv(A, iterations=iterations, start=start)
+    X = np.zeros((*batch, l, V.shape[-1]), V.dtype)
+    for b in np.ndindex(*batch):
+        X[b] = product(B[b], V[b])
+    if pinv == "exact":
+        X = pseudo_inverse(A, times=X)
     else:
-        Z = pseudo_inverse(A)
+        Z = iterative_pinv(A, iterations=iterations, start=start)
+        for b in np.ndindex(*batch):
+            X[b] = product(Z[b], X[b])
     Y = np.zeros_like(V)
     for b in np.ndindex(*batch):
-        Y[b] = product(product(F[b], Z[b]), product(B[b], V[b]))
+        Y[b] = product(F[b], X[b])
     return Y
 
 
