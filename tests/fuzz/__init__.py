@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MEMORY = 64_000_000  # bytes that reading may take
-SECONDS = 10.0  # that reading may take
+SECONDS = 10.0  # of computing that reading may take
+WAITING = 60.0  # seconds that it may take in all, on a machine that does other things, too
 HARM = "harm"  # the file that hostile code tries to make in the folder
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from tests.fuzz import HARM, MEMORY, SECONDS, Case, Target, WrongError, generator
+from tests.fuzz import HARM, MEMORY, SECONDS, WAITING, Case, Target, WrongError, generator
 from vtnp._registry.printable import printable
 
 _LONGEST = 1000  # characters of a line of a message
@@ -45,11 +45,11 @@ def judged(target: Target, seed: int, index: int, folder: Path) -> Outcome:
 
 def outcome(target: Target, case: Case, folder: Path) -> Outcome:
     """Read a case and judge what happens."""
-    memory, start = _memory(), time.perf_counter()
+    memory, start = _memory(), time.process_time()
     with _prints() as printed, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         kind, detail, wrong = _read(target, case)
-    seconds, memory = time.perf_counter() - start, max(0, _peak_memory() - memory)
+    seconds, memory = time.process_time() - start, max(0, _peak_memory() - memory)
     faults = [
         ("warning", _unexpected(target, warned)),
         ("print", "".join(printed)),
@@ -67,7 +67,7 @@ def _read(target: Target, case: Case) -> tuple[str, str, bool]:
         with _time_limit():
             value = case.read()
     except HangError:
-        return "hang", f"more than {SECONDS} s", True
+        return "hang", f"more than {SECONDS} s of computing, or {WAITING} s", True
     except WrongError as error:
         return "wrong", str(error), True
     except target.errors as error:
@@ -131,13 +131,21 @@ def _time_limit() -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise HangError
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    timers = (
+        (signal.ITIMER_PROF, signal.SIGPROF, SECONDS),
+        (signal.ITIMER_REAL, signal.SIGALRM, WAITING),
+    )
+    before = [
+        (timer, number, signal.signal(number, stop), signal.setitimer(timer, limit))
+        for timer, number, limit in timers
+    ]
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, number, handler, running in before:
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
+            signal.setitimer(timer, *running)
 
 
 @contextmanager

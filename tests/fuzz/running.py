@@ -3,6 +3,7 @@
 import json
 import os
 import selectors
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fuzz import SECONDS, Target
+from tests.fuzz import WAITING, Target
 from tests.fuzz.judging import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def _process(seed: int, begin: int, cases: Sequence[tuple[str, int]]) -> Iterato
     with worker, selectors.DefaultSelector() as selector:
         selector.register(worker.stdout, selectors.EVENT_READ)
         for i in range(begin, len(cases)):
-            ready = selector.select(timeout=6 * SECONDS)
+            ready = selector.select(timeout=3 * WAITING)
             line = worker.stdout.readline() if ready else b""
             if not line and ready:
                 status = worker.wait()
@@ -96,6 +97,7 @@ def faults(found: Iterable[Found], seed: int, each_kind: int = 3) -> str:
     for (target, kind), group in sorted(groups.items()):
         lines.append(f"{target}: {kind}, {len(group)} times")
         for each in group[:each_kind]:
-            again = f"python -m tests.fuzz --seed {seed} --case {target}:{each.index}"
+            case = shlex.quote(f"{target}:{each.index}")
+            again = f"python -m tests.fuzz --seed {seed} --case {case}"
             lines.append(f"    {ascii(each.outcome.detail)[:300]}\n        {again}")
     return "\n".join(lines)
