@@ -118,6 +118,7 @@ def tokens_of_zero_queries(case):
 
 @special("trajectory-tokens", "huge-logits")
 def tokens_of_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     assert_within_frames(case(Q=1e4 * case["Q"]), case["V"])
 
 
@@ -202,6 +203,7 @@ def attention_of_unprojected_values(case):
 
 @special("trajectory-attention", "huge-logits")
 def attention_of_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     assert_between(case(W_q=1e4 * case["W_q"])[..., None, :], values_of(case), -2)
 
 
@@ -332,6 +334,7 @@ def prototypes_sharp_limit(case):
 
 @special("prototype-attention", "huge-logits")
 def prototypes_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     assert_between(case(P=1e4 * case["P"]), case["V"], -2)
 
 
@@ -595,6 +598,7 @@ def prototype_tokens_of_equal_keys_are_exact(case):
 
 @special("prototype-trajectory-tokens", "huge-logits")
 def prototype_tokens_of_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     assert_within_frames(case(P=1e4 * case["P"]), case["V"])
 
 
