@@ -309,6 +309,7 @@ def attention_single_key(case):
 
 @special("pooling-attention", "huge-logits")
 def attention_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     assert np.all(np.isfinite(case(Q=1e4 * case["Q"])))
 
 
