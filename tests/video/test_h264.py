@@ -1,6 +1,7 @@
 """The number of reference frames in the headers of H.264, wherever they are in a stream."""
 
 import io
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.video.clips import SIZE, TRACEABLE, file_of, moving
-from vtnp.video import UntraceableError, VideoError, h264, read_coded, traced, transcode
+from vtnp.video import UntraceableError, VideoError, h264, motion, read_coded, traced, transcode
 
 CODE = b"\x00\x00\x01"
 
@@ -284,6 +285,20 @@ def test_lengths_of_another_size_after_a_header_beside_a_packet(tmp_path):
     with pytest.raises(UntraceableError, match=r"x\.flv: has 4 reference frames"):
         read_coded(tmp_path / "x.flv")
     assert len(read_coded(tmp_path / "x.flv", stop=3).frames) == 3
+
+
+def test_a_stream_without_a_header_of_its_own():
+    """Its headers are in its packets, after start codes."""
+
+    class Packet(bytes):
+        def has_sidedata(self, _):
+            return False
+
+    decoder = SimpleNamespace(name="h264", has_b_frames=False, extradata=None)
+    inspect = motion._require_traceable("x", decoder)
+    inspect(Packet(CODE + header(1) + CODE + b"\x65"))
+    with pytest.raises(UntraceableError, match=r"^x: has 3 reference frames, "):
+        inspect(Packet(CODE + b"\x65" + CODE + header(3)))
 
 
 def test_a_broken_header(tmp_path):

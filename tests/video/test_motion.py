@@ -168,6 +168,14 @@ def test_sub_clips_are_the_diagonal_blocks(right_and_up):
     assert np.array_equal(halves[3:], whole[3:, :, 3:])
 
 
+def test_a_single_frame_does_not_move(right_and_up):
+    for frames, clips in (([2], 1), ([1, 4], 2)):
+        found = token_motion(right_and_up, frames, (4, 6), clips=clips)
+        assert found.motion.shape == (len(frames), 24, 1, 2)
+        assert not found.motion.any()
+        assert (found.known == 1).all()
+
+
 def test_frames_that_are_left_out_are_traced_through():
     """Where the motion turns round in a frame that the model does not see."""
     there = moving((4, 0), frames=3)

@@ -134,7 +134,8 @@ def test_segments(width):
     segment = element(SEGMENT, bytes(50), width)
     assert missing(HEAD, segment) is None
     assert missing(HEAD, segment[:-9]) == "9 bytes are missing"
-    assert missing(HEAD, segment, b"what follows") is None
+    for rest in (b"what follows", element(VOID, b"x", 1, 99)):
+        assert missing(HEAD, segment, rest) is None
     assert missing(HEAD, segment[: 4 + width - 1]) == "its last element is incomplete"
     assert missing(HEAD, unknown(SEGMENT, element(CLUSTER, bytes(9)), width)) is None
     assert missing(HEAD, unknown(SEGMENT, element(CLUSTER, bytes(9))[:-3], width)) == (
