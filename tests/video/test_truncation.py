@@ -63,6 +63,7 @@ def test_boxes():
     assert missing(MDAT, MOOV) is None
     assert missing(FTYP, MOOV, box(b"moof")) is None
     assert missing(FTYP, MDAT, box(b"meta")) is None
+    assert missing(FTYP, box(b"meta"), MDAT[:-1]) == "1 bytes are missing"
     assert missing(FTYP, MOOV, MDAT, bytes(7)) is None
     assert missing(FTYP, MOOV, MDAT, box(b"free", bytes(8))) is None
     for kind in (b"skip", b"wide", b"uuid", b"mfra", b"styp", b"sidx", b"pnot", b"udta"):
