@@ -192,6 +192,7 @@ def with_ties(case: Case) -> Case:
     """Replace every number by -1, 0 or 1.
 
     Candidates become unit vectors, whose cosines are 0 and 1: others may tie up to rounding alone.
+    Layers, which project theirs, choose none.
     """
 
     def tied(x: np.ndarray) -> np.ndarray:
@@ -201,6 +202,8 @@ def with_ties(case: Case) -> Case:
     if "candidates" in args:
         width = args["candidates"].shape[-1]
         args["candidates"] = np.eye(width)[np.argmax(case["candidates"], axis=-1)]
+    if args.get("prototypes") is not None:
+        args["prototypes"] = None
     return case.with_args(**args)
 
 

@@ -33,7 +33,9 @@ def pseudo_inverse(A, *, times=None):
     for b in np.ndindex(*batch):
         # Squares of very small numbers vanish, and those of very large ones overflow.
         B = np.eye(n, dtype=A.dtype) if times is None else times[b]
-        of_A, of_B = (max(np.finfo(A.dtype).tiny, *(abs(x) for x in M.ravel())) for M in (A[b], B))
+        of_A, of_B = (
+            max([np.finfo(A.dtype).tiny, *(abs(x) for x in M.ravel())]) for M in (A[b], B)
+        )
         Z[b] = inverse_by_rotations(A[b] / of_A, B / of_B) * (of_B / of_A)
     return Z
 
