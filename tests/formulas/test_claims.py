@@ -103,6 +103,8 @@ def test_sizes_are_drawn_as_requested(sizing):
         "equal": n == m == d > 1,
         "one": n == m == d == 1,
         "odd": len({n, m, d}) == 3 and n % 2 == m % 2 == d % 2 == 1,
+        "any": all(1 <= size <= 4 for size in (n, m, d)),
+        "empty": all(size in {0, 2, 3, 5} for size in (n, m, d)),
     }
     assert holds[sizing]
 

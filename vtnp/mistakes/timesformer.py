@@ -257,13 +257,21 @@ def _attended(z, cls, sublayers, grid=None, eps=1e-6):
     return z, cls
 
 
-def _layer(z, cls, params, sublayers, grid=None, eps=1e-6, activation="gelu"):
-    """Pass tokens through those sublayers and the feed-forward sublayer."""
+def _layer(z, cls, params, sublayers, grid=None, eps=1e-6, activation="gelu", **_):
+    """Pass tokens through those sublayers and the feed-forward sublayer.
+
+    Other options of a layer, its order and its rules for the class token, are those of sublayers.
+    """
     z, cls = _attended(z, cls, sublayers, grid, eps)
     return _fed_forward(z, cls, params, eps, activation)
 
 
-def _fed_forward(z, cls, params, eps=1e-6, activation="gelu"):
+def _of_sublayers(options):
+    """Return those options of a layer that all its attentions have."""
+    return {name: value for name, value in options.items() if name in {"grid", "eps"}}
+
+
+def _fed_forward(z, cls, params, eps=1e-6, activation="gelu", **_):
     cls = feed_forward_sublayer(cls[..., None, :], params, eps=eps, activation=activation)[
         ..., 0, :
     ]
@@ -294,7 +302,7 @@ def _not_fed_forward(*rules):
     def wrong(z, cls, params, **options):
         sublayers = [(a, rule, params[a] if len(rules) > 1 else params) for a, rule in rules]
         new_z, _ = _layer(z, cls, params, sublayers, **options)
-        return new_z, _attended(z, cls, sublayers, options.get("grid"))[1]
+        return new_z, _attended(z, cls, sublayers, **_of_sublayers(options))[1]
 
     return wrong
 
@@ -314,39 +322,35 @@ mistake("axial-layer", "class-token-not-fed-forward")(
 
 def _first_frame(z, cls, params, **options):
     """Space attention whose class token attends to the first frame only."""
-    new_z, _ = right.attention_sublayer(
-        z, cls, params, attend="space", class_token="key", **options
-    )
+    options = {"attend": "space", **_of_sublayers(options)}
+    new_z, _ = right.attention_sublayer(z, cls, params, class_token="key", **options)
     first = z[..., :1, :, :]
-    _, cls = right.attention_sublayer(
-        first, cls, params, attend="space", class_token="mean", **options
-    )
+    _, cls = right.attention_sublayer(first, cls, params, class_token="mean", **options)
     return new_z, cls
 
 
 def _summed(z, cls, params, **options):
     """Space attention whose class token sums over the frames instead of averaging."""
-    new_z, new = right.attention_sublayer(
-        z, cls, params, attend="space", class_token="mean", **options
-    )
+    options = {"attend": "space", **_of_sublayers(options)}
+    new_z, new = right.attention_sublayer(z, cls, params, class_token="mean", **options)
     return new_z, cls + z.shape[-3] * (new - cls)
 
 
 @mistake("space-layer", "one-softmax")
 def space_one_softmax(z, cls, params, **options):
-    return right.space_layer(z, cls, params, cls_in_space="all", **options)
+    return right.space_layer(z, cls, params, **{**options, "cls_in_space": "all"})
 
 
 @mistake("space-layer", "class-token-of-the-first-frame")
 def space_first_frame(z, cls, params, **options):
     z, cls = _first_frame(z, cls, params, **options)
-    return _fed_forward(z, cls, params)
+    return _fed_forward(z, cls, params, **options)
 
 
 @mistake("space-layer", "class-token-summed")
 def space_summed(z, cls, params, **options):
     z, cls = _summed(z, cls, params, **options)
-    return _fed_forward(z, cls, params)
+    return _fed_forward(z, cls, params, **options)
 
 
 @mistake("joint-layer", "within-frames")
@@ -375,13 +379,10 @@ mistake("divided-layer", "one-softmax")(_divided(cls_in_space="all"))
 
 @mistake("divided-layer", "parallel")
 def parallel(z, cls, params, **options):
-    x, _ = right.attention_sublayer(
-        z, cls, params["time"], attend="time", class_token="out", **options
-    )
-    y, cls = right.attention_sublayer(
-        z, cls, params["space"], attend="space", class_token="mean", **options
-    )
-    return _fed_forward(x + y - z, cls, params)
+    sublayer, of_both = right.attention_sublayer, _of_sublayers(options)
+    x, _ = sublayer(z, cls, params["time"], attend="time", class_token="out", **of_both)
+    y, cls = sublayer(z, cls, params["space"], attend="space", class_token="mean", **of_both)
+    return _fed_forward(x + y - z, cls, params, **options)
 
 
 @mistake("divided-layer", "fc-missing")
@@ -393,12 +394,13 @@ def _divided_with(*, time=right.attention_sublayer, space=None):
     """Divided attention with another sublayer in time, or in space."""
 
     def wrong(z, cls, params, **options):
-        y = time(z, cls, params["time"], attend="time", class_token="out")[0]
+        of_both = _of_sublayers(options)
+        y = time(z, cls, params["time"], attend="time", class_token="out", **of_both)[0]
         if space is None:
             rest = [("space", "mean", params["space"])]
             return _layer(y, cls, params, rest, **options)
-        y, cls = space(y, cls, params["space"])
-        return _fed_forward(y, cls, params)
+        y, cls = space(y, cls, params["space"], **of_both)
+        return _fed_forward(y, cls, params, **options)
 
     return wrong
 
