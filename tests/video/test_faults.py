@@ -131,12 +131,14 @@ def test_frames_beyond_any_index(clip):
 
 
 def test_a_long_value_is_shortened_and_on_one_line(clip):
-    for value in ("x" * 1000, "a\nb\x1b[31m", np.zeros((100, 100))):
+    for value, length in (("x" * 1000, 80), ("a\nb\x1b[31m", 14), (np.zeros((100, 100)), 80)):
         with pytest.raises(
             VideoError, match="argument start: expected an integer >= 0, got "
         ) as told:
             read_frames(clip, start=value)
-        assert len(str(told.value)) < 150
+        assert (
+            len(str(told.value)) == len("argument start: expected an integer >= 0, got ") + length
+        )
         assert str(told.value).isprintable()
 
 
@@ -669,6 +671,27 @@ def test_nothing_is_printed(tmp_path):
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (run.stdout, run.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error."), "Input/output error"),
+        (OSError("odd\n"), r"odd\n"),
+        (MemoryError(), "not enough memory"),
+        (av.InvalidDataError(1, "Bad data"), "Bad data"),
+    ],
+)
+def test_reasons(error, reason):
+    with pytest.raises(VideoError, match=rf"^x: {re.escape(reason)}$"), files.named("x"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), VideoError("y: z")])
+def test_other_errors_are_not_hidden(error):
+    with pytest.raises(type(error)) as told, files.named("x"):
+        raise error
+    assert told.value is error
 
 
 def test_seeking_before_the_beginning_is_no_exception(tmp_path):

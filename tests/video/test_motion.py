@@ -1,6 +1,7 @@
 """Motion vectors of H.264: exact on clips that were made to move, sensible on real ones."""
 
 import sys
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -158,6 +159,77 @@ def test_a_batch_is_its_clips():
         assert np.array_equal(together.known[i], one.known)
         for part, alone in zip(both, encoded(clip), strict=True):
             assert np.array_equal(part[i], alone)
+
+
+def test_traces_of_a_batch_are_those_of_its_clips():
+    clips = [drawn(seed) for seed in range(6)]
+    batch = Coded(
+        *(np.stack(part).reshape(2, 3, *part[0].shape) for part in zip(*clips, strict=True))
+    )
+    for t, u in ((2, 0), (0, 2), (1, 1)):
+        found = traced(batch, t, u)
+        assert found.motion.shape == (2, 3, 13, 21, 2)
+        assert found.known.shape == (2, 3, 13, 21)
+        for i, clip in enumerate(clips):
+            one = traced(clip, t, u)
+            assert np.array_equal(found.motion[i // 3, i % 3], one.motion)
+            assert np.array_equal(found.known[i // 3, i % 3], one.known)
+
+
+def vector(x, y, w=8, h=8, motion=(3, -5), scale=4):
+    """Return what FFmpeg tells of a block whose upper left pixel is (x, y)."""
+    return (w, h, x + w // 2, y + h // 2, *motion, scale)
+
+
+def vector_field(*vectors, height=24, width=40):
+    names = ("w", "u1"), ("h", "u1"), ("dst_x", "i2"), ("dst_y", "i2")
+    motions = ("motion_x", "i4"), ("motion_y", "i4"), ("motion_scale", "u2")
+    record = np.array(list(vectors), [*names, *motions])
+    side_data = SimpleNamespace(to_ndarray=lambda: record)
+    return motion._vector_field(side_data, height, width)
+
+
+@pytest.mark.parametrize(("w", "h"), [(8, 8), (16, 8), (8, 16), (16, 16)])
+def test_a_vector_is_that_of_all_blocks_that_it_covers(w, h):
+    for x in range(0, 40 - w + 1, 8):
+        for y in range(0, 24 - h + 1, 8):
+            field, known = vector_field(vector(x, y, w, h))
+            expected = np.zeros((3, 5), bool)
+            expected[y // 8 : (y + h) // 8, x // 8 : (x + w) // 8] = True
+            assert np.array_equal(known, expected)
+            assert (field[expected] == [0.75, -1.25]).all()
+            assert not field[~expected].any()
+            assert (field.dtype, known.dtype) == (np.float32, np.bool_)
+
+
+def test_blocks_outside_of_a_frame():
+    outside = [vector(*at) for at in ((-8, 0), (0, -8), (40, 0), (0, 24), (-8, -8), (40, 24))]
+    field, known = vector_field(*outside)
+    assert not known.any()
+    assert not field.any()
+    # Macroblocks reach beyond a frame whose sides are no multiples of 16.
+    _, known = vector_field(vector(32, 16, 16, 16))
+    assert np.argwhere(known).tolist() == [[2, 4]]
+    _, known = vector_field(vector(32, 16, 16, 16), height=23, width=33)
+    assert np.argwhere(known).tolist() == [[2, 4]]
+
+
+def test_vectors_of_other_precisions():
+    for scale, expected in ((1, [3, -5]), (2, [1.5, -2.5]), (4, [0.75, -1.25])):
+        field, _ = vector_field(vector(0, 0, scale=scale))
+        assert (field[0, 0] == expected).all()
+    far = vector(504, 504, 16, 16, motion=(4000, -4000))
+    field, known = vector_field(far, height=520, width=520)
+    assert np.argwhere(known).tolist() == [[63, 63], [63, 64], [64, 63], [64, 64]]
+    assert (field[known] == [1000, -1000]).all()
+
+
+def test_a_frame_without_vectors():
+    for field, known in (motion._vector_field(None, 24, 40), vector_field()):
+        assert not field.any()
+        assert not known.any()
+        assert (field.shape, known.shape) == ((3, 5, 2), (3, 5))
+        assert (field.dtype, known.dtype) == (np.float32, np.bool_)
 
 
 def test_sub_clips_are_the_diagonal_blocks(right_and_up):
@@ -474,7 +546,7 @@ def test_frames_and_grids_that_are_not_there(right_and_up):
     for frames, clips in (([2, 1], 1), ([1, 1], 1), ([], 1), ([0, 1, 2], 2)):
         with pytest.raises(VideoError, match="expected frames in increasing order"):
             token_motion(right_and_up, frames, (2, 2), clips=clips)
-    for grid in ((0, 2), (65, 2), (2, 97)):
+    for grid in ((0, 2), (2, 0), (-1, 2), (65, 2), (2, 97)):
         with pytest.raises(VideoError, match="a frame of 64 x 96 pixels has no"):
             token_motion(right_and_up, [0, 1], grid)
 

@@ -61,7 +61,7 @@ class Source:
     container: Any
     stream: Any
     decoded: int = 0
-    size: tuple[int, int] = (0, 0)
+    size: tuple[int, int] | None = None
 
     def frames(
         self, *, one_size: bool = True, inspect: Callable[[Any], object] = lambda _: None
@@ -89,7 +89,7 @@ class Source:
         if frame.is_corrupt:
             raise _fault(self.name, self.reader, "a damaged frame", self.decoded)
         size = frame.height, frame.width
-        if not self.decoded:
+        if self.size is None:
             self.size = size
         if one_size and size != self.size:
             before, after = (f"{height} x {width}" for height, width in (self.size, size))

@@ -80,7 +80,7 @@ def _of_chunks(file: BinaryIO, size: int) -> str | None:
     at = 0
     while size - at >= 8:
         name, length = struct.unpack("<4sI", _read(file, at, 8))
-        if name != b"RIFF" or not length:
+        if name != b"RIFF":
             return None
         at += 8 + length
     return _bytes(at - size) if at > size else None
