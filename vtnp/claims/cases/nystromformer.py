@@ -145,11 +145,11 @@ def nystrom_self_attention(draw: Draw) -> dict[str, Any]:
         args["kernel"] = draw.array("heads k")
     if draw.chance():
         args["mask"] = token_mask(draw)
-    plus_bias, far = draw.chance(), 1.0
+    chosen, far = draw, 1.0
     draw = draw.generic()
     while True:
         x = near(draw, far * draw.array("l d"), "*b n d")
-        args |= projections(draw, bias=plus_bias)
+        args |= projections(draw, bias=chosen.chance())
         # Similar queries and keys, so that the landmarks attend to themselves.
         args["W_k"] = args["W_q"] + 0.3 * args["W_k"]
         mask = args.get("mask", np.ones(x.shape[:-1], bool))[..., None, :]
