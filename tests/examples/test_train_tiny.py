@@ -641,7 +641,7 @@ def test_bad_options(capsys, arguments, told):
 
 def test_a_broken_video(capsys, tmp_path):
     Path("broken.mp4").write_bytes(BIKES.read_bytes()[:50_000])
-    assert "broken.mp4: Invalid data" in refused(capsys, "--video", "broken.mp4")
+    assert "broken.mp4: truncated" in refused(capsys, "--video", "broken.mp4")
 
 
 def test_a_video_that_is_too_short(capsys, tmp_path):

@@ -289,6 +289,7 @@ def approximation_keeps_its_blocks(case):
 def approximation_second_equality(case):
     """For A of full rank, and for a singular A whose range holds B's and whose rows hold F's."""
     needs(case.dtype == "float64", "a rank that rounding does not change")
+    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 100, "small condition numbers")
     needs_full_rank(case)
     count = case["A"].shape[-1]
     flat = case.numbers((*case["A"].shape[:-1], count - 1))
