@@ -92,9 +92,14 @@ def smallest_failure(
     )
     with _without_files():
         try:
-            return find(drawn(), is_wrong, settings=options, random=Random(seed))  # noqa: S311
+            found = find(drawn(), is_wrong, settings=options, random=Random(seed))  # noqa: S311
         except NoSuchExample:
             return None
+    if not found.batch or () not in batches:
+        return found
+    # Shrinking seldom takes the batch away, since other numbers would be left.
+    alone = smallest_failure(entry, dtype, ((),), seed, sizes, select, fails, examples=examples)
+    return alone or found
 
 
 @contextmanager
