@@ -49,7 +49,7 @@ def prototypes(draw: Draw, *, candidates: str = "queries") -> Prototypes:
     count = s * (t if shared else 1) * (2 if candidates == "both" else 1)
     r, start = (draw.integer(low, low + min(count, 6) - 1) for low in (1, 0))
     draw.sizes |= {"g": 1 if shared else t, "r": r}
-    return Prototypes(r, candidates, shared, start, gradient=True)  # type: ignore[arg-type]
+    return Prototypes(r, candidates, shared, start, gradient=draw.smooth or draw.chance())  # type: ignore[arg-type]
 
 
 @builds("trajectory-prototypes")

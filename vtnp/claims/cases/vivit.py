@@ -33,7 +33,7 @@ def encoder(draw: Draw, n: int) -> dict[str, Any]:
 
 
 def activation(draw: Draw) -> str:
-    return draw.choice(["gelu_tanh", "gelu"])
+    return draw.choice(["gelu_tanh", "gelu"] if draw.smooth else ["gelu_tanh", "gelu", "relu"])
 
 
 @builds("uniform-frame-sampling")
