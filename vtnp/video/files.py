@@ -128,7 +128,7 @@ def source(file: BinaryIO, name: str) -> Iterator[Source]:
     av = pyav()
     reader = Reader(file)
     # What a playlist refers to is not opened, be it on this machine or another.
-    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "none"}
+    options = {"protocol_whitelist": "none"}
     with _allocations_up_to(4 * MAX_PIXELS + _OTHER_MEMORY):
         try:
             # Text in a file need not be UTF-8.
