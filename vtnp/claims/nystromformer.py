@@ -303,7 +303,7 @@ def approximation_second_equality(case):
         product = product @ np.concatenate([A, B], -1)
         # Two roundings apart, each enlarged by the condition of A on its range.
         sigma = np.linalg.svd(A, compute_uv=False)
-        conditions = sigma[..., 0] / sigma[..., rank - 1]
+        conditions = sigma[..., 0] / sigma[..., rank - 1] if rank else np.ones(1)
         assert_close(case(A=A, B=B, F=F), product, within=100 * EPS * np.max(conditions))
 
 
@@ -575,10 +575,11 @@ def pinv_no_step(case):
 
 @special("iterative-pinv", "singular")
 def pinv_singular(case):
-    """Six steps reach the pseudo-inverse; forty, the noise of the null space."""
+    """Six steps reach the pseudo-inverse; forty, or fewer in less precision, the noise."""
     A = np.array([[0.2, 0.8, 0.0], [0.6, 0.2, 0.2], [0.4, 0.5, 0.1]])
     assert_close(case(A=A, iterations=6, start="paper"), np.linalg.pinv(A, rcond=1e-12))
-    assert largest(case(A=A, iterations=40, start="paper")) > 100.0
+    many = {"float64": 40, "float32": 24, "float16": 16}[case.dtype]
+    assert largest(case(A=A, iterations=many, start="paper")) > 100.0
 
 
 @special("iterative-pinv", "equal-landmarks")
