@@ -520,13 +520,18 @@ def memory(field):
 
 def test_the_limit_of_memory_ends_with_the_reading(clip):
     large = 2**13, 2**13, "rgba64le"  # of 512 MiB
-    with clip.open("rb") as file, files.source(file, "x"), pytest.raises(av.MemoryError):
-        av.VideoFrame(*large)
+    with clip.open("rb") as file, files.source(file, "x"):
+        with pytest.raises(av.MemoryError):
+            av.VideoFrame(*large)
+        assert av.VideoFrame(2**13, 2**13, "rgba").width == 2**13
     assert av.VideoFrame(*large).width == 2**13
 
 
 def test_more_frames_than_memory(clip, monkeypatch):
     one = 32 * 48 * 3
+    monkeypatch.setattr(files, "_memory", lambda: 2.0 * 7 * one - 2)
+    with pytest.raises(VideoError, match=r"clip\.mp4: 7 frames do not fit into memory"):
+        read_frames(clip, stop=7)
     monkeypatch.setattr(files, "_memory", lambda: 2.0 * 7 * one)
     assert len(read_frames(clip, stop=7)) == 7
     with pytest.raises(VideoError, match=r"clip\.mp4: 8 frames do not fit into memory"):

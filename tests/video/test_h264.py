@@ -195,6 +195,12 @@ def test_headers_that_end_too_early(length):
         references(b"\x67" + whole[1:length])
 
 
+def test_a_header_that_ends_with_its_number():
+    bits = code(0) + code(3) + code(2) + code(14)
+    assert len(bits) == 16
+    assert references(bytes([0x67, 66, 0, 30]) + int(bits, 2).to_bytes(2)) == 14
+
+
 @pytest.mark.parametrize("zeros", [31, 32, 33])
 def test_numbers_that_are_out_of_range(zeros):
     bits = "0" * zeros + "1" + "0" * zeros + code(3) + code(2) + code(7)

@@ -161,12 +161,13 @@ def _first_video(name: str, reader: Reader, container: Any) -> Any:
     if not videos:
         what = "only a cover picture" if streams else "no video stream"
         raise _fault(name, reader, f"{what} in this file")
-    decoder = videos[0].codec_context
+    video = videos[0]
+    decoder = video.codec_context
     if decoder is None:
         raise _fault(name, reader, "FFmpeg has no decoder of this video")
     require_size(name, decoder.height, decoder.width)
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
-    return videos[0]
+    return video
 
 
 def require_size(name: str, height: int, width: int) -> None:
