@@ -1,6 +1,7 @@
 """Tests of every formula: oracle, gradients, dtypes, memory layouts, batches, errors."""
 
 import warnings
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -92,7 +93,10 @@ def test_gradient_of_every_argument(id, seed):
         forward = make_jvp(lambda x, f=f: f(x, cotangents))(x)(direction)[1]
         scale = max(1.0, abs(reverse), largest(gradient) * np.sqrt(x.size))
         assert abs(reverse - forward) <= 1e-11 * scale, (id, path, reverse, forward)
-        central = slope(lambda h, f=f, x=x, v=direction: f(x + h * v, cotangents))
+        along = partial(lambda h, f, x, v, c: f(x + h * v, c), f=f, x=x, v=direction, c=cotangents)
+        central = slope(along)
+        if abs(reverse - central) > 1e-8 * scale:  # a sharp bend; a third of the step errs by 1/81
+            central = slope(along, h=3e-5)
         assert abs(reverse - central) <= 1e-8 * scale, (id, path, reverse, central)
 
 
