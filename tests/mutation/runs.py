@@ -204,10 +204,11 @@ class _Copy:
 def _started(copies: Sequence[_Copy], modules: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start the server of all copies; it alone keeps the other ends of the pipes."""
     places = [[str(copy.path), copy.reading, copy.writing] for copy in copies]
-    # Bytecode is kept, so that only what was mutated is compiled and rewritten again.
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    } | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    # Bytecode is kept, so that only what was mutated is compiled and rewritten again; options
+    # that pytest was given here may ask for plugins that are not loaded there.
+    left_out = {"PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS"}
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     ends = [end for copy in copies for end in (copy.reading, copy.writing)]
     server = subprocess.Popen(
         [sys.executable, "-P", SERVER, json.dumps(places), *modules],

@@ -53,7 +53,8 @@ def changes(source, words=None):
     return [each.change for each in mutants("m.py", source, words)]
 
 
-def test_one_mutant_of_a_toy_survives_and_outcomes_are_remembered(toy, tmp_path):
+def test_one_mutant_of_a_toy_survives_and_outcomes_are_remembered(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-n auto")  # of this run, not of those
     planned = [
         (each, SelectedTests(("tests/test_clip.py",))) for each in mutants("toy/clip.py", TOY)
     ]

@@ -34,17 +34,20 @@ def stopped_at_each_step(
     """
     for k in range(1, 1000):
         place = prepare()
-        outcome, step = _stopped(lambda place=place: act(place), k, expected, how)
+        outcome, step = stopped(lambda place=place: act(place), k, expected, how)
         yield place, outcome, step
         if outcome == "finished" and step == "":
             return
     raise AssertionError("it has no end")
 
 
-def _stopped(
+def stopped(
     act: Callable[[], object], k: int, expected: tuple[type[Exception], ...], how: str
 ) -> tuple[Outcome, str]:
-    """Run it in a copy of this process until step k."""
+    """Run it in a copy of this process, in which step k is its last, or fails.
+
+    Return the outcome and the step, "" where there were fewer than k.
+    """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which wait for nothing

@@ -72,7 +72,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Replace a folder completely or not at all, as a context manager; yield the new one, empty.
+    """Replace a folder of files completely or not at all; yield the new one, empty.
 
     Where the system can exchange two folders, there is one at every moment; elsewhere a process
     that is killed between two renames leaves none, which `recover` or the next writer undoes.
@@ -85,7 +85,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             new.mkdir()
             yield new
             for each in new.iterdir():
-                flush(each)
+                if each.is_dir():  # what could not be removed when a file was replaced
+                    shutil.rmtree(each)
+                else:
+                    flush(each)
             flush(new)
             _keep_permissions(place, new)
             if place.exists() and not exchanged(new, place):
