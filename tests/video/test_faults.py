@@ -623,12 +623,15 @@ def test_a_file_that_is_cut_at_every_boundary(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fault"), [("x.flv", "a damaged packet"), ("x.h264", r"(a damaged frame|Invalid .*)")]
+    ("kind", "fault"), [("x.flv", "a damaged packet"), ("x.h264", "a damaged frame")]
 )
 @reading
 def test_damage_in_the_last_packet(read, kind, fault, tmp_path):
     data = tiny(kind)
-    (tmp_path / kind).write_bytes(data[: int(0.8 * len(data))])
+    # Within the sixth frame: between two starts there is nothing that could be missed.
+    starts = [each.start() for each in re.finditer(b"\0\0\1", data)][-4:]
+    cut = (starts[1] + starts[2]) // 2 if kind == "x.h264" else int(0.8 * len(data))
+    (tmp_path / kind).write_bytes(data[:cut])
     what = rf"{re.escape(kind)}: {fault} after (?P<count>\d) frames$"
     with pytest.raises(VideoError, match=what) as told:
         read(tmp_path / kind)
