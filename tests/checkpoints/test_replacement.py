@@ -386,8 +386,32 @@ def test_folders_cannot_be_exchanged_everywhere(tmp_path, monkeypatch):
 def test_nothing_is_put_back_while_a_process_lives(tmp_path, writer):
     (theirs,) = left_in(tmp_path)
     (tmp_path / theirs / "old").mkdir()
+    (tmp_path / theirs / "x").unlink(missing_ok=True)
+    (tmp_path / theirs / "x").mkdir()
     module.recover(tmp_path / "x")
     assert left_in(tmp_path) == [theirs]
     killed(writer)
     module.recover(tmp_path / "x")
     assert left_in(tmp_path) == ["x"]
+
+
+def test_a_folder_that_was_replaced_is_not_put_back_once_it_is_removed(tmp_path, monkeypatch):
+    """A process may be killed after it has renamed both, and somebody remove the new one."""
+    monkeypatch.setattr(module, "exchanged", lambda *_: False)
+    folder = tmp_path / "x"
+
+    def replace(_):
+        with module.replacing_folder(folder):
+            pass
+
+    left = set()
+    for _, _, step in stopped_at_each_step(folder.mkdir, replace, (FileError,), how="kill"):
+        if folder.exists():
+            left |= {step for each in left_in(tmp_path) if each != "x"}
+            folder.rmdir()
+            module.recover(folder)
+        else:
+            module.recover(folder)
+            folder.rmdir()
+        assert left_in(tmp_path) == []
+    assert left

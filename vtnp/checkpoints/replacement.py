@@ -202,8 +202,8 @@ def _remove_if_dead(folder: Path, path: Path) -> None:
 
 def _remove(folder: Path, path: Path) -> None:
     """Remove a temporary folder; put back what has been renamed away and not been replaced."""
-    old = folder / _OLD
-    if old.is_dir() and not path.exists():
+    old, new = folder / _OLD, folder / path.name
+    if old.is_dir() and new.is_dir() and not path.exists():
         old.rename(path)
     shutil.rmtree(folder, ignore_errors=True)
 
