@@ -436,6 +436,7 @@ def mix_equal_denominators(case):
 
 @special("mix-branches", "huge-denominators")
 def mix_huge_denominators(case):
+    needs(case.dtype != "float16", "numbers of 1e5")
     assert np.all(np.isfinite(case(log_denominators=[1e4 * l for l in case["log_denominators"]])))
 
 
@@ -563,5 +564,6 @@ def attention_equal_scores(case):
 
 @special("dilated-attention", "huge-logits")
 def attention_huge_logits(case):
+    needs(case.dtype != "float16", "scores of 1e5")
     scale = 1e4 * math.sqrt(case["K"].shape[-1])
     assert np.all(np.isfinite(case(Q=np.sign(case["Q"]) * scale, K=np.sign(case["K"]))))

@@ -238,7 +238,7 @@ def prototypes_rows_sum_to_one(case):
 def prototypes_rank(case):
     P = case["P"][..., :2, :]
     singular = np.linalg.svd(approximate_weights(case, P=P), compute_uv=False)
-    assert np.all(singular[..., 2:] <= 1e-13 * singular[..., :1])
+    assert_at_most(singular[..., 2:], 500 * case.ulp * singular[..., :1])
 
 
 @law("prototype-attention", "brackets")
@@ -297,7 +297,7 @@ def prototypes_error_with_all_queries(case):
 def prototypes_error_with_all_keys(case):
     weights = encoder.attention_weights(case["K"], case["K"])
     smallest = np.diagonal(weights, axis1=-2, axis2=-1).min(-1)[..., None]
-    assert np.all(row_error(case, P=case["K"]) <= 2 * (1 - smallest) + 1e-12)
+    assert_at_most(row_error(case, P=case["K"]), 2 * (1 - smallest))
 
 
 @special("prototype-attention", "one-prototype")
@@ -359,6 +359,15 @@ def worst_pair(cosine, chosen):
     return max((cosine[i, j] for i, j in combinations(chosen, 2)), default=0.0)
 
 
+def needs_clear_choice(case):
+    """Go on only where rounding does not decide between two candidates."""
+    for candidates, order in each(case, case()):
+        cosine = cosines(candidates)
+        for k in range(1, len(order)):
+            scores = np.sort(np.delete(cosine[:, order[:k]].max(axis=1), order[:k]))
+            needs(np.all(scores[1:2] - scores[:1] > 1e3 * case.ulp), "a clear choice")
+
+
 @law("orthogonal-prototypes", "distinct-from-start")
 def choice_is_distinct_and_starts_at_start(case):
     order = case()
@@ -386,6 +395,7 @@ def scores_never_decrease(case):
 
 @law("orthogonal-prototypes", "sign-scale-rotation")
 def choice_depends_on_directions_only(case):
+    needs_clear_choice(case)
     x = case["candidates"]
     *_, n, d = x.shape
     sign = case.rng.choice([-1.0, 1.0], (n, 1))
@@ -469,8 +479,10 @@ def candidates_that_are_not_finite_come_last(case):
 
 @special("orthogonal-prototypes", "any-scale")
 def no_length_overflows_or_vanishes(case):
-    needs(case.dtype == "float64", "numbers of 1e200")
     x = case["candidates"]
+    logs = np.log10(np.abs(x[x != 0.0]))
+    stays = case.dtype == "float64" and np.all(np.abs(logs) < 100)
+    needs(stays, "numbers that stay normal when they are scaled by 1e200")
     for scale in (1e200, 1e-200):
         assert np.array_equal(case(candidates=scale * x), case())
 

@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from vtnp._array.trees import tree_map
 from vtnp._registry.errors import FormulaError
@@ -34,7 +33,10 @@ BATCHES = ((), (2,), (3, 1))
 SIZINGS: tuple[Sizing, ...] = ("distinct", "equal", "one", "odd")
 DTYPES = ("float64", "float32", "float16")
 _BY_NUMBER = 32  # the most numbers of an array that are drawn one by one
-_ELEMENTS = st.integers(-3, 3).map(float) | st.integers(-24, 24).map(lambda k: k / 8)
+_INTEGERS = np.array([0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0])
+_EIGHTHS = np.array(sorted(np.arange(-24, 25) / 8, key=lambda x: (x % 1 != 0, abs(x), x < 0)))
+# What each byte stands for: the simpler the lower, and integers, which make ties, more often.
+_OF_BYTE = np.concatenate([_EIGHTHS, np.resize(_INTEGERS, 79), np.resize(_EIGHTHS, 128)])
 
 __all__ = ["BATCHES", "DTYPES", "SIZINGS", "arguments", "cases"]
 
@@ -73,42 +75,52 @@ def cases(
         Of `Case`: `case.args` holds the arguments, `case()` is the formula's own result, and
         `case.rng` a generator for what a test draws besides.
     """
-    entry = registry[formula(id).id]
-
-    @st.composite
-    def drawn(draw: st.DrawFn) -> Case:
-        dtype = draw(st.sampled_from(dtypes))
-        allowed = families_for(entry, dtype)
-        names = [each for each in allowed if families is None or each in families]
-        typical = "typical" in names and draw(st.integers(0, 2)) == 0
-        family = "typical" if typical else draw(st.sampled_from(names))
-        sizing, batch = draw(st.sampled_from(sizings)), draw(st.sampled_from(batches))
-        seed = draw(st.integers(0, 2**16))
-        by_seed = draw(st.booleans())
-        rng = np.random.default_rng(seed)
-        source = Drawn(rng, batch, dict(sizes or {}), sizing, draw=draw, by_seed=by_seed)
-        try:
-            case = build(entry.id, source)
-        except ValueError:  # sizes that this formula cannot have
-            assume(condition=False)
-            raise
-        args = in_family(entry, case.args, family)
-        args = {name: tree_map(lambda x: _rounded(x, dtype), x) for name, x in args.items()}
-        if dtype == "float16" and "eps" in args:
-            args["eps"] = max(args["eps"], 1e-3)  # 1e-12 is 0 there
-        # What a claim draws besides does not depend on how its arguments were made.
-        rng = np.random.default_rng(seed)
-        case = replace(case, args=args, rng=rng, dtype=dtype, family=family, seed=seed)
-        if sizing in {"one", "empty"}:
-            assume(_is_accepted(case))
-        return case
-
-    return drawn()
+    judged = {dtype: families_for(registry[formula(id).id], dtype) for dtype in dtypes}
+    names = {
+        dtype: [name for name in every if families is None or name in families]
+        for dtype, every in judged.items()
+    }
+    return _drawn(formula(id).id, names, sizings, batches, dict(sizes or {}))
 
 
 def arguments(id: str | int, **options: Any) -> st.SearchStrategy[dict[str, Any]]:
     """Return the strategy of a formula's keyword arguments alone; options as in `cases`."""
     return cases(id, **options).map(lambda case: case.args)
+
+
+@st.composite
+def _drawn(
+    draw: st.DrawFn,
+    id: str,
+    names: Mapping[str, Sequence[str]],
+    sizings: Sequence[Sizing],
+    batches: Sequence[tuple[int, ...]],
+    sizes: Mapping[str, int],
+) -> Case:
+    """Draw a case. names: of the families by dtype."""
+    dtype = draw(st.sampled_from(list(names)))
+    typical = "typical" in names[dtype] and draw(st.integers(0, 2)) == 0
+    family = "typical" if typical else draw(st.sampled_from(names[dtype]))
+    sizing, batch = draw(st.sampled_from(sizings)), draw(st.sampled_from(batches))
+    seed = draw(st.integers(0, 2**16))
+    by_seed = draw(st.booleans())
+    rng = np.random.default_rng(seed)
+    source = Drawn(rng, batch, dict(sizes), sizing, draw=draw, by_seed=by_seed)
+    try:
+        case = build(id, source)
+    except ValueError:  # sizes that this formula cannot have
+        assume(condition=False)
+        raise
+    args = in_family(registry[id], case.args, family)
+    args = {name: tree_map(lambda x: _rounded(x, dtype), x) for name, x in args.items()}
+    if dtype == "float16" and "eps" in args:
+        args["eps"] = max(args["eps"], 1e-3)  # 1e-12 is 0 there
+    # What a claim draws besides does not depend on how its arguments were made.
+    rng = np.random.default_rng(seed)
+    case = replace(case, args=args, rng=rng, dtype=dtype, family=family, seed=seed)
+    if sizing in {"one", "empty"}:
+        assume(_is_accepted(case))
+    return case
 
 
 def _is_accepted(case: Case) -> bool:
@@ -140,7 +152,9 @@ class Drawn(Draw):
     def numbers(self, shape: int | tuple[int, ...]) -> np.ndarray:
         if self.by_seed or np.prod(shape) > _BY_NUMBER:
             return self.rng.standard_normal(shape)
-        return self.draw(arrays(np.float64, shape, elements=_ELEMENTS))
+        size = int(np.prod(shape))
+        drawn = self.draw(st.binary(min_size=size, max_size=size))
+        return _OF_BYTE[np.frombuffer(drawn, np.uint8)].reshape(shape)
 
     smooth: ClassVar[bool] = False
 

@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ Select = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 INVERSE = "pseudo-inverse"
 DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SEEDS_FOR_OPTIONS = 60  # that are searched for options which the schedule has left out
+_REMEMBERED = 256  # cases
 _SEEDS_FOR_PAIRS = 12  # that are tried because two options have not occurred together
 
 
@@ -93,7 +96,7 @@ def trials(
     dtypes: tuple[str, ...],
     batches: tuple[tuple[int, ...], ...],
     seed: int,
-    sizes: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
     select: Select = dict,
 ) -> Iterator[Trial]:
     """Yield the trials of a formula, the same for the same seed.
@@ -117,8 +120,8 @@ def trials(
         planned += [("distinct", "typical", batch, each) for batch, each in for_options]
         for sizing, values, batch, each in planned:
             try:
-                case = make(entry.id, each, batch, sizing=sizing, sizes=sizes)
-                one = trial(entry, select(case.args), dtype, sizing, values, batch, each)
+                arguments = select(_made(entry.id, each, batch, sizing, tuple(sizes.items())))
+                one = trial(entry, arguments, dtype, sizing, values, batch, each)
             except ArgumentNotTakenError:
                 continue
             except ValueError as error:  # sizes that this formula cannot have
@@ -151,6 +154,18 @@ def trial(
     return Trial(changed, dtype, sizing, values, batch, seed)
 
 
+@lru_cache(_REMEMBERED)
+def _made(
+    id: str,
+    seed: int,
+    batch: tuple[int, ...],
+    sizing: Sizing = "distinct",
+    sizes: tuple[tuple[str, int], ...] = (),
+) -> Mapping[str, Any]:
+    """Make the arguments of a case; the last ones are remembered."""
+    return make(id, seed, batch, sizing=sizing, sizes=dict(sizes)).args
+
+
 def takes_inverse(entry: Entry, arguments: Mapping[str, Any]) -> bool:
     """Tell whether a pseudo-inverse is taken, whose rank depends on the precision."""
     return bool(inverses(entry.id, entry.function, arguments))
@@ -172,7 +187,7 @@ def _seeds_for_options(
     for k in range(_SEEDS_FOR_OPTIONS):
         batch, each = batches[k % len(batches)], seed + len(batches) * len(_SCHEDULE) + k
         try:
-            options = sorted(_options(entry, select(make(entry.id, each, batch).args)))
+            options = sorted(_options(entry, select(_made(entry.id, each, batch))))
         except ArgumentNotTakenError:
             continue
         size = 2 if len(chosen) < _SEEDS_FOR_PAIRS else 1
