@@ -76,6 +76,7 @@ def failures(report):
 # --- What is exported -----------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 def test_all_formulas(tmp_path):
     """Small, as the schema has it, and right by its own judgement, in single precision, too."""
     folder = export(tmp_path / "vectors")
