@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 import vtnp
 from tests.support.compare import assert_close, difference, largest
-from tests.support.strategies import BATCHES, DTYPES, SIZINGS, cases, put, seeded
+from tests.support.strategies import BATCHES, SIZINGS, cases, put, seeded
 from tests.support.trees import floats, leaves, replaced, tree_map
 from vtnp._array.xp import namespace
 from vtnp._registry.spec import registry
 from vtnp.claims import Claim
 from vtnp.claims.cases import Case, make
+from vtnp.verify.page_text import inner_formulas
 
 IDS = [each.id for each in vtnp.formulas()]
+INVERSES = {"pseudo-inverse", "iterative-pinv"}
 
 
 def oracle(id: str):
@@ -66,6 +68,19 @@ def has_gradient(id: str) -> bool:
 DIFFERENTIABLE_IDS = [id for id in IDS if has_gradient(id)]
 
 
+def compared(id: str) -> st.SearchStrategy[Case]:
+    """Return cases of which float64 knows what a lower precision should find.
+
+    In float16, scores of large numbers are rounded by more than a softmax forgives; and the rank
+    that a pseudo-inverse sees depends on the precision.
+    """
+    sizings = (*SIZINGS, "empty")
+    if INVERSES & {id, *inner_formulas(id)}:
+        return cases(id, sizings=sizings)
+    usual = cases(id, dtypes=("float64", "float32"), sizings=sizings)
+    return usual | cases(id, dtypes=("float16",), sizings=sizings, families=("typical", "tiny"))
+
+
 @pytest.mark.parametrize("id", IDS)
 @given(data=st.data())
 def test_equals_the_oracle(id, data):
@@ -75,7 +90,7 @@ def test_equals_the_oracle(id, data):
         assert_close(case(), oracle(id)(**case.args), what=id)
 
     claim = Claim("law", id, "equals-the-oracle", equals, {})
-    put(claim, data.draw(cases(id, dtypes=DTYPES, sizings=(*SIZINGS, "empty"))))
+    put(claim, data.draw(compared(id)))
 
 
 @pytest.mark.parametrize("id", DIFFERENTIABLE_IDS)

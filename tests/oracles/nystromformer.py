@@ -118,11 +118,12 @@ def segment_means(X, l, *, mask=None, divisor="segment"):
 
 def iterative_pinv(A, *, iterations=6, start="paper"):
     *batch, l, _ = A.shape
+    result = np.zeros_like(A)
+    A = A.astype(np.longdouble)  # whose range holds the products of two norms
     columns, rows = np.zeros(batch, A.dtype), np.zeros(batch, A.dtype)
     for b in np.ndindex(*batch):
         columns[b] = max(sum(abs(A[(*b, i, j)]) for i in range(l)) for j in range(l))
         rows[b] = max(sum(abs(A[(*b, i, j)]) for j in range(l)) for i in range(l))
-    result = np.zeros_like(A)
     for b in np.ndindex(*batch):
         divisor = columns[b]
         if start == "paper":

@@ -361,7 +361,8 @@ def worst_pair(cosine, chosen):
 
 def needs_clear_choice(case):
     """Go on only where rounding does not decide between two candidates."""
-    for candidates, order in each(case, case()):
+    # The formula's own order, whatever is put to the claim.
+    for candidates, order in each(case, motionformer.orthogonal_prototypes(**case.args)):
         cosine = cosines(candidates)
         for k in range(1, len(order)):
             scores = np.sort(np.delete(cosine[:, order[:k]].max(axis=1), order[:k]))

@@ -36,7 +36,7 @@ _BY_NUMBER = 32  # the most numbers of an array that are drawn one by one
 _INTEGERS = np.array([0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0])
 _EIGHTHS = np.array(sorted(np.arange(-24, 25) / 8, key=lambda x: (x % 1 != 0, abs(x), x < 0)))
 # What each byte stands for: the simpler the lower, and integers, which make ties, more often.
-_OF_BYTE = np.concatenate([_EIGHTHS, np.resize(_INTEGERS, 79), np.resize(_EIGHTHS, 128)])
+_OF_BYTE = np.concatenate([_EIGHTHS, np.resize(_INTEGERS, 256 - _EIGHTHS.size)])
 
 __all__ = ["BATCHES", "DTYPES", "SIZINGS", "arguments", "cases"]
 

@@ -45,7 +45,7 @@ def near(draw: Draw, anchors: np.ndarray, text: str) -> np.ndarray:
     """Draw an array whose rows lie around one anchor for each segment."""
     noise = draw.array(text)
     rows = noise.shape[-2]
-    return 0.5 * noise + np.repeat(anchors, -(-rows // len(anchors)), axis=0)[:rows]
+    return 0.5 * noise + np.repeat(anchors, -(-rows // max(1, len(anchors))), axis=0)[:rows]
 
 
 @builds("softmax-blocks")
