@@ -58,8 +58,13 @@ def test_value_is_numpys(id, name):
         assert_close(reading.to_numpy(y), expected, within=1e-12, what=f"{id} on {name}")
 
 
+# Dask takes long for the many small tasks of a formula that is made of others.
+LONG = [("dask", id) for id in IDS if registry[id].signature.tables or id in OF_SAMPLES]
 WITH_GRADIENT = [
-    (name, id) for name in OTHERS for id in DIFFERENTIABLE_IDS if (id, name) not in MISSING
+    pytest.param(name, id, marks=[pytest.mark.deep] * ((name, id) in LONG))
+    for name in OTHERS
+    for id in DIFFERENTIABLE_IDS
+    if (id, name) not in MISSING
 ]
 
 

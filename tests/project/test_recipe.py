@@ -78,6 +78,7 @@ def test_the_recipe_names_every_file():
     assert folders == ["spec"] * 3 + ["vtnp", "tests", "tests"] + ["vtnp"] * 4
 
 
+@pytest.mark.deep
 def test_a_formula_made_by_the_recipe_passes_every_test(copy):
     printed = run(copy, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", CHOSEN, *TESTS)
     assert " passed" in printed
