@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtnp._array.trees import tree_map
+from vtnp._registry.calls import Call, Proceed, intercept
 
 # Of some 500 runs of right candidates (formulas on torch, layers of torch and HuggingFace) the
 # closest came to half of these bounds; of all usual mistakes none stays below them everywhere.
@@ -25,6 +26,7 @@ MULTIPLE = 16.0
 ULPS = {"float64": 32.0, "float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 HALF_PRECISIONS = frozenset({"float16", "bfloat16"})
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+INVERSE = "pseudo-inverse"
 _FAR_OFF = 0.5  # of the largest number
 
 Results = list[NDArray[Any]]
@@ -35,8 +37,8 @@ Function = Callable[..., Any]
 class Deviation:
     """How far one result lies off.
 
-    error: the largest. bound: the most that it may be. index: of the first element beyond the
-    bound, in the formula's layout; None where there is none. got, expected: the numbers there.
+    error: the largest. bound: the most that it may be. index: of the element with that error, in
+    the formula's layout; None where none is beyond the bound. got, expected: the numbers there.
     """
 
     error: float
@@ -51,15 +53,25 @@ class Deviation:
 
     @property
     def note(self) -> str:
-        """Where it first diverges, if it does."""
+        """Where it lies off the most, and by how much, if it does."""
         if self.index is None:
             return ""
-        return f"first at {list(self.index)}: {self.got:.9g}, expected {self.expected:.9g}"
+        got, expected = _told_apart(self.got, self.expected)
+        times = f", {self.ratio:.2g} times the bound" if self.bound else ""
+        return f"worst at {list(self.index)}: {got}, expected {expected}{times}"
 
     @property
     def ratio(self) -> float:
         """The error over its bound."""
         return self.error / self.bound if self.bound else (0.0 if self.holds else float("inf"))
+
+
+def _told_apart(a: float, b: float) -> tuple[str, str]:
+    """Write two numbers with as many digits as it takes to see the difference."""
+    for digits in range(3, 17):
+        if f"{a:.{digits}g}" != f"{b:.{digits}g}":
+            return f"{a:.{digits + 1}g}", f"{b:.{digits + 1}g}"
+    return f"{a:.17g}", f"{b:.17g}"
 
 
 # --- Numbers in a precision -----------------------------------------------------------------------
@@ -142,17 +154,27 @@ def own_error_units(
 
     That is its error in float32; for half precision in float16 too, which rounds so coarsely that
     errors no longer grow with eps. In float64, for which there is no more exact reference, it is
-    also the effect of a change of the inputs in the last place, times MULTIPLE.
+    also the effect of a change of the inputs in the last place, and of pseudo-inverses that are
+    rounded before they are multiplied, times MULTIPLE.
     """
     units = error_units(exact, results_of(function, arguments, "float32"))
     if dtype in HALF_PRECISIONS:
         coarse = error_units(exact, results_of(function, arguments, "float16"), "float16")
         return list(map(max, units, coarse))
     if dtype == "float64":
-        moved = results_of(function, perturbed(arguments, dtype, 0))
+        with intercept(_inverse_first, {INVERSE}):
+            moved = results_of(function, perturbed(arguments, dtype, 0))
         of_inputs = error_units(exact, moved, dtype)
         return [max(unit, MULTIPLE * each) for unit, each in zip(units, of_inputs, strict=True)]
     return units
+
+
+def _inverse_first(call: Call, proceed: Proceed) -> Any:
+    """Round a pseudo-inverse, and multiply by it afterwards, as others do."""
+    times = call.arguments.get("times")
+    if times is None:
+        return proceed(call)
+    return proceed(call.replace(arguments={**call.arguments, "times": None})) @ times
 
 
 def _largest_error(x: NDArray[Any], y: NDArray[Any]) -> float:
@@ -211,7 +233,7 @@ def _deviation(
     worst = float(np.max(error, initial=0.0))
     if not np.any(wrong):
         return Deviation(worst, bound, None)
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(error), error.shape))
     return Deviation(worst, bound, index, float(got[index]), float(expected[index]))
 
 

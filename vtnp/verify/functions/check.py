@@ -15,15 +15,17 @@ from vtnp.verify.errors import CandidateError, RaisedError
 from vtnp.verify.functions.axis_layout import AxisLayout, read_patterns
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.conditioning import chooses, reference
-from vtnp.verify.functions.contract import check_laws, check_repeated_and_strided, watched_call
+from vtnp.verify.functions.contract import check_laws, check_repeated, check_strided, watched_call
 from vtnp.verify.functions.diagnose import (
     Tried,
     mistakes_in_gradients,
     mixed_mistakes,
     named_mistakes,
+    named_pairs,
     stopped_gradients,
     swapped_axes,
 )
+from vtnp.verify.functions.faults import faults
 from vtnp.verify.functions.gradient_check import check_gradients
 from vtnp.verify.functions.libraries import library_of
 from vtnp.verify.functions.reproduction import reproduction
@@ -39,6 +41,12 @@ _BATCHES = ((), (2,), (2, 3))
 _GRADIENT_TRIALS = 2  # of each dtype
 _LAW_SEEDS = 2
 _DIAGNOSED = 12  # trials
+_DETERMINISTIC = "deterministic"
+_RANDOM = Finding(
+    "random: two calls with the same input differ",
+    "the results of one input vary from call to call; nothing else was judged.",
+    "switch dropout off, such as by eval mode, or fix the generator",
+)
 
 
 def check(
@@ -168,8 +176,8 @@ class _Check:
             if self.gradients:
                 self.check_gradients()
             self.check_laws()
-            self.lines += check_repeated_and_strided(self.candidate, self.tried[0].trial)
-        elif self.tried:
+            self.lines += check_strided(self.candidate, self.tried[0].trial)
+        elif self.tried and self.repeats:
             self.check_laws()
         if any(line.counts and not line.holds for line in self.lines):
             self.find_mistakes()
@@ -199,10 +207,22 @@ class _Check:
             batches = (tuple(self.sizes.get(axis, 2 + i) for i, axis in enumerate(batch)),)
         for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes, self.select):
             self.check_value(trial)
+            if len(self.tried) == 1 and not self.checks_repeated():
+                return
         if self.tried and self.examples:
             self.search()
         self.judge_failed()
         self.note_what_is_not_checked()
+
+    def checks_repeated(self) -> bool:
+        """Check first of all that the candidate is not random; the rest would be an accident."""
+        if not any(line.what == _DETERMINISTIC for line in self.lines):
+            self.lines.append(check_repeated(self.candidate, self.tried[0].trial))
+        return self.repeats
+
+    @property
+    def repeats(self) -> bool:
+        return all(line.holds for line in self.lines if line.what == _DETERMINISTIC)
 
     def select(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that the candidate takes, and remember those it does not."""
@@ -346,10 +366,15 @@ class _Check:
 
     def find_mistakes(self) -> None:
         wrong = [each for each in self.tried if not each.right]
+        if not self.repeats:
+            self.findings.append(_RANDOM)
+            return
         if wrong:
             chosen = _representative(wrong)
             chosen += _representative(each for each in self.tried if each.right)
             self.findings += named_mistakes(self.entry.id, chosen)
+            self.findings = self.findings or list(faults(self.entry, chosen))
+            self.findings = self.findings or named_pairs(self.entry.id, chosen)
             self.findings = self.findings or swapped_axes(self.entry.function, wrong)
             if not (self.findings or any(lower_precision(self.candidate, wrong))):
                 self.find_mixed_mistakes(chosen, wrong)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from vtnp._registry.calls import Call, Handler
 from vtnp._registry.spec import registry
-from vtnp.verify.functions.trials import INVERSE, Trial, inverses
+from vtnp.verify.functions.trials import Trial, inverses
 from vtnp.verify.handlers import Function, calls_of, under, with_arguments, with_results
 from vtnp.verify.judge import (
     EPS,
     HALF_PRECISIONS,
+    INVERSE,
     deviations,
     largest,
     own_error_units,

@@ -30,7 +30,7 @@ Results = list[NDArray[Any]]
 _SECONDS = 6.0  # for all pairs
 _TRIALS_FOR_SWAPS = 4
 # What mistakes raise on arguments that they do not allow.
-_IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
+IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
 
 
 class Tried(NamedTuple):
@@ -45,11 +45,16 @@ class Tried(NamedTuple):
 
 
 def named_mistakes(id: str, tried: Sequence[Tried]) -> list[Finding]:
-    """Return the mistakes, or else the pairs of them, that give the candidate's numbers."""
+    """Return the mistakes of pages that give the candidate's numbers, as one finding."""
     called = _called(id, tried)
     singles = [(key,) for key in suspects(id) if key[0] in called]
     matches: list[tuple[Key, ...]] = [keys for keys in singles if _matches(id, keys, tried)]
-    matches = matches or _matching_pairs(id, called, tried)
+    return [_finding(matches)] if matches else []
+
+
+def named_pairs(id: str, tried: Sequence[Tried]) -> list[Finding]:
+    """Return the pairs of mistakes that give the candidate's numbers, as one finding."""
+    matches = _matching_pairs(id, _called(id, tried), tried)
     return [_finding(matches)] if matches else []
 
 
@@ -94,7 +99,7 @@ def _agrees(alternative: Function, tried: Tried, dtype: str = "") -> bool:
     trial = tried.trial
     try:
         return agrees(alternative, trial.arguments, tried.got, dtype or trial.dtype)
-    except _IMPOSSIBLE:
+    except IMPOSSIBLE:
         return False
 
 
@@ -177,13 +182,13 @@ def _swaps_that_match(function: Function, tried: Tried) -> list[Finding]:
         for swap in _pairs_of_axes(x):
             try:
                 other = results(**{name: np.swapaxes(x, *swap)})
-            except _IMPOSSIBLE:
+            except IMPOSSIBLE:
                 continue
             if _are_close(other, tried.got):
                 found.append(_swap_finding(f"argument {name}", swap))
     try:
         exact = results()
-    except _IMPOSSIBLE:
+    except IMPOSSIBLE:
         return found
     for i, y in enumerate(exact):
         for swap in _pairs_of_axes(y):
@@ -241,7 +246,7 @@ def mistakes_in_gradients(
         alternative = with_mistakes(id, (key,))
         try:
             other = gradients_of(alternative, trial.arguments, cotangents, "float64")
-        except _IMPOSSIBLE:
+        except IMPOSSIBLE:
             continue
         if _are_close_gradients(got, other):
             matches.append((key,))

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_leaves, tree_map
+from vtnp._array.trees import tree_leaves
 from vtnp.verify.errors import CandidateError, in_one_line
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.libraries import Differentiating
-from vtnp.verify.functions.trials import Trial
+from vtnp.verify.functions.trials import Trial, replaced
 from vtnp.verify.gradients import Gradients, gradients_of, random_cotangents
 from vtnp.verify.judge import (
     MULTIPLE,
@@ -82,7 +82,7 @@ def _by_library(
     ]
 
     def of_variables(*values: Any) -> Sequence[Any]:
-        results = candidate.call(_replaced(arguments, dict(zip(
+        results = candidate.call(replaced(arguments, dict(zip(
             (path for path, _ in variables), values, strict=True
         ))))  # fmt: skip
         return [results[i] for i in real]
@@ -102,12 +102,6 @@ def _by_library(
     }
 
 
-def _replaced(tree: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree of arguments with other arrays at some paths."""
-    by_path = iter([arrays.get(path, x) for path, x in tree_leaves(dict(tree))])
-    return dict(tree_map(lambda _: next(by_path), dict(tree)))
-
-
 def _judged(
     candidate: Candidate,
     trial: Trial,
@@ -123,8 +117,19 @@ def _judged(
                 "gradient", path, trial.name, each.holds, each.error, each.bound, each.note
             )  # fmt: skip
         elif np.any(exact[path]):
-            note = "the result does not depend on it"
+            note = _why_there_is_none(candidate, trial, path)
             yield Line("gradient", path, trial.name, holds=False, note=note)
+
+
+def _why_there_is_none(candidate: Candidate, trial: Trial, path: str) -> str:
+    """Tell a result that does not depend on an argument from one whose gradient is cut off."""
+    x = dict(tree_leaves(dict(trial.arguments)))[path]
+    step = 0.5 * np.random.default_rng(trial.seed).standard_normal(x.shape)
+    points = trial.arguments, moved_along(trial.arguments, path, step)
+    before, after = (candidate(arguments, trial.dtype) for arguments in points)
+    if all(map(np.array_equal, before, after)):
+        return "the result does not depend on it"
+    return "no gradient arrives, though the result depends on it: look for detach or no_grad"
 
 
 def _own_error_units(
@@ -202,4 +207,4 @@ def _slope(
 def moved_along(arguments: Mapping[str, Any], path: str, step: NDArray[Any]) -> dict[str, Any]:
     """Return arguments with a step added to one array of them."""
     x = dict(tree_leaves(dict(arguments)))[path]
-    return _replaced(arguments, {path: x + step})
+    return replaced(arguments, {path: x + step})

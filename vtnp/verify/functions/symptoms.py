@@ -18,6 +18,7 @@ from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
 from vtnp.verify.report import Finding, Line
 
 LOWER_PRECISIONS = ("float32", "float16", "bfloat16")
+_CHANCE = 0.01  # that so many wrong trials would have a trait in common by accident
 _JUMP = 0.5  # of what the formula's results move by
 _LARGE = frozenset({"large", "huge", "uneven", "far offset"})  # values
 
@@ -139,25 +140,39 @@ def _right_heads(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
         yield Finding(f"right only in head {heads}", "the other heads are wrong.")
 
 
-_TRAITS: tuple[Callable[[Trial], str], ...] = (
-    lambda trial: trial.sizes,
-    lambda trial: f"{trial.values} values",
-    lambda trial: trial.dtype,
-    lambda trial: f"{len(trial.batch)} batch axes",
-)
+def _sizes(trial: Trial) -> str:
+    return trial.sizes
+
+
+def _values(trial: Trial) -> str:
+    return f"{trial.values} values"
+
+
+def _dtype(trial: Trial) -> str:
+    return trial.dtype
+
+
+def _batch_axes(trial: Trial) -> str:
+    return f"{len(trial.batch)} batch axes"
+
+
+_TRAITS: tuple[Callable[[Trial], str], ...] = _sizes, _values, _dtype, _batch_axes
 
 
 def _common_trait(wrong: Sequence[Trial], right: Sequence[Trial]) -> Iterator[Finding]:
     """Tell by which trait the wrong trials differ from the right ones, if one alone does."""
     # What hypothesis has drawn is of all sizes.
     wrong, right = ([each for each in some if each.sizing != DRAWN] for some in (wrong, right))
-    if not (wrong and right):
-        return
     for trait in _TRAITS:
-        bad, good = ({trait(trial) for trial in some} for some in (wrong, right))
-        if not bad & good:
+        # Where all sizes are 1, much is right that is wrong elsewhere.
+        of_size = trait is _sizes
+        kept = [[x for x in some if of_size or x.sizing != "one"] for some in (wrong, right)]
+        bad, good = ({trait(trial) for trial in some} for some in kept)
+        ways = math.comb(sum(map(len, kept)), len(kept[0]))
+        if bad and good and not bad & good and ways * _CHANCE > 1.0:
             of_good, of_bad = (", ".join(sorted(each)) for each in (good, bad))
-            yield Finding(f"right only for {of_good}", f"wrong for {of_bad}.")
+            fix = "look for an axis that is counted from the front" if trait is _batch_axes else ""
+            yield Finding(f"right only for {of_good}", f"wrong for {of_bad}.", fix)
 
 
 # --- Contract and laws ----------------------------------------------------------------------------

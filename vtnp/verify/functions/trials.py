@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_leaves
+from vtnp._array.trees import tree_leaves, tree_map
 from vtnp._registry.calls import Call
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
@@ -19,13 +19,12 @@ from vtnp.claims.cases import Sizing, make
 from vtnp.claims.families import families_for, in_family
 from vtnp.verify.errors import ArgumentNotTakenError
 from vtnp.verify.handlers import Function, calls_of
-from vtnp.verify.judge import rounded
+from vtnp.verify.judge import INVERSE, rounded
 from vtnp.verify.page_text import inner_formulas
 
 Array = NDArray[Any]
 Select = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-INVERSE = "pseudo-inverse"
 DRAWN = "drawn"  # the sizing of what hypothesis draws
 _SEEDS_FOR_OPTIONS = 60  # that are searched for options which the schedule has left out
 _REMEMBERED = 256  # cases
@@ -78,6 +77,12 @@ def hashable(value: Any) -> Hashable:
         x = np.asarray(value)
         return x.dtype.str, x.shape, x.tobytes()
     return type(value).__name__, value
+
+
+def replaced(tree: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree of arguments with other arrays at some paths."""
+    by_path = iter([arrays.get(path, x) for path, x in tree_leaves(dict(tree))])
+    return dict(tree_map(lambda _: next(by_path), dict(tree)))
 
 
 # --- Trials ---------------------------------------------------------------------------------------
