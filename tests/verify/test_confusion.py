@@ -18,7 +18,11 @@ from vtnp.verify.functions.diagnose import with_mistakes
 from vtnp.verify.judge import agrees, results_of
 
 # Their values are right, and only their gradients are not.
-OF_GRADIENTS = {("mix-branches", "detached-weights")}
+OF_GRADIENTS = {
+    ("layer-norm", "detached-statistics"),
+    ("mix-branches", "detached-weights"),
+    ("softmax", "diagonal-gradient"),
+}
 FURTHER = range(1000, 1012)
 
 

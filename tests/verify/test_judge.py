@@ -251,9 +251,15 @@ def test_an_empty_result_holds():
     assert (found.holds, found.error) == (True, 0.0)
 
 
-def test_the_first_divergence_is_told():
+def test_the_worst_place_is_told_in_as_many_digits_as_differ():
     found = Deviation(2.0, 1.0, (0, 3), 5.0, 1.0 / 3.0)
-    assert found.note == "first at [0, 3]: 5, expected 0.333333333"
+    assert found.note == "worst at [0, 3]: 5, expected 0.3333, 2 times the bound"
+    found = Deviation(1e-9, 1e-12, (1,), 1.0 + 1e-9, 1.0)
+    assert found.note == "worst at [1]: 1.000000001, expected 1, 1e+03 times the bound"
+    found = Deviation(1.0, 0.0, (), 3.0, 3.0 + 2.0**-51)
+    assert found.note == "worst at []: 3, expected 3.0000000000000004"
+    got, expected = np.array([1.0, 2.0, 5.0]), np.array([1.0, 1.0, 1.0])
+    assert deviation(got, expected, 0.0, "float64").index == (2,)
     assert Deviation(0.5, 1.0, None).note == ""
     assert Deviation(0.5, 1.0, None).ratio == 0.5
     assert Deviation(0.5, 1.0, None) == Deviation(0.5, 1.0, None, 0.0, 0.0)

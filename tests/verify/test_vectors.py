@@ -390,7 +390,7 @@ def test_a_planted_fault_is_found_where_it_is(vectors, read, capsys):
     assert report.status == WRONG
     last = [n - 1 for n in arrays[key].shape]
     assert failures(report).keys() == {("attention", key)}
-    assert f"first at {last}:" in failures(report)["attention", key]
+    assert f"worst at {last}:" in failures(report)["attention", key]
     assert main(["vectors", "check", str(vectors), str(read), "--json"]) == WRONG
     report = json.loads(capsys.readouterr().out)
     assert report["verdict"] == "wrong"

@@ -410,7 +410,7 @@ def test_a_part_computed_in_a_lower_precision():
 
 def test_nearly_right_is_not_taken_for_a_lower_precision():
     def bent(Q, K):
-        return 1.0005 * weights(Q, K)
+        return weights(1.0005 * Q, K)
 
     found = titles(check(bent, "attention-weights", dtypes=WAVES, gradients=False))
     assert "slightly off" in found
@@ -605,7 +605,21 @@ def test_no_gradient_at_all():
 
     report = check(cut, "relu", dtypes=("float64",))
     assert not report.right
-    assert "does not depend on it" in report.failures()[0].note
+    assert "no gradient arrives" in report.failures()[0].note
+    assert "gradient stopped at argument x" in titles(report)
+
+
+@needs(torch, "vtnp[peers]")
+def test_no_dependence_is_no_stopped_gradient():
+    def constant(x):
+        return 0.0 * x
+
+    def without(Q, K):
+        return torch.full((*Q.shape[:-1], K.shape[-2]), 1.0 / K.shape[-2], dtype=Q.dtype)
+
+    assert not check(constant, "relu", library="torch").right
+    report = check(without, "attention-weights", sizes={"m": 1}, library="torch")
+    assert not any("gradient stopped" in title for title in titles(report))
 
 
 @needs(jax, "vtnp[jax]")

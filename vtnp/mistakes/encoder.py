@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from vtnp._array.xp import namespace, plus_bias, transposed
+from vtnp._array.xp import constant, namespace, plus_bias, transposed
 from vtnp.encoder import (
     Activation,
     add_and_norm,
@@ -49,6 +49,15 @@ def shift_by_global_maximum(x):
 @mistake("softmax", "sigmoid")
 def sigmoid(x):
     return 1.0 / (namespace(x).exp(-x) + 1.0)
+
+
+@mistake("softmax", "diagonal-gradient")
+def diagonal_gradient(x):
+    xp = namespace(x)
+    y = constant(softmax(x))
+    # The same value; and slope y (1 - y), of each score alone.
+    finite = xp.where(y > 0.0, x, 0.0)
+    return y + y * (1.0 - y) * (finite - constant(finite))
 
 
 # --- Heads ----------------------------------------------------------------------------------------
@@ -333,6 +342,13 @@ def eps_outside_root(x, gamma, beta, *, eps):
     return centred / (namespace(x).sqrt(variance) + eps) * gamma + beta
 
 
+@mistake("layer-norm", "unbiased-and-eps-outside")
+def unbiased_and_eps_outside(x, gamma, beta, *, eps):
+    centred, variance = _moments(x)
+    d = x.shape[-1]
+    return centred / (namespace(x).sqrt(variance * (d / (d - 1))) + eps) * gamma + beta
+
+
 @mistake("layer-norm", "eps-forgotten")
 def eps_forgotten(x, gamma, beta, *, eps):
     return layer_norm(x, gamma, beta, eps=0.0)
@@ -362,6 +378,13 @@ def one_pass_variance(x, gamma, beta, *, eps):
     mean = xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(xp.square(x), axis=-1, keepdims=True) - xp.square(mean)
     return (x - mean) / xp.sqrt(variance + eps) * gamma + beta
+
+
+@mistake("layer-norm", "detached-statistics")
+def detached_statistics(x, gamma, beta, *, eps):
+    mean = constant(namespace(x).mean(x, axis=-1, keepdims=True))
+    _, variance = _moments(constant(x))
+    return (x - mean) / namespace(x).sqrt(variance + eps) * gamma + beta
 
 
 @mistake("layer-norm", "offset-before-gain")

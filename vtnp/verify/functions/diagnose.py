@@ -29,6 +29,7 @@ Key = tuple[str, str]  # a formula's id and the name of a mistake
 Results = list[NDArray[Any]]
 _SECONDS = 6.0  # for all pairs
 _TRIALS_FOR_SWAPS = 4
+_STOPS = "look for detach, no_grad or stop_gradient"
 # What mistakes raise on arguments that they do not allow.
 IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
 
@@ -225,16 +226,21 @@ def _are_close(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> bo
 def stopped_gradients(
     id: str, trial: Trial, cotangents: Results, got: Mapping[str, Any]
 ) -> list[Finding]:
-    """Look for an inner formula whose result the candidate's gradients take for a constant."""
-    found = []
+    """Look for what the candidate's gradients take for a constant: arguments, inner formulas."""
+    exact = gradients_of(registry[id].function, trial.arguments, cotangents, "float64")
+    found = [_stopped_at(path) for path, g in got.items() if g is None and np.any(exact[path])]
     for used in dict.fromkeys(key[0] for key in suspects(id) if key[0] != id):
         function = under(with_results({used: constant}), {used}, registry[id].function)
         stopped = gradients_of(function, trial.arguments, cotangents, "float64")
         if _are_close_gradients(got, stopped):
             explanation = f"the gradients are those with {used} taken for a constant."
-            fix = "look for detach, no_grad or stop_gradient"
-            found.append(Finding(f"gradient stopped at {used}", explanation, fix))
+            found.append(Finding(f"gradient stopped at {used}", explanation, _STOPS))
     return found
+
+
+def _stopped_at(path: str) -> Finding:
+    explanation = f"no gradient arrives at {path}, as if it were a constant."
+    return Finding(f"gradient stopped at argument {path}", explanation, _STOPS)
 
 
 def mistakes_in_gradients(

@@ -12,7 +12,7 @@ from vtnp.verify.errors import CandidateError
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.diagnose import Tried
 from vtnp.verify.functions.gradient_check import moved_along
-from vtnp.verify.functions.trials import DRAWN, Trial
+from vtnp.verify.functions.trials import DRAWN, NO_KEY, Trial
 from vtnp.verify.handlers import Function
 from vtnp.verify.judge import EPS, agrees, largest, results_of, rounded
 from vtnp.verify.report import Finding, Line
@@ -38,6 +38,7 @@ def symptoms(
     if not is_named:
         yield from lower_precision(candidate, wrong)
     yield from _right_heads(entry, wrong)
+    yield from _masked(wrong)
     trials = [*(each.trial for each in wrong), *failed]
     yield from _common_trait(trials, [each.trial for each in right])
     yield from _broken_contract(lines)
@@ -59,6 +60,21 @@ def _overflow(entry: Entry, wrong: Sequence[Tried]) -> Iterator[Finding]:
         explanation = "right for numbers of typical size; large ones give infinities or NaN."
         fix = "subtract the largest score of each row first"
         yield Finding("exponentials overflow", explanation, fix)
+
+
+def _masked(wrong: Sequence[Tried]) -> Iterator[Finding]:
+    """Tell whether all that is wrong has a special mask."""
+    masks = {each.trial.mask for each in wrong}
+    if masks == {NO_KEY}:
+        nan = any(np.any(np.isnan(y)) for each in wrong for y in each.got)
+        what = "NaN" if nan else "wrong"
+        yield Finding(
+            f"{what} for {NO_KEY}",
+            "right elsewhere. The softmax of a row of -inf is 0/0; the formula gives zeros.",
+            "replace the weights of such a row by zeros, or its scores by finite numbers first",
+        )
+    elif wrong and "" not in masks:
+        yield Finding(f"wrong only for {', '.join(sorted(masks))}", "right for other masks.")
 
 
 # --- Lower precision ------------------------------------------------------------------------------

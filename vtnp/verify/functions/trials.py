@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from types import MappingProxyType
@@ -33,7 +33,10 @@ _SEEDS_FOR_PAIRS = 12  # that are tried because two options have not occurred to
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One input, and how it came about. arguments: float64, rounded to dtype."""
+    """One input, and how it came about.
+
+    arguments: float64, rounded to dtype. mask: what is special about it, in words.
+    """
 
     arguments: Mapping[str, Any]
     dtype: str
@@ -41,12 +44,14 @@ class Trial:
     values: str
     batch: tuple[int, ...]
     seed: int
+    mask: str = ""
 
     @property
     def name(self) -> str:
         """A description in a few words."""
         batch = f", batch {'x'.join(map(str, self.batch))}" if self.batch else ""
-        return f"{self.sizes}, {self.values} values{batch}, {self.dtype}, seed {self.seed}"
+        mask = f", {self.mask}" if self.mask else ""
+        return f"{self.sizes}, {self.values} values{batch}{mask}, {self.dtype}, seed {self.seed}"
 
     @property
     def sizes(self) -> str:
@@ -109,11 +114,12 @@ def trials(
     dtypes: the first of them with all batches, the others with one of them in turn. sizes: of axes
     that have the same size in all trials. select: returns those of the arguments of a case that
     the candidate takes; it raises ArgumentNotTakenError where it cannot take the case.
+    Where a formula takes a mask, there are special ones as well, in the first dtype.
     Raises UsageError where no case has such sizes and arguments.
     """
     for_options = _seeds_for_options(entry, batches, seed, select)
     errors: list[ValueError] = []
-    made = 0
+    made, masked = 0, dict.fromkeys(MASKS, 0)
     for dtype in dtypes:
         judged = families_for(entry, dtype)
         planned = [
@@ -135,9 +141,59 @@ def trials(
             made += 1
             if dtype == "float64" or not takes_inverse(entry, one.arguments):
                 yield one
+                if dtype == dtypes[0] and values == "typical":
+                    yield from _special_masks(entry, one, masked)
     if errors and not made:
         why = " ".join(str(errors[0]).split())
         raise UsageError(f"no case of {entry.id} has these sizes and options: {why}")
+
+
+# --- Masks ----------------------------------------------------------------------------------------
+
+NO_KEY = "a query that may attend to nothing"
+_OF_EACH_MASK = 3  # trials
+
+
+def _no_key(mask: Array, _batch: int) -> Array:
+    found: Array = mask.copy()
+    found[..., 0, :] = False
+    return found
+
+
+def _one_key(mask: Array, _batch: int) -> Array:
+    """Leave each query the first of the keys that it has."""
+    found: Array = mask & (np.cumsum(mask, axis=-1) == 1)
+    return found
+
+
+def _broadcast(mask: Array, batch: int) -> Array:
+    return mask[(slice(0, 1),) * batch]
+
+
+MASKS: Mapping[str, Callable[[Array, int], Array]] = {
+    NO_KEY: _no_key,
+    "queries of one key": _one_key,
+    "a mask that broadcasts over the batch": _broadcast,
+}
+
+
+def _special_masks(entry: Entry, usual: Trial, counts: dict[str, int]) -> Iterator[Trial]:
+    """Yield a trial with each of the special masks. counts: how many there have been."""
+    masks = {
+        argument.name: usual.arguments[argument.name]
+        for argument in entry.signature.arguments
+        if argument.kind == "bool" and len(argument.shape.after) == 2
+        if usual.arguments.get(argument.name) is not None
+    }
+    for words, change in MASKS.items() if masks else ():
+        changed = {
+            name: change(mask, len(usual.batch) if mask.ndim > 2 else 0)
+            for name, mask in masks.items()
+        }
+        same = all(np.array_equal(masks[name], mask) for name, mask in changed.items())
+        if not same and counts[words] < _OF_EACH_MASK:
+            counts[words] += 1
+            yield replace(usual, arguments={**usual.arguments, **changed}, mask=words)
 
 
 def trial(
