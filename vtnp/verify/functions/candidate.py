@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtnp._array.trees import tree_leaves, tree_map
 from vtnp._array.xp import is_boxed
+from vtnp._registry.errors import UsageError
 from vtnp._registry.shapes import Bound, bind
 from vtnp._registry.spec import Entry
 from vtnp.verify.errors import ArgumentNotTakenError, CandidateError, RaisedError, in_one_line
@@ -36,8 +38,9 @@ class Candidate:
     parameter named like a letter is passed that axis' size, too. extra: further keyword arguments,
     the same in every call. options: of the formula, that the candidate has fixed. on_running: is
     called with True when the candidate begins to run, and with False when it has ended.
-    Raises UsageError where the candidate has no parameter for an argument that the formula needs,
-    or an option is unknown.
+    What it prints goes to `printed`.
+    Raises UsageError for a class, where the candidate has no parameter for an argument that the
+    formula needs, or an option is unknown.
     """
 
     def __init__(
@@ -54,7 +57,10 @@ class Candidate:
     ) -> None:
         self.function, self.entry, self.library, self.layout = function, entry, library, layout
         self.extra, self.options = dict(extra or {}), dict(options or {})
-        self._on_running, self._depth = on_running, 0
+        if inspect.isclass(function):
+            what = f"{function.__qualname__} is a class"
+            raise UsageError(f"{what}: pass a function, or an instance that can be called")
+        self._on_running, self._depth, self.printed = on_running, 0, StringIO()
         refuse_unknown_options(entry, self.options)
         letters = {*axis_letters(entry), *(layout.batch or ())}
         self.size_parameters = size_parameters(function, letters, names or {})
@@ -74,7 +80,8 @@ class Candidate:
         if self._depth == 1:
             self._on_running(True)  # noqa: FBT003
         try:
-            yield
+            with redirect_stdout(self.printed):
+                yield
         finally:
             self._depth -= 1
             if self._depth == 0:

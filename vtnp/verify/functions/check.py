@@ -12,6 +12,7 @@ from vtnp._registry.pages import formula
 from vtnp._registry.spec import Entry, registry
 from vtnp.claims.cases import axes
 from vtnp.verify.errors import CandidateError, RaisedError
+from vtnp.verify.functions.advice import no_verdict, printed
 from vtnp.verify.functions.axis_layout import AxisLayout, read_patterns
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.conditioning import chooses, reference
@@ -183,6 +184,7 @@ class _Check:
             self.find_mistakes()
         wrong = [each.trial for each in self.tried if not each.right]
         smallest = min(wrong, key=lambda trial: trial.size, default=None)
+        self.notes += printed(self.candidate)
         return Report(
             formula=self.entry.id,
             candidate=_name(self.candidate.function),
@@ -315,10 +317,15 @@ class _Check:
                 if worked and value not in worked:
                     self.notes.append(f"not supported: {word} {value} ({errors[0]})")
                     self.failed = [each for each in self.failed if of(each[0]) != value]
+        if self.failed and not self.tried:
+            self.notes += no_verdict(self.candidate, self.failed[0][1])
+            self.failed = []
         for trial, error in self.failed:
             self.lines.append(Line("value", "call", trial.name, holds=False, note=str(error)))
 
     def note_what_is_not_checked(self) -> None:
+        if not self.tried:
+            return
         judged = {each.trial.dtype for each in self.tried}
         judged |= {trial.dtype for trial, _ in self.failed}
         noted = " ".join(self.notes)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vtnp._array.xp import is_boxed
 from vtnp._registry.errors import UsageError
-from vtnp.verify.errors import CandidateError
+from vtnp.verify.errors import CandidateError, in_one_line
 from vtnp.verify.functions import cupy_installation
 
 Results = list[Any]
@@ -117,7 +117,10 @@ class Autograd(NumPy, Differentiating):
 
 
 class Torch(Differentiating):
-    """PyTorch, on any of its devices."""
+    """PyTorch, on any of its devices.
+
+    Raises UsageError where it has no such device.
+    """
 
     name = "torch"
     dtypes = (*Library.dtypes, "bfloat16")
@@ -125,6 +128,10 @@ class Torch(Differentiating):
     def __init__(self, device: str = "") -> None:
         super().__init__(device or "cpu")
         self._torch = import_module("torch")
+        try:
+            self._torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise UsageError(f"device {device}: {in_one_line(error)}") from None
 
     def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         tensor = self._torch.from_dlpack(np.array(x)) if x.ndim else self._torch.tensor(x)
@@ -163,7 +170,10 @@ class Torch(Differentiating):
 
 
 class Jax(Differentiating):
-    """JAX, with 64-bit numbers enabled."""
+    """JAX, with 64-bit numbers enabled.
+
+    Raises UsageError where it has no such device.
+    """
 
     name = "jax"
     dtypes = (*Library.dtypes, "bfloat16")
@@ -172,14 +182,16 @@ class Jax(Differentiating):
         super().__init__(device)
         self._jax = import_module("jax")
         self._jax.config.update("jax_enable_x64", True)  # noqa: FBT003
+        try:
+            self._on = self._jax.devices(device)[0] if device else None
+        except RuntimeError as error:
+            raise UsageError(f"device {device}: {in_one_line(error)}") from None
 
     def to_library(self, x: NDArray[Any], dtype: str) -> Any:
         array = self._jax.numpy.asarray(x)
         real = x.dtype.kind == "f"
         array = array.astype(dtype) if real else array
-        return self._jax.device_put(
-            array, self._jax.devices(self.device)[0] if self.device else None
-        )
+        return self._jax.device_put(array, self._on)
 
     def to_numpy(self, y: Any) -> NDArray[Any]:
         if not isinstance(y, self._jax.Array | np.ndarray):
