@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -265,3 +266,19 @@ def test_two_threads_do_not_write_into_one_file(tmp_path):
 def _replace(path, text):
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def test_each_dtype_of_the_format_is_read(tmp_path):
+    """One number of each, written by hand."""
+    numbers = {
+        "U8": ("B", 200), "I8": ("b", -3), "U16": ("<H", 60000), "I16": ("<h", -300),
+        "U32": ("<I", 4_000_000_000), "I32": ("<i", -70000), "F32": ("<f", 1.5),
+        "U64": ("<Q", 2**63), "I64": ("<q", -(2**40)), "F64": ("<d", -0.1), "F16": ("<e", 0.5),
+    }  # fmt: skip
+    for kind, (code, number) in numbers.items():
+        data = struct.pack(code, number)
+        path = tmp_path / "one.safetensors"
+        path.write_bytes(encoded({"x": one((1,), 0, len(data), kind)}, data))
+        (x,) = load(path)[0]["x"]
+        assert x == number, kind
+        assert x.dtype == np.dtype(code), kind

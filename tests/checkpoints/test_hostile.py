@@ -25,7 +25,7 @@ from numpy.lib import format as npy_format
 from tests.fuzz.archives import DEFLATED, STORED, Member, archive, zeros
 from tests.support.peers import installed, needs
 from vtnp.checkpoints import FileError, LayoutError, load, load_weights, read_header, save
-from vtnp.checkpoints.npz import MOST_UNPACKED, from_npz
+from vtnp.checkpoints.npz import MOST_UNPACKED, from_npz, refuse_large
 from vtnp.checkpoints.opening import check_name, one_line, read_bytes
 from vtnp.checkpoints.torch_files import from_torch
 from vtnp.models.timesformer import CONFIGS
@@ -630,3 +630,16 @@ def test_stored_and_packed_archives_are_the_same(tmp_path):
     for method in (STORED, DEFLATED):
         path = written(tmp_path, Member("a.npy", ONE, method))
         assert np.array_equal(from_npz(path)["a"], np.arange(3.0))
+
+
+def test_what_small_archives_may_take(tmp_path):
+    """32 MiB, however well they are packed; what is larger may take 20 times its own size."""
+    assert MOST_UNPACKED == 33_554_432
+    refuse_large([zipfile.ZipInfo()], 1)
+    member = zipfile.ZipInfo()
+    member.file_size = MOST_UNPACKED
+    refuse_large([member], 100)
+    member.file_size += 1
+    with pytest.raises(ValueError, match="33554433 bytes when unpacked, more than 33554432 and 20"):
+        refuse_large([member], 100)
+    refuse_large([member], 2**21)

@@ -297,6 +297,8 @@ NAMED = {
     ("mvit", "torchvision", "mvit-b"): {
         "pos_encoding.class_token": (96,),
         "pos_encoding.spatial_pos": (3136, 96),
+        "blocks.0.attn.qkv.weight": (288, 96),
+        "blocks.0.attn.project.0.weight": (96, 96),
         "blocks.1.attn.pool_q.pool.weight": (96, 1, 3, 3, 3),
         "blocks.13.project.weight": (768, 384),
         "head.1.weight": (400, 768),
@@ -545,6 +547,7 @@ def test_what_longnet_does_not_support_is_refused_with_the_reason():
         "layers.1.ffn.ffn_layernorm.bias": "subln",
         "layers.0.self_attn.xpos.scale": "xPos",
         "layers.0.ffn.A.fc1.weight": "multiway",
+        "layers.0.ffn.B.fc1.weight": "multiway",
     }
     more = tensors | {name: np.zeros(3) for name in unsupported}
     problems = problems_of(read, "longnet", "torchscale", more)

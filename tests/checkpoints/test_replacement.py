@@ -7,6 +7,7 @@ import socket
 import stat
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -415,3 +416,20 @@ def test_a_folder_that_was_replaced_is_not_put_back_once_it_is_removed(tmp_path,
             folder.rmdir()
         assert left_in(tmp_path) == []
     assert left
+
+
+def test_darwin_exchanges_by_a_call_of_its_own(monkeypatch):
+    calls = []
+
+    class Library:
+        @staticmethod
+        def renamex_np(*arguments):
+            calls.append(arguments)
+            return 0
+
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda *_, **__: Library())
+    assert module.exchanged(Path("a"), Path("b"))
+    ((*paths, flag),) = calls
+    assert paths == [b"a", b"b"]
+    assert flag.value == 2

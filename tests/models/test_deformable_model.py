@@ -138,3 +138,13 @@ def test_every_weight_has_a_gradient_and_a_step_lowers_the_loss():
     names = iter(gradients)
     stepped = trees.tree_map(lambda x: x - 1e-3 * gradients[next(names)], params)
     assert loss(stepped) < before
+
+
+def test_offsets_take_the_motion_as_it_is_at_first():
+    """What the embedding of motion puts into the queries, the offsets read out again, unchanged."""
+    config = model.CONFIGS["deformable-tiny"]
+    layer = model.init(np.random.default_rng(0), config)["layers"][0]
+    E, W_delta = layer["motion"]["E"], layer["attention"]["W_delta"]
+    passed_on = np.einsum("xd,hdpy->hpxy", E, W_delta)
+    assert_close(passed_on, np.broadcast_to(np.eye(2), passed_on.shape))
+    np.testing.assert_allclose(np.linalg.norm(E, axis=-1), 4.0)

@@ -3,6 +3,8 @@
 import pytest
 
 from vtnp._registry.errors import FormulaError, did_you_mean, require
+from vtnp._registry.expressions import ExpressionError, compiled
+from vtnp._registry.printable import shortened
 
 KNOWN = ("softmax", "softplus", "softmin", "relu")
 
@@ -30,3 +32,16 @@ def test_a_condition_that_holds_is_silent_and_one_that_does_not_says_what_was_pa
     require(True, "n", "a number", None)
     with pytest.raises(FormulaError, match="argument n: expected 1 <= n, got '0'"):
         require(False, "n", "1 <= n", "0")
+
+
+def test_the_middle_of_a_long_text_is_left_out():
+    text = "abcdefghijklmnopqrstuvwxyz"
+    assert shortened(text, 26) == text
+    assert shortened(text, 12) == "abcdef...xyz"
+    assert shortened(text, 15) == "abcdefgh...wxyz"
+    assert {len(shortened(text, most)) for most in (12, 13, 14, 15)} == {12, 13, 14, 15}
+
+
+def test_functions_that_conditions_may_call_are_listed():
+    with pytest.raises(ExpressionError, match=r"^only \w+(, \w+)+ may be called in 'eval\(n\)'$"):
+        compiled("eval(n)")

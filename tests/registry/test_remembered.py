@@ -8,6 +8,7 @@ import pytest
 
 import vtnp
 from vtnp._registry import contract
+from vtnp._registry.errors import ShapeError
 
 
 @pytest.fixture
@@ -83,3 +84,35 @@ def test_flags_reach_a_function_as_pythons_own():
         vtnp.motionformer.trajectory_prototypes(candidates, 2, shared=np.True_)
     assert seen == [True]
     assert type(seen[0]) is bool
+
+
+def test_members_of_a_list_belong_to_the_kind(checks):
+    """A list of arrays of another dtype or shape is checked, though it is a list like the first."""
+    rng = np.random.default_rng(1)
+    outputs, logs = ([rng.standard_normal(shape) for _ in "ab"] for shape in ((1, 7, 2), (1, 7)))
+    vtnp.longnet.mix_branches(outputs, logs)
+    checks.clear()
+    vtnp.longnet.mix_branches(outputs, logs)
+    assert checks == []
+    with pytest.raises(TypeError, match="arguments mix dtypes"):
+        vtnp.longnet.mix_branches([x.astype(np.float32) for x in outputs], logs)
+    with pytest.raises(ShapeError):
+        vtnp.longnet.mix_branches([x[:, :6] for x in outputs], logs)
+
+
+def test_a_known_kind_computes_on_its_device_as_well(monkeypatch):
+    entered = []
+
+    class Device:
+        def __enter__(self):
+            entered.append("in")
+
+        def __exit__(self, *_):
+            entered.append("out")
+
+    monkeypatch.setattr(contract, "on_device_of", lambda *_: Device())
+    x = np.random.default_rng(2).standard_normal((37, 41))
+    first = vtnp.encoder.relu(x)
+    assert entered == ["in", "out"]
+    assert np.array_equal(vtnp.encoder.relu(x), first)
+    assert entered == ["in", "out"] * 2

@@ -275,6 +275,7 @@ def test_an_axis_of_unknown_length_fits_any_other():
     assert bind(parse("n d"), (unknown, 4), bound := {}) is None
     assert bind(parse("n d"), (3, 4), bound) is None
     assert "axis n has size 5, expected 3" in (bind(parse("n d"), (5, 4), bound) or "")
+    assert bind(parse("n n"), (3, unknown), {}) is None
     assert bind(parse("*#b n"), (unknown, 4), {"b": (3,)}) is None
 
 
