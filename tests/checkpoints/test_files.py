@@ -84,6 +84,7 @@ GOOD = {"a": one(), "b": one((1,), 8, 12)}
 BROKEN = {
     "empty": (b"", "truncated"),
     "header longer than the file": ((2**40).to_bytes(8, "little") + b"{}", "truncated"),
+    "a length and no more": (bytes(8), "bad safetensors header"),
     "no JSON": (encoded(b"nonsense"), "bad safetensors header"),
     "no UTF-8": (encoded(b'{"\xff": 1}'), "bad safetensors header"),
     "a list": (encoded([]), "not an object"),

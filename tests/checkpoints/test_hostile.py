@@ -643,3 +643,16 @@ def test_what_small_archives_may_take(tmp_path):
     with pytest.raises(ValueError, match="33554433 bytes when unpacked, more than 33554432 and 20"):
         refuse_large([member], 100)
     refuse_large([member], 2**21)
+
+
+@needs(torch, "torch")
+def test_tensors_may_take_as_much_as_the_file_may_hold_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("vtnp.checkpoints.torch_files.MOST_UNPACKED", 1 << 16)
+    monkeypatch.setattr("vtnp.checkpoints.torch_files.MOST_TIMES", 0)
+    path = tmp_path / "x.pt"
+    for size, is_read in ((1 << 16, True), ((1 << 16) + 1, False)):
+        torch.save({"a": torch.zeros(1, dtype=torch.uint8).expand(size)}, path)
+        if is_read:
+            assert from_torch(path)["a"].nbytes == size
+        else:
+            assert "take more than the file holds" in refused(from_torch, path)

@@ -433,3 +433,18 @@ def test_darwin_exchanges_by_a_call_of_its_own(monkeypatch):
     ((*paths, flag),) = calls
     assert paths == [b"a", b"b"]
     assert flag.value == 2
+
+
+def test_the_folder_is_flushed_last(tmp_path, monkeypatch):
+    """Without that the new name may be lost with the power, though the file is not."""
+    flushed, flush = [], module.flush
+    monkeypatch.setattr(module, "flush", lambda path: flushed.append(path) or flush(path))
+    write(tmp_path / "x")
+    assert flushed[-1] == tmp_path.resolve()
+    assert flushed[0].name == "x"
+
+
+def test_the_host_in_a_name_is_letters_digits_and_hyphens(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "a-1_b.c/d")
+    with module.temporary_folder(tmp_path / "x") as folder:
+        assert folder.name.startswith(f".x.a-1bcd.{os.getpid()}.")

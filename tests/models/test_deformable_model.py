@@ -148,3 +148,11 @@ def test_offsets_take_the_motion_as_it_is_at_first():
     passed_on = np.einsum("xd,hdpy->hpxy", E, W_delta)
     assert_close(passed_on, np.broadcast_to(np.eye(2), passed_on.shape))
     np.testing.assert_allclose(np.linalg.norm(E, axis=-1), 4.0)
+
+
+def test_at_first_a_point_is_the_place_itself_and_the_others_lie_around_it():
+    config = replace(model.CONFIGS["deformable-tiny"], points=5)
+    layer = model.init(np.random.default_rng(0), config)["layers"][0]
+    around = [[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]
+    for of_head in layer["attention"]["b_delta"]:
+        np.testing.assert_allclose(of_head, around, atol=1e-15)

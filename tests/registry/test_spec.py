@@ -378,5 +378,7 @@ def test_a_formula_is_found_by_its_id_and_its_equation():
     assert weights.page.startswith("# Attention weights")
     with pytest.raises(vtnp.UnknownFormulaError, match=r"did you mean .*attention-weights"):
         vtnp.formula("attention-weight")
+    assert vtnp.formula("SoftMax").id == "softmax"
+    assert vtnp.formula("EQ2") == vtnp.formula(2)
     with pytest.raises(vtnp.UnknownFormulaError, match="no formula is called 'eq99'"):
         vtnp.formula("eq99")
