@@ -13,7 +13,7 @@ from vtnp.verify.report import RIGHT, Finding, Line, Report
 if TYPE_CHECKING:
     from rich.console import Console
 
-_FAILURES_SHOWN = 12
+_FAILURES_SHOWN = 3
 _WIDTH = 140  # where the output is no terminal
 _PLURALS: Mapping[str, str] = {
     "value": "values",
@@ -28,7 +28,7 @@ _PLURALS: Mapping[str, str] = {
 def print_report(
     report: Report, *, every_line: bool = False, console: "Console | None" = None
 ) -> None:
-    """Print the verdict, what fails, and why; with `every_line`, what holds as well.
+    """Print the verdict, why, and what fails; with `every_line`, all of it and what holds as well.
 
     Raises UsageError without rich.
     """
@@ -45,6 +45,10 @@ def print_report(
     out.print(f"[bold]{subject}[/]: [{colour}]{report.verdict}[/]", soft_wrap=True)
     for note in report.notes:
         out.print(f"  {_shown(out, note)}", soft_wrap=True)
+    for finding in report.findings:
+        _print_finding(out, finding)
+    if report.findings:
+        out.print()
     failures = report.failures()
     shown = failures[:_FAILURES_SHOWN]
     lines = report.lines if every_line else (*shown, *_failed_special_cases(report))
@@ -53,8 +57,6 @@ def print_report(
     if len(failures) > len(shown) and not every_line:
         out.print(f"  and {len(failures) - len(shown)} more; --all shows them")
     out.print(_summary(report))
-    for finding in report.findings:
-        _print_finding(out, finding)
     if report.example:
         out.print("\nThe smallest case that fails, without vtnp:\n")
         out.print(_shown(out, report.example, lines=True), soft_wrap=True)
