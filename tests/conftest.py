@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--xp")
     if name not in readings.NAMES:
         known = name in readings.MISSING
-        why = "is not installed, or has no device here" if known else "is no library known here"
+        why = "is not installed, or has no device here" if known else "is not a library known here"
         raise pytest.UsageError(f"--xp {name}: {name} {why}; the laws did not run")
     readings.chosen = readings.reading(name)
 

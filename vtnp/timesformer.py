@@ -53,7 +53,7 @@ class DividedLayerParams(FeedForwardSublayerParams):
     space: AttentionSublayerParams
 
 
-# `global` is no name that a class body may have.
+# `global` is not a name that a class body may have.
 LocalGlobalLayerParams = TypedDict(
     "LocalGlobalLayerParams",
     {

@@ -142,7 +142,7 @@ def _check(state: State, steps: int) -> None:
     times = [*state.clock, state.step_seconds, state.wall_seconds]
     for x in (*state.losses, *accuracies, *times):
         if type(x) not in (int, float) or not math.isfinite(x):
-            raise ValueError(f"{x!r} is no number")
+            raise ValueError(f"{x!r} is not a number")
     if any(type(step) is not int or not 1 <= step <= state.step for step in evaluated):
         raise ValueError("an evaluation after a step that has not been")
     if len(state.clock) != len(evaluated) or state.step > steps:

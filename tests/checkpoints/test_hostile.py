@@ -57,7 +57,7 @@ def little_memory(most=2 * MB):
         tracemalloc.stop()
 
 
-# --- What is no regular file ----------------------------------------------------------------------
+# --- What is not a regular file -------------------------------------------------------------------
 
 READERS = {
     ".safetensors": load,

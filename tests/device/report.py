@@ -34,7 +34,7 @@ class Report:
             tasks, running = dict(found["tasks"]), str(found["running"])
             head = {name: found["head"][name] for name in self.head}
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path} is no report of this script") from error
+            raise ValueError(f"{self.path} is not a report of this script") from error
         for name in ("library", "version", "device"):
             if head[name] != self.head[name]:
                 raise ValueError(

@@ -208,8 +208,8 @@ def test_a_lost_device_ends_the_run(run, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", "is no report of this script"),
-        ("[", "is no report of this script"),
+        ("{}", "is not a report of this script"),
+        ("[", "is not a report of this script"),
         (None, "No such file"),
         ("other", f"is of library 'torch', and this is {LIBRARY!r}"),
     ],

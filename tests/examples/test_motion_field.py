@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_traced_is_encoded_first(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["a$\\frac$.mp4", "a\n\x1b[31m\udcff.mp4", "-x.mp4"])
 def test_names_of_files(name, right, tmp_path, monkeypatch, capsys):
-    """In the title of the picture they are no formulas, and on the terminal no commands."""
+    """In the title of the picture they are not formulas, and on the terminal no commands."""
     monkeypatch.chdir(tmp_path)
     right.rename(tmp_path / name)
     arguments = [f"--out={name.replace('mp4', 'png')}", "--frames", "1", "--", name]

@@ -55,7 +55,7 @@ def shown(value: Any) -> str:
 
 
 def options_of(id: str) -> dict[str, Any]:
-    """Return the parameters of a formula that are no required array, with their type hints."""
+    """Return the parameters of a formula that are not required arrays, with their type hints."""
     function = registry[id].function
     hints = typing.get_type_hints(inspect.unwrap(function))
     required = {a.name for a in registry[id].signature.arguments}

@@ -206,7 +206,7 @@ def hostile_name(rng: random.Random, suffix: str) -> str:
 
 
 def special_file(rng: random.Random, path: Path) -> str:
-    """Put something at a path that is no regular file; return what."""
+    """Put something at a path that is not a regular file; return what."""
     kind = rng.choice(tuple(_SPECIAL))
     _SPECIAL[kind](path)
     return kind

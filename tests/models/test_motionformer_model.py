@@ -117,9 +117,9 @@ def test_wrong_sizes_are_refused():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"image": (16, 15)}, r"image \(16, 15\) is no multiple of the patch 4"),
-        ({"frames": 7}, "7 frames are no multiple of the tubelet 2"),
-        ({"heads": 5}, "width 24 is no multiple of 5 heads"),
+        ({"image": (16, 15)}, r"image \(16, 15\) is not a multiple of the patch 4"),
+        ({"frames": 7}, "7 frames are not a multiple of the tubelet 2"),
+        ({"heads": 5}, "width 24 is not a multiple of 5 heads"),
     ],
 )
 def test_impossible_configs_are_refused(wrong, message):

@@ -136,10 +136,10 @@ def test_wrong_sizes_are_refused():
     ("wrong", "message"),
     [
         ({"scheme": "cubic"}, "scheme 'cubic'"),
-        ({"image": (16, 15)}, r"image \(16, 15\) is no multiple of the patch 4"),
-        ({"image": (16, 0), "patch": 0}, r"image \(16, 0\) is no multiple of the patch 0"),
-        ({"heads": 5}, "width 24 is no multiple of 5 heads"),
-        ({"heads": 0}, "width 24 is no multiple of 0 heads"),
+        ({"image": (16, 15)}, r"image \(16, 15\) is not a multiple of the patch 4"),
+        ({"image": (16, 0), "patch": 0}, r"image \(16, 0\) is not a multiple of the patch 0"),
+        ({"heads": 5}, "width 24 is not a multiple of 5 heads"),
+        ({"heads": 0}, "width 24 is not a multiple of 0 heads"),
     ],
 )
 def test_impossible_configs_are_refused(wrong, message):

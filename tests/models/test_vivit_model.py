@@ -167,9 +167,9 @@ def test_params_of_a_longer_video_are_refused(config):
     ("wrong", "message"),
     [
         ({"model": "joint"}, "model 'joint'"),
-        ({"image": (16, 15)}, r"video \(8, 16, 15\) is no multiple of the patch \(2, 4, 4\)"),
-        ({"sampled": 5}, r"video \(5, 16, 16\) is no multiple"),
-        ({"heads": 5}, "width 24 is no multiple of 5 heads"),
+        ({"image": (16, 15)}, r"video \(8, 16, 15\) is not a multiple of the patch \(2, 4, 4\)"),
+        ({"sampled": 5}, r"video \(5, 16, 16\) is not a multiple"),
+        ({"heads": 5}, "width 24 is not a multiple of 5 heads"),
     ],
 )
 def test_impossible_configs_are_refused(wrong, message):

@@ -238,7 +238,7 @@ def test_unchecked_switches_conditions_off(register):
     ],
 )
 def test_unknown_letters_are_refused_at_registration(register, condition, names):
-    """Batch axes are no letter: they may be several."""
+    """Batch axes are not letters: they may be several."""
     with pytest.raises(ValueError, match=r"^made-up ") as error:
         register(condition)
     assert str(error.value) == f"{MADE_UP}: {condition!r} names {names}"

@@ -39,7 +39,7 @@ THREADS = 2
 WHICH = st.integers(0, THREADS - 1)
 
 
-class Leaving(Exception):  # noqa: N818 - it is no error
+class Leaving(Exception):  # noqa: N818 - it is not an error
     """Raised in a block to leave it."""
 
 

@@ -94,7 +94,7 @@ def _types(kernel: Any) -> list[str]:
 def signature_of(function: Any) -> str | None:
     """Return a function's signature without annotations; None for what has none.
 
-    A default that is no plain value is written `...`.
+    A default that is not a plain value is written `...`.
     """
     if inspect.isclass(function) or not callable(function):
         return None

@@ -93,7 +93,7 @@ def _stop_at(k: int, how: str, writer: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
-        # Pages and modules that are read, and what was loaded long ago, are no steps.
+        # Pages and modules that are read, and what was loaded long ago, are not steps.
         if event.startswith(_EVENTS) and event not in _LOOKING:
             if event == "open" and not _writes_or_is_folder(arguments):
                 return

@@ -19,7 +19,7 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
 
 
 def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to every array of a tree; what is no array stays."""
+    """Apply f to every array of a tree; what is not an array stays."""
     if isinstance(tree, dict):
         return {key: tree_map(f, value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

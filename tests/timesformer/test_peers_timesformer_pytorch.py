@@ -6,7 +6,7 @@ comes before the residual. Where the package differs from paper and released cod
 - the class token attends to all patches at once, in both attentions: class_token="all";
 - its feed-forward network is gated, and is written out below;
 - positions are learned for every position of every frame, and for the class token. Its default,
-  rotary positions within the heads, is no formula here and is switched off;
+  rotary positions within the heads, is not a formula here and is switched off;
 - queries, keys and values have no biases; the norms add 1e-5, torch's default.
 """
 

@@ -743,7 +743,7 @@ def complaint(capsys, words):
         ),
         ("right", ["depth=3"], {}, "has no field 'depth'; it has model, frames"),
         ("right", ["d=x"], {}, "expected an integer"),
-        ("right", ["heads=5"], {}, "width 12 is no multiple of 5 heads"),
+        ("right", ["heads=5"], {}, "width 12 is not a multiple of 5 heads"),
         ("right", ["layers=3"], {}, "missing 'vivit.layers.2.layernorm_before.weight'"),
         ("right", [], {"weights": "absent.npz"}, "absent.npz"),
         ("right", ["--dtype", "int8"], {}, "dtype 'int8': expected one of float64"),

@@ -50,8 +50,8 @@ class Vectors(RuleBasedStateMachine):
 
     exported: the formulas and the seed of the vectors; None where there are none. harmed: the
     formulas whose file is not the one that the manifest describes. foreign: whether there is a file
-    that is no part of an export. results: by formula the seed whose answers they are, and whether
-    they are right.
+    that does not belong to an export. results: by formula the seed whose answers they are, and
+    whether they are right.
     """
 
     def __init__(self):

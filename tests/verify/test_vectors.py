@@ -313,7 +313,7 @@ def test_an_export_keeps_the_permissions_of_the_folder(tmp_path):
 
 @pytest.mark.usefixtures("_quick_export")
 def test_an_export_is_left_alone_while_it_cannot_be_read(copied):
-    """A manifest that is no export's says nothing of the files that may be replaced."""
+    """A manifest that is not an export's says nothing of the files that may be replaced."""
     (copied / "manifest.json").write_text("{}")
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     with pytest.raises(FileError, match="not a manifest of vectors"):

@@ -207,7 +207,7 @@ def test_blocks_outside_of_a_frame():
     field, known = vector_field(*outside)
     assert not known.any()
     assert not field.any()
-    # Macroblocks reach beyond a frame whose sides are no multiples of 16.
+    # Macroblocks reach beyond a frame whose sides are not multiples of 16.
     _, known = vector_field(vector(32, 16, 16, 16))
     assert np.argwhere(known).tolist() == [[2, 4]]
     _, known = vector_field(vector(32, 16, 16, 16), height=23, width=33)

@@ -42,7 +42,7 @@ def value_namespace(*arrays: Any) -> Any:
     """Return the array-API namespace of the values under the boxes.
 
     Python scalars and None go with any array; on their own they are NumPy's.
-    Raises TypeError for anything else that is no array, and for arrays of two libraries.
+    Raises TypeError for anything else that is not an array, and for arrays of two libraries.
     """
     found = None
     for array in arrays:
@@ -100,7 +100,7 @@ def _device_in(tree: Any, array_type: type) -> Any:
 def is_at_hand(x: Any) -> bool:
     """Tell whether numbers of an array can be read without waiting for a device or a computation.
 
-    What is no array, such as a list of numbers, is at hand.
+    What is not an array, such as a list of numbers, is at hand.
     """
     value = unboxed(x)
     if not is_array_type(type(value)):

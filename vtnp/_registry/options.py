@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 def options_of(function: Callable[..., Any], what: str, others: Collection[str]) -> dict[str, Read]:
     """Return what reads each option of a formula, by name, where its type hint says how.
 
-    what: the formula, as errors name it. others: arguments that are no options.
+    what: the formula, as errors name it. others: arguments that are not options.
     """
     hints = typing.get_type_hints(function)
     names = inspect.signature(function).parameters

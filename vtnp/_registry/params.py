@@ -122,7 +122,7 @@ def arrays_in(table: Table, values: Any, place: str) -> Iterator[tuple[Argument,
 def traits(table: Table, values: Any) -> Any:
     """Return all of params that a check looks at, as something hashable.
 
-    Raises AttributeError or TypeError for what is no table of arrays.
+    Raises AttributeError or TypeError for what is not a table of arrays.
     """
     found = unboxed(values)
     if not hasattr(found, "keys"):
@@ -145,7 +145,10 @@ def _trait(field: "Argument | Table | list[Table] | None", value: Any) -> Any:
 
 
 def trait(value: Any) -> Any:
-    """Return all of an array that a check looks at. Raises AttributeError for what is no array."""
+    """Return all of an array that a check looks at.
+
+    Raises AttributeError for what is not an array.
+    """
     if value is None:
         return None
     raw = unboxed(value)

@@ -74,7 +74,7 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 def check_name(name: Any) -> None:
     """Raise ValueError unless the name of an array is a string that every program can hold."""
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no name")  # noqa: TRY004 - the file is wrong, not a type
+        raise ValueError(f"{name!r} is not a name")  # noqa: TRY004 - the file is wrong, not a type
     if "\0" in name:
         raise ValueError(f"the name {name!r} contains NUL")
     if any("\ud800" <= each <= "\udfff" for each in name):

@@ -177,7 +177,7 @@ def _is_same(file: int, path: Path) -> bool:
 def _clean(path: Path) -> None:
     """Remove what dead processes of this host have left beside a file, or put it back."""
     front = _front(path)
-    # What cannot be listed, opened or removed is no reason not to write.
+    # What cannot be listed, opened or removed is not a reason not to write.
     with contextlib.suppress(OSError):
         for name in [each.name for each in path.parent.iterdir()]:
             pid, _, number = name.removeprefix(front).removesuffix(".part").partition(".")

@@ -161,7 +161,7 @@ def _gradients(
     """Go back from the end to each root.
 
     autograd's own backward pass takes one root alone: arrays would have to share one list, and be
-    added to a list of zeros, which would be counted and is no part of the gradient.
+    added to a list of zeros, which would be counted and is not a part of the gradient.
     """
     is_root = set(roots)
     gradients: dict[Any, Any] = {end: (cotangents, False)} if end is not None else {}

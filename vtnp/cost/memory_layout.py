@@ -53,7 +53,7 @@ def permuted(x: MemoryLayout, axes: Sequence[int]) -> MemoryLayout:
     """Put the axes in another order."""
     axes = [normal(axis, len(x.shape)) for axis in axes]
     if sorted(axes) != list(range(len(x.shape))):
-        raise ValueError(f"axes {tuple(axes)} are no permutation of {len(x.shape)} axes")
+        raise ValueError(f"axes {tuple(axes)} are not a permutation of {len(x.shape)} axes")
     return MemoryLayout(tuple(x.shape[i] for i in axes), tuple(x.strides[i] for i in axes))
 
 

@@ -73,7 +73,7 @@ def model_of(config: Any) -> ModuleType:
     Raises
     ------
     TypeError
-        If it is no configuration of a model.
+        If it is not a configuration of a model.
     """
     if type(config) not in _BY_CONFIG:
         known = ", ".join(each.__name__ for each in _BY_CONFIG)
@@ -100,7 +100,7 @@ def abstract_params(config: Any, *, dtype: DTypeLike = np.float64) -> Params:
     Raises
     ------
     TypeError
-        If it is no configuration of a model.
+        If it is not a configuration of a model.
     ValueError
         If the sizes of the configuration do not fit each other.
 

@@ -72,11 +72,11 @@ class DeformableConfig:
 
     def __post_init__(self) -> None:
         if not parts.divides(self.patch, *self.image):
-            raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
+            raise ValueError(f"image {self.image} is not a multiple of the patch {self.patch}")
         if not parts.divides(self.clips, self.frames):
-            raise ValueError(f"{self.frames} frames are no multiple of {self.clips} sub-clips")
+            raise ValueError(f"{self.frames} frames are not a multiple of {self.clips} sub-clips")
         if not parts.divides(self.heads, self.d):
-            raise ValueError(f"width {self.d} is no multiple of {self.heads} heads")
+            raise ValueError(f"width {self.d} is not a multiple of {self.heads} heads")
 
     @property
     def grid(self) -> Grid:

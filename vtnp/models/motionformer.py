@@ -67,9 +67,11 @@ class MotionformerConfig:
 
     def __post_init__(self) -> None:
         if not parts.divides(self.patch, *self.image):
-            raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
+            raise ValueError(f"image {self.image} is not a multiple of the patch {self.patch}")
         if not parts.divides(self.tubelet, self.frames):
-            raise ValueError(f"{self.frames} frames are no multiple of the tubelet {self.tubelet}")
+            raise ValueError(
+                f"{self.frames} frames are not a multiple of the tubelet {self.tubelet}"
+            )
 
     @property
     def grid(self) -> Grid:

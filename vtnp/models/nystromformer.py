@@ -3,7 +3,7 @@
 The paper has language models only. Here tokens of space and time are one sequence, frame after
 frame, so that a landmark is the mean of neighbouring tokens. Unlike in the released models the
 pseudo-inverse of each matrix has its own initial value, so that no video of a batch changes the
-logits of another. The exact pseudo-inverse is no choice for training from scratch: while all scores
+logits of another. The exact pseudo-inverse does not suit training from scratch: while all scores
 are near 0 its matrix is nearly singular, and gradients grow with the square of the inverse.
 """
 

@@ -52,7 +52,7 @@ def norm(new: Initialiser, d: int) -> Params:
 def attention(new: Initialiser, d: int, heads: int) -> Params:
     """Return the params of multi-head self-attention, with heads of width d / heads."""
     if not divides(heads, d):
-        raise ValueError(f"width {d} is no multiple of {heads} heads")
+        raise ValueError(f"width {d} is not a multiple of {heads} heads")
     d_h = d // heads
     projections = {f"W_{letter}": linear(new, (heads, d, d_h), d, d) for letter in "qkv"}
     biases = {f"b_{letter}": zeros(new, heads, d_h) for letter in "qkv"}

@@ -56,7 +56,7 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         if any(pixels % p for pixels, p in zip(self.video, self.patch, strict=True)):
-            raise ValueError(f"video {self.video} is no multiple of the patch {self.patch}")
+            raise ValueError(f"video {self.video} is not a multiple of the patch {self.patch}")
 
     @property
     def video(self) -> tuple[int, int, int]:

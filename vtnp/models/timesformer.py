@@ -71,7 +71,7 @@ class TimeSformerConfig:
         if self.scheme not in SCHEMES:
             raise ValueError(f"unknown scheme {self.scheme!r}: expected one of {list(SCHEMES)}")
         if not parts.divides(self.patch, *self.image):
-            raise ValueError(f"image {self.image} is no multiple of the patch {self.patch}")
+            raise ValueError(f"image {self.image} is not a multiple of the patch {self.patch}")
 
     @property
     def grid(self) -> Grid:

@@ -80,7 +80,7 @@ class ViViTConfig:
         if self.model not in MODELS:
             raise ValueError(f"unknown model {self.model!r}: expected one of {list(MODELS)}")
         if any(pixels % p for pixels, p in zip(self.embedded, self.patch, strict=True)):
-            raise ValueError(f"video {self.embedded} is no multiple of the patch {self.patch}")
+            raise ValueError(f"video {self.embedded} is not a multiple of the patch {self.patch}")
 
     @property
     def embedded(self) -> tuple[int, int, int]:

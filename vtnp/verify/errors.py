@@ -1,4 +1,4 @@
-"""Errors of candidates that are no matter of numbers."""
+"""Errors of candidates that are not a matter of numbers."""
 
 
 class CandidateError(Exception):

@@ -39,7 +39,7 @@ class Finding:
     """What is wrong with a candidate, as far as the check can say.
 
     mistakes: (formula, name) of the mistakes that together give exactly the candidate's numbers;
-    empty for what is no mistake of a page. equivalents: other mistakes that give the same numbers.
+    empty for what no page lists. equivalents: other mistakes that give the same numbers.
     explanation: what goes wrong, in the page's words. fix: what to do.
     """
 

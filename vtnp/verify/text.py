@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FAILURES_SHOWN = 3
-_WIDTH = 140  # where the output is no terminal
+_WIDTH = 140  # where the output is not a terminal
 _PLURALS: Mapping[str, str] = {
     "value": "values",
     "isolated": "isolated values",

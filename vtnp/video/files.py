@@ -18,7 +18,7 @@ from vtnp.video.errors import VideoError, path_of, shown
 from vtnp.video.truncation import truncation
 
 MAX_PIXELS = 2**26  # of a frame: 8192 x 8192
-_OTHER_MEMORY = 2**24  # bytes, for all that is no frame
+_OTHER_MEMORY = 2**24  # bytes, for all that is not a frame
 _PROTOCOL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+[:,]")
 
 

@@ -187,7 +187,7 @@ def token_motion(
 
 
 def _require_coded(coded: Any) -> None:
-    """Raise VideoError for what is no video with its motion vectors."""
+    """Raise VideoError for what is not a video with its motion vectors."""
     if not isinstance(coded, Coded) or not all(isinstance(each, np.ndarray) for each in coded):
         raise VideoError(f"argument coded: expected Coded of arrays, got {type(coded).__name__}")
     frames, vectors, known = coded
@@ -296,7 +296,7 @@ def _vector_field(side_data: Any, height: int, width: int) -> Field:
         for right in (0, BLOCK):
             row, column = (y - h // 2 + down) // BLOCK, (x - w // 2 + right) // BLOCK
             inside = (down < h) & (right < w)
-            # The last macroblocks reach beyond a frame whose sides are no multiples of 16.
+            # The last macroblocks reach beyond a frame whose sides are not multiples of 16.
             inside &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
             field[row[inside], column[inside]] = vector[inside]
             known[row[inside], column[inside]] = True

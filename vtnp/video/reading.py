@@ -42,7 +42,7 @@ def read_frames(
     Raises
     ------
     VideoError
-        If an option is out of its range; if the file is missing, is no regular file, is broken or
+        If an option is out of its range; if the file is missing, not a regular file, broken or
         truncated, or has no such frames; if frames have more than 2^26 pixels, do not fit into
         memory, or change their size, unless `size` is a height and a width.
     ImportError

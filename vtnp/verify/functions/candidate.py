@@ -187,7 +187,7 @@ class Candidate:
     def to_numpy(self, results: Sequence[Any], arguments: Arguments) -> list[NDArray[Any]]:
         """Convert what it returned for arguments to NumPy and the formula's layout.
 
-        Raises CandidateError for what are no real numbers, or cannot be read.
+        Raises CandidateError for what are not real numbers, or cannot be read.
         """
         returns, sizes = self.entry.signature.returns, self.sizes(arguments)
         arrays = zip(returns, map(self._numbers, results), strict=False)

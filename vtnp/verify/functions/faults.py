@@ -100,7 +100,7 @@ def _with(function: Function, changed: Mapping[str, Any], without: str, **argume
 
 
 def _axes(shape: Shape) -> list[tuple[str, int]]:
-    """Return the letters of a shape that are no batch axes, and where they are."""
+    """Return the letters of a shape that are not batch axes, and where they are."""
     before = list(enumerate(shape.before))
     after = [(i - len(shape.after), axis) for i, axis in enumerate(shape.after)]
     return [(axis, i) for i, axis in (*before, *after)]
