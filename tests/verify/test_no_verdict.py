@@ -78,3 +78,19 @@ def test_what_a_candidate_prints_is_a_note(capsys, tmp_path):
     report = json.loads(capsys.readouterr().out)
     assert report["notes"][-1].startswith("it printed ")
     assert report["notes"][-1].endswith(" lines, the first: hello")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--formula", "relo"], "did you mean relu"),
+        (["--formula", "relu", "--layout", "y=b n"], "layout"),
+        (["--formula", "relu", "--layout", "b h n d"], "expected ARRAY=PATTERN"),
+    ],
+)
+def test_a_mistyped_formula_or_layout_is_refused_before_anything_is_imported(
+    options, said, capsys, tmp_path
+):
+    (tmp_path / "never.py").write_text("raise SystemExit('imported')")
+    assert main(["verify", f"{tmp_path / 'never.py'}:relu", *options]) == NOT_RUN
+    assert said in capsys.readouterr().err

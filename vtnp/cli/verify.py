@@ -15,8 +15,11 @@ import warnings
 from typing import Any
 
 from vtnp._registry.errors import UsageError
+from vtnp._registry.pages import formula
+from vtnp._registry.spec import registry
 from vtnp.cli import reports
 from vtnp.cli.settings import pairs
+from vtnp.verify.functions.axis_layout import AxisLayout, read_patterns
 from vtnp.verify.functions.check import EXAMPLES, check
 from vtnp.verify.functions.time_limit import check_in_process
 from vtnp.verify.loading import load
@@ -67,6 +70,8 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return the exit status of the report."""
+    # Refused before the candidate is loaded, which may import a large library.
+    AxisLayout(registry[formula(options.formula).id].signature, read_patterns(options.layout))
     keywords = {
         "layout": options.layout,
         "names": dict(pairs(options.name, "--name")),
