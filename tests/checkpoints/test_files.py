@@ -84,6 +84,7 @@ GOOD = {"a": one(), "b": one((1,), 8, 12)}
 BROKEN = {
     "empty": (b"", "truncated"),
     "header longer than the file": ((2**40).to_bytes(8, "little") + b"{}", "truncated"),
+    "a header cut short": (encoded({"a": one()})[:-9], "not a safetensors file, or truncated"),
     "a length and no more": (bytes(8), "bad safetensors header"),
     "no JSON": (encoded(b"nonsense"), "bad safetensors header"),
     "no UTF-8": (encoded(b'{"\xff": 1}'), "bad safetensors header"),

@@ -16,6 +16,7 @@ import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,15 @@ from numpy.lib import format as npy_format
 
 from tests.fuzz.archives import DEFLATED, STORED, Member, archive, zeros
 from tests.support.peers import installed, needs
-from vtnp.checkpoints import FileError, LayoutError, load, load_weights, read_header, save
+from vtnp.checkpoints import (
+    FileError,
+    LayoutError,
+    load,
+    load_weights,
+    mapping,
+    read_header,
+    save,
+)
 from vtnp.checkpoints.npz import MOST_UNPACKED, from_npz, refuse_large
 from vtnp.checkpoints.opening import check_name, one_line, read_bytes
 from vtnp.checkpoints.torch_files import from_torch
@@ -656,3 +665,27 @@ def test_tensors_may_take_as_much_as_the_file_may_hold_and_no_more(tmp_path, mon
             assert from_torch(path)["a"].nbytes == size
         else:
             assert "take more than the file holds" in refused(from_torch, path)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (2, 0)])
+def test_arrays_without_numbers_and_single_numbers_are_read(tmp_path, shape):
+    np.savez(tmp_path / "x.npz", a=np.ones(shape))
+    assert from_npz(tmp_path / "x.npz")["a"].shape == shape
+
+
+def test_near_names_are_looked_for_a_limited_number_of_times():
+    near = mapping._Near(["blocks.weight"])
+    said = [
+        near(f"blockz{letters}.weight") for letters in map("".join, product("abcdefg", repeat=3))
+    ]
+    assert said[0] == "; near 'blocks.weight'"
+    assert said[201:] == [""] * len(said[201:])
+    assert len(said) > 300
+
+
+@needs_torch
+def test_one_tensor_of_bfloat16_is_warned_of_beside_others(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"a": torch.ones(2), "b": torch.ones(2).bfloat16()}, path)
+    with pytest.warns(UserWarning, match="bfloat16, which NumPy does not have"):
+        assert from_torch(path)["b"].dtype == np.float32

@@ -117,7 +117,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path, monkeypatch):
     kept = [
         ".x.part", f".x.{host}.1.part", f".x.{host}.1.0.part.old", f".x.{host}.1.a.part",
         f".x.{host}.a.0.part", ".x.elsewhere.1.0.part", f"x.{host}.1.0.part",
-        f".x.{host}.1.0.parts",
+        f".x.{host}.1.0.parts", "1.0.part",
     ]  # fmt: skip
     for name in kept:
         (tmp_path / name).mkdir()

@@ -382,3 +382,11 @@ def test_a_formula_is_found_by_its_id_and_its_equation():
     assert vtnp.formula("EQ2") == vtnp.formula(2)
     with pytest.raises(vtnp.UnknownFormulaError, match="no formula is called 'eq99'"):
         vtnp.formula("eq99")
+
+
+def test_formulas_are_made_of_what_cannot_change():
+    for each in vtnp.formulas():
+        parts = each.laws, each.special, each.mistakes, each.requires
+        assert all(type(part) is tuple for part in parts)
+        with pytest.raises(TypeError):
+            each.source["key"] = "another"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vtnp.claims.cases import make
 from vtnp.verify import judge
 from vtnp.verify.judge import Deviation, deviation
 
@@ -188,6 +189,14 @@ def test_in_double_precision_a_change_of_the_inputs_counts_sixteen_times():
         lambda x: np.sum((x - 1.0) * weights), {"x": ones}, [np.asarray(0.0)], "float64"
     )
     assert units == [16.0 * abs(np.sum(signs * weights))]
+
+
+def test_an_inverse_that_is_rounded_first_counts_once():
+    """Results grow by the inverse's rounding, and not by multiplying twice."""
+    case = make("nystrom-attention", 3)
+    exact = judge.results_of(case.function, case.args)
+    (units,) = judge.own_error_units(case.function, case.args, exact, "float64")
+    assert 0.0 < units * judge.EPS["float64"] < 1e-6 * judge.largest(exact[0])
 
 
 # --- The judgement --------------------------------------------------------------------------------

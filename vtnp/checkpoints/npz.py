@@ -84,7 +84,7 @@ def _name(member: zipfile.ZipInfo) -> str:
 def _array(file: IO[bytes], name: str, size: int) -> NDArray[Any]:
     shape, columns_first, dtype = _header(file, name)
     data, described = size - file.tell(), math.prod(shape) * dtype.itemsize
-    if data != described or min(shape, default=0) < 0:
+    if data != described or any(n < 0 for n in shape):
         raise ValueError(f"{name!r} has {data} bytes for a {dtype} array of shape {shape}")
     x = np.empty(shape[::-1] if columns_first else shape, "u1" if dtype.kind == "b" else dtype)
     content, begin = x.reshape(-1).view(np.uint8), 0

@@ -60,7 +60,7 @@ CONFIGS: Mapping[str, NystromformerConfig] = MappingProxyType({
     "nystromformer-long": replace(_BASE, frames=1024, landmarks=256),
     "nystromformer-tiny": NystromformerConfig(
         frames=8, image=(16, 16), patch=(1, 4, 4), channels=1, d=24, heads=4, d_f=48, layers=2,
-        landmarks=16, kernel=33, classes=4,
+        landmarks=16, classes=4,
     ),
 })  # fmt: skip
 
