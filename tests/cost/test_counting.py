@@ -187,7 +187,7 @@ WRONG = {
     "permutation": (
         lambda x: namespace.permute_dims(x, (0, 0, 1)),
         ValueError,
-        "no permutation of 3 axes",
+        "not a permutation of 3 axes",
     ),
     "concat": (lambda x: namespace.concat([x, x[:, :, :1]], axis=0), ValueError, "do not join"),
     "axis": (lambda x: namespace.sum(x, axis=3), ValueError, "axis 3 is out of bounds"),

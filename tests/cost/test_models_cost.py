@@ -120,7 +120,7 @@ def test_unknown_names_and_fields_are_refused():
         model_cost("vivit")
     with pytest.raises(ValueError, match=r"vivit-b has no field 'depth'; it has model, frames, "):
         model_cost("vivit-b", depth=3)
-    with pytest.raises(ValueError, match="no multiple of the patch"):
+    with pytest.raises(ValueError, match="not a multiple of the patch"):
         model_cost("vivit-b", image=(225, 224))
 
 

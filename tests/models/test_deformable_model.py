@@ -111,7 +111,7 @@ def test_motion_of_another_size_is_refused():
 
 @pytest.mark.parametrize("wrong", [{"image": (18, 16)}, {"clips": 3}, {"heads": 5}])
 def test_sizes_that_do_not_fit(wrong):
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         replace(TINY, **wrong)
 
 

@@ -36,5 +36,5 @@ def test_configs():
         assert 1 in dilations, "no branch might select some token"
         assert max(dilations) <= config.heads, "some branch might leave tokens out"
     assert model.CONFIGS["longnet"].d == 768
-    with pytest.raises(ValueError, match="no multiple of the patch"):
+    with pytest.raises(ValueError, match="not a multiple of the patch"):
         model.LongNetConfig(image=(20, 20))

@@ -1,7 +1,7 @@
 """What holds for every model: its params, its logits, and how it runs on other libraries."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -107,3 +107,26 @@ def test_what_is_no_configuration_is_refused():
     for act in (models.model_of, abstract_params):
         with pytest.raises(TypeError, match=r"expected one of TimeSformerConfig, .*, got Other"):
             act(OtherConfig())
+
+
+# --- Videos of other sizes ------------------------------------------------------------------------
+
+
+@each_model
+def test_height_and_width_are_not_exchanged(model, config):
+    """The number of patches is the same, and their positions are not."""
+    height, width = config.image
+    wide = replace(config, image=(height, 2 * width))
+    params, video = drawn(model, wide), videos(wide, (2,))
+    assert model.apply(params, video, wide).shape == (2, config.classes)
+    name = model.__name__.rpartition(".")[2]
+    with pytest.raises(vtnp.ShapeError, match=f"^{name}: argument video: expected \\*b "):
+        model.apply(params, np.swapaxes(video, -3, -2), wide)
+
+
+@each_model
+def test_a_video_with_its_channels_first_is_recognised(model, config):
+    params, video = drawn(model, config), videos(config, (2,))
+    for axis in (-4, -3):
+        with pytest.raises(vtnp.ShapeError, match=r"its channels have to come last$"):
+            model.apply(params, np.moveaxis(video, -1, axis), config)

@@ -56,7 +56,7 @@ def test_positions_in_space_and_time():
 
 def test_a_video_of_another_size_is_refused():
     params, video = drawn(model, TINY), videos(TINY, (2,))
-    with pytest.raises(vtnp.ShapeError, match="separable-positions"):
+    with pytest.raises(vtnp.ShapeError, match="mvit: argument video"):
         model.apply(params, video[:, :, :12], TINY)
 
 

@@ -68,5 +68,5 @@ def test_configs():
         assert config.landmarks < math.prod(config.grid)
         assert config.kernel % 2 == 1
     assert model.CONFIGS["nystromformer"].d == 768
-    with pytest.raises(ValueError, match="no multiple of the patch"):
+    with pytest.raises(ValueError, match="not a multiple of the patch"):
         model.NystromformerConfig(image=(20, 20))

@@ -203,6 +203,7 @@ def apply(
         If a param is missing.
     """
     parts.require_keys("deformable", params, "embedding e_space e_time layers norm head")
+    parts.require_video("deformable", video, config)
     x = patch_tokens(video, size=(1, config.patch, config.patch))
     x = linear_embedding(x, **params["embedding"])
     z = separable_positions(x, params["e_space"], params["e_time"])

@@ -182,6 +182,7 @@ def apply(params: Mapping[str, Any], video: Array, config: MotionformerConfig) -
     """
     keys = "embedding cls e_cls e_space e_time layers norm pre_logits head"
     parts.require_keys("motionformer", params, keys)
+    parts.require_video("motionformer", video, config)
     x = patch_tokens(video, size=(config.tubelet, config.patch, config.patch))
     z = linear_embedding(x, **params["embedding"])
     z = separable_positions(z, _spatial_positions(params["e_space"], config), params["e_time"])

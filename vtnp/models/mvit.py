@@ -248,6 +248,7 @@ def apply(params: Mapping[str, Any], video: Array, config: MViTConfig) -> Array:
         If a param is missing.
     """
     parts.require_keys("mvit", params, "embedding cls e_cls e_space e_time layers norm head")
+    parts.require_video("mvit", video, config)
     z = spatio_temporal_embedding(
         video, **params["embedding"], stride=config.stem_stride, padding=config.stem_padding
     )

@@ -7,12 +7,12 @@ any width; tables of tokens and positions, and the head, start small.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from vtnp._array.trees import tree_leaves
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace
-from vtnp._registry.errors import FormulaError
+from vtnp._registry.errors import FormulaError, ShapeError
 from vtnp.encoder import layer_norm
 from vtnp.models.initialisers import Initialiser, Shape
 from vtnp.tokens import linear_embedding
@@ -106,6 +106,36 @@ def require_keys(model: str, params: Mapping[str, Any], keys: str) -> None:
             raise FormulaError(
                 f"{model}: argument params: expected a key {key!r}, got {list(params)}"
             )
+
+
+class VideoSizes(Protocol):
+    """A configuration, as far as it says which videos a model takes."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def image(self) -> tuple[int, int]: ...
+    @property
+    def channels(self) -> int: ...
+
+
+def require_video(
+    model: str, video: Array, config: VideoSizes, *, any_frames: bool = False
+) -> None:
+    """Raise ShapeError unless a video, `*b T H W C`, has the sizes of a configuration.
+
+    Height and width that are exchanged would leave the number of patches as it is.
+    any_frames: whether the number of frames is not looked at.
+    """
+    frames, image, channels = config.frames, config.image, config.channels
+    sizes, expected = tuple(video.shape[-4:]), (frames, *image, channels)
+    if sizes == expected or (
+        any_frames and len(sizes) == len(expected) and sizes[1:] == expected[1:]
+    ):
+        return
+    is_channels_first = sizes in {(frames, channels, *image), (channels, frames, *image)}
+    why = "; its channels have to come last" if is_channels_first else ""
+    raise ShapeError(f"{model}: argument video: expected *b {expected}, got {video.shape}{why}")
 
 
 def logits(feature: Array, params: Mapping[str, Any], eps: float) -> Array:

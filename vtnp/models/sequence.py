@@ -107,6 +107,7 @@ def apply(
     model: its name, for errors. attend: as in through_layers.
     """
     parts.require_keys(model, params, "embedding e_space e_time layers norm head")
+    parts.require_video(model, video, config)
     x = linear_embedding(patch_tokens(video, size=config.patch), **params["embedding"])
     z = separable_positions(x, params["e_space"], params["e_time"])
     *batch, t, s, d = z.shape

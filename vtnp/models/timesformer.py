@@ -193,6 +193,8 @@ def apply(params: Mapping[str, Any], video: Array, config: TimeSformerConfig) ->
     before the last norm.
     """
     parts.require_keys("timesformer", params, "embedding cls e_cls e_space layers norm head")
+    # A clip may have fewer frames; the positions are refused where it has more.
+    parts.require_video("timesformer", video, config, any_frames=True)
     x = patch_tokens(video, size=(1, config.patch, config.patch))
     e_pos = _positions(params, x.shape[-3])
     z = formulas.space_time_embedding(x, e_pos=e_pos, **params["embedding"])

@@ -11,7 +11,6 @@ from numpy.typing import DTypeLike
 from vtnp import vivit as formulas
 from vtnp._array.typing import Array
 from vtnp._array.xp import namespace, on_its_device
-from vtnp._registry.errors import ShapeError
 from vtnp.encoder import Activation, layer_norm
 from vtnp.models import parts
 from vtnp.models.initialisers import Initialiser, RandomInitialiser
@@ -211,9 +210,7 @@ def apply(params: Mapping[str, Any], video: Array, config: ViViTConfig) -> Array
         If a param is missing.
     """
     parts.require_keys("vivit", params, "embedding encoder head")
-    expected = (config.frames, *config.image, config.channels)
-    if tuple(video.shape[-4:]) != expected:
-        raise ShapeError(f"vivit: argument video: expected *b {expected}, got {video.shape}")
+    parts.require_video("vivit", video, config)
     if config.sampled is not None:
         chosen = formulas.uniform_frame_sampling(config.frames, config.sampled, like=video)
         video = namespace(video).take(video, chosen, axis=-4)
