@@ -22,7 +22,7 @@ _SLOW += [HealthCheck.filter_too_much]
 # The same cases in every run, so that a red run is red for everybody.
 settings.register_profile(
     "vtnp",
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,

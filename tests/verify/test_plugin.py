@@ -81,11 +81,15 @@ def test_plugin_is_declared():
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        (("", ""), ""),
-        (("dim=-1", "dim=-2"), "softmax-over-queries (attention-weights)"),
-        (("@ values", "@ values.detach()"), "gradient V"),
+        pytest.param(("", ""), "", id="right"),
+        pytest.param(
+            ("dim=-1", "dim=-2"),
+            "softmax-over-queries (attention-weights)",
+            id="over queries",
+            marks=pytest.mark.deep,
+        ),
+        pytest.param(("@ values", "@ values.detach()"), "gradient V", id="gradient cut"),
     ],
-    ids=["right", "over queries", "gradient cut"],
 )
 def test_example_project(pytester, run, fault, named):
     for name in ("port.py", "test_port.py"):

@@ -151,7 +151,7 @@ def trials(
 # --- Masks ----------------------------------------------------------------------------------------
 
 NO_KEY = "a query that may attend to nothing"
-_OF_EACH_MASK = 3  # trials
+_OF_EACH_MASK = 2  # trials
 
 
 def _no_key(mask: Array, _batch: int) -> Array:
