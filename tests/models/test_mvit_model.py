@@ -75,3 +75,13 @@ def test_the_position_of_the_class_token_is_added_to_it():
     logits = model.apply(params, video, TINY)
     assert_close(model.apply(other, video, TINY), logits, within=1e-12)
     assert difference(model.apply(params | {"cls": moved}, video, TINY), logits) > 1e-9
+
+
+def test_each_kernel_comes_with_a_norm():
+    pooled = 0
+    for layer in model.init(np.random.default_rng(0), TINY)["layers"]:
+        attention = layer["attention"]
+        kernels = {name[-1] for name in attention if name.startswith("kernel_")}
+        assert kernels == {name[-1] for name in attention if name.startswith("norm_")}
+        pooled += len(kernels)
+    assert pooled > 0

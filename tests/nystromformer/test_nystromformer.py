@@ -289,3 +289,12 @@ def test_an_empty_batch_has_an_original_start_value():
         3,
         3,
     )
+
+
+def test_the_scale_of_a_matrix_is_that_of_its_largest_magnitude():
+    """Of negative numbers as well: without it their products would overflow."""
+    A = np.diag([2.0, 3.0])
+    exact = np.diag([0.5, 1.0 / 3.0])
+    for scale in (1.0, -1.0, 1e200, -1e200):
+        found = vtnp.nystromformer.iterative_pinv(scale * A, iterations=12)
+        np.testing.assert_allclose(scale * found, exact, atol=1e-12)

@@ -390,3 +390,8 @@ def test_formulas_are_made_of_what_cannot_change():
         assert all(type(part) is tuple for part in parts)
         with pytest.raises(TypeError):
             each.source["key"] = "another"
+
+
+def test_a_shape_has_one_row_of_batch_axes():
+    with pytest.raises(ValueError, match=r"^shape '\*a n \*b': at most one row of batch axes$"):
+        parse("*a n *b")
