@@ -75,12 +75,12 @@ def cases(
         Of `Case`: `case.args` holds the arguments, `case()` is the formula's own result, and
         `case.rng` a generator for what a test draws besides.
     """
-    judged = {dtype: families_for(registry[formula(id).id], dtype) for dtype in dtypes}
-    names = {
-        dtype: [name for name in every if families is None or name in families]
-        for dtype, every in judged.items()
-    }
-    return _drawn(formula(id).id, names, sizings, batches, dict(sizes or {}))
+    entry = registry[formula(id).id]
+    choices = [
+        (dtype, [x for x in families_for(entry, dtype) if families is None or x in families])
+        for dtype in dtypes
+    ]
+    return _drawn(entry.id, choices, sizings, batches, dict(sizes or {}))
 
 
 def arguments(id: str | int, **options: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -92,15 +92,15 @@ def arguments(id: str | int, **options: Any) -> st.SearchStrategy[dict[str, Any]
 def _drawn(
     draw: st.DrawFn,
     id: str,
-    names: Mapping[str, Sequence[str]],
+    choices: Sequence[tuple[str, Sequence[str]]],
     sizings: Sequence[Sizing],
     batches: Sequence[tuple[int, ...]],
     sizes: Mapping[str, int],
 ) -> Case:
-    """Draw a case. names: of the families by dtype."""
-    dtype = draw(st.sampled_from(list(names)))
-    typical = "typical" in names[dtype] and draw(st.integers(0, 2)) == 0
-    family = "typical" if typical else draw(st.sampled_from(names[dtype]))
+    """Draw a case. choices: dtypes, each with its families; one may occur twice, to weigh more."""
+    dtype, names = draw(st.sampled_from(choices))
+    typical = "typical" in names and draw(st.integers(0, 2)) == 0
+    family = "typical" if typical else draw(st.sampled_from(names))
     sizing, batch = draw(st.sampled_from(sizings)), draw(st.sampled_from(batches))
     seed = draw(st.integers(0, 2**16))
     by_seed = draw(st.booleans())
