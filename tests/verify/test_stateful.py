@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support.exports import WrittenOnce
 from tests.support.steps import stopped
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
@@ -20,20 +21,7 @@ from vtnp.verify.vectors import check, export, exporting
 
 IDS = ("relu", "softmax", "causal-mask")
 SEEDS = st.integers(0, 1)
-written = {}  # by formula and seed: what has been computed once
-
-
-def written_once(folder, entry, seed):
-    """Take the place of what computes and writes a formula's file."""
-    if (entry.id, seed) not in written:
-        described = computed(folder, entry, seed)
-        written[entry.id, seed] = described, (folder / described["file"]).read_bytes()
-    described, data = written[entry.id, seed]
-    (folder / described["file"]).write_bytes(data)
-    return described
-
-
-computed = exporting._write
+written_once = WrittenOnce(exporting._write)
 
 
 @cache
@@ -164,6 +152,7 @@ class Vectors(RuleBasedStateMachine):
         if not self.results:
             assert report.status == NOT_RUN
             return
+        written = written_once.written
         same_numbers = {
             id for id in answered if written[id, self.results[id][0]][1] == written[id, seed][1]
         }

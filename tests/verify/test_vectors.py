@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import vtnp
+from tests.support.exports import WrittenOnce
 from tests.support.steps import stopped_at_each_step
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import registry
@@ -238,17 +239,7 @@ def test_an_older_export_gives_way_whole_or_not_at_all(copied, monkeypatch):
 @pytest.fixture
 def _quick_export(monkeypatch):
     """Let an export compute each formula once, and then write the same bytes again."""
-    right, known = exporting_module._write, {}
-
-    def write(folder, entry, seed):
-        if (entry.id, seed) not in known:
-            described = right(folder, entry, seed)
-            known[entry.id, seed] = described, (folder / described["file"]).read_bytes()
-        described, data = known[entry.id, seed]
-        (folder / described["file"]).write_bytes(data)
-        return described
-
-    monkeypatch.setattr(exporting_module, "_write", write)
+    monkeypatch.setattr(exporting_module, "_write", WrittenOnce(exporting_module._write))
 
 
 def whole(folder):
