@@ -1,6 +1,6 @@
 """Faults that are on no page are found and named; what is right in other words is not called wrong.
 
-The candidates are written after public bug reports, each in a way of its own.
+The candidates are written after public bug reports, each in its own way.
 """
 
 import math

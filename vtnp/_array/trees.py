@@ -27,3 +27,9 @@ def tree_map(f: Callable[[Any], Any], tree: Any) -> Any:
         make = getattr(tree, "_make", type(tree))  # a NamedTuple takes its fields one by one
         return make(tree_map(f, value) for value in tree)
     return f(tree) if hasattr(tree, "dtype") else tree
+
+
+def tree_replaced(tree: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree with other arrays at some paths, which are those of tree_leaves."""
+    by_path = iter([arrays.get(path, x) for path, x in tree_leaves(tree)])
+    return dict(tree_map(lambda _: next(by_path), tree))

@@ -109,9 +109,14 @@ def needs_regular(case) -> None:
     needs(is_regular, "regular matrices in float64")
 
 
+def needs_condition_below(case, most: float) -> None:
+    """Go on only with matrices whose condition number is smaller."""
+    needs(np.linalg.cond(case["A"]).max(initial=0.0) < most, f"condition numbers below {most:g}")
+
+
 def needs_full_rank(case) -> None:
     needs_regular(case)
-    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 1e12, "matrices of full rank")
+    needs_condition_below(case, 1e12)
 
 
 def needs_finite_inverse(case) -> None:
@@ -194,7 +199,7 @@ def inverse_orthogonal_factors(case):
 def inverse_normal_equations(case):
     """The products square the condition number, which is at most 30."""
     needs_regular(case)
-    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 100, "small condition numbers")
+    needs_condition_below(case, 100)
     for A in (case["A"], singular(case)):
         Z, At = inverse_of(case, A), turned(A)
         assert_close(inverse_of(case, At @ A) @ At, Z, within=1e-11)
@@ -216,7 +221,7 @@ def inverse_least_squares(case):
 @law("pseudo-inverse", "gradient-of-constant-rank", differentiates=True)
 def inverse_gradient_of_constant_rank(case):
     needs_regular(case)
-    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 1e3, "small condition numbers")
+    needs_condition_below(case, 1e3)
     alone = case.with_args(times=None)
     for A in (case["A"], singular(case)):
         Z, eye = np.linalg.pinv(A, rcond=1e-12), np.eye(A.shape[-1])
@@ -303,7 +308,7 @@ def approximation_keeps_its_blocks(case):
 def approximation_second_equality(case):
     """For A of full rank, and for a singular A whose range holds B's and whose rows hold F's."""
     needs(case.dtype == "float64", "a rank that rounding does not change")
-    needs(np.linalg.cond(case["A"]).max(initial=0.0) < 100, "small condition numbers")
+    needs_condition_below(case, 100)
     needs_full_rank(case)
     count = case["A"].shape[-1]
     flat = case.numbers((*case["A"].shape[:-1], count - 1))

@@ -129,9 +129,7 @@ def require_video(
     """
     frames, image, channels = config.frames, config.image, config.channels
     sizes, expected = tuple(video.shape[-4:]), (frames, *image, channels)
-    if sizes == expected or (
-        any_frames and len(sizes) == len(expected) and sizes[1:] == expected[1:]
-    ):
+    if sizes == expected or (any_frames and sizes[1:] == expected[1:]):
         return
     is_channels_first = sizes in {(frames, channels, *image), (channels, frames, *image)}
     why = "; its channels have to come last" if is_channels_first else ""

@@ -56,7 +56,7 @@ class Deviation:
         """Where it lies off the most, and by how much, if it does."""
         if self.index is None:
             return ""
-        got, expected = _told_apart(self.got, self.expected)
+        got, expected = _in_digits_that_differ(self.got, self.expected)
         times = f", {self.ratio:.2g} times the bound" if self.bound else ""
         return f"worst at {list(self.index)}: {got}, expected {expected}{times}"
 
@@ -66,7 +66,7 @@ class Deviation:
         return self.error / self.bound if self.bound else (0.0 if self.holds else float("inf"))
 
 
-def _told_apart(a: float, b: float) -> tuple[str, str]:
+def _in_digits_that_differ(a: float, b: float) -> tuple[str, str]:
     """Write two numbers with as many digits as it takes to see the difference."""
     for digits in range(3, 17):
         if f"{a:.{digits}g}" != f"{b:.{digits}g}":

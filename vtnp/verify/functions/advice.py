@@ -1,7 +1,9 @@
 """What to do where a candidate could not be judged, in the words of the command line."""
 
 import re
+from collections.abc import Iterable
 
+from vtnp._registry.shapes import Argument
 from vtnp.verify.errors import CandidateError
 from vtnp.verify.functions.candidate import Candidate
 
@@ -23,13 +25,16 @@ def _what_to_do(candidate: Candidate, error: CandidateError) -> str:
         return f"{pass_it}, or say which argument it is (--name ARGUMENT={first})"
     signature = candidate.entry.signature
     if str(error).startswith("returned"):
-        results = ", ".join(f"{each.name} [{each.shape.text}]" for each in signature.returns)
+        results = _shapes(signature.returns)
         return f"expected as results: {results}; wrap it in a function that returns those"
-    shapes = ", ".join(f"{each.name} [{each.shape.text}]" for each in signature.arguments)
     return (
-        f"it is passed {shapes}; if its axes come in another order, say so by --layout, sizes that "
-        "it has fixed by --size, and options by --option"
+        f"it is passed {_shapes(signature.arguments)}; if its axes come in another order, say so "
+        "by --layout, sizes that it has fixed by --size, and options by --option"
     )
+
+
+def _shapes(arrays: Iterable[Argument]) -> str:
+    return ", ".join(f"{each.name} [{each.shape.text}]" for each in arrays)
 
 
 def printed(candidate: Candidate) -> list[str]:

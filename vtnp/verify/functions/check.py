@@ -16,7 +16,13 @@ from vtnp.verify.functions.advice import no_verdict, printed
 from vtnp.verify.functions.axis_layout import AxisLayout, read_patterns
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.conditioning import chooses, reference
-from vtnp.verify.functions.contract import check_laws, check_repeated, check_strided, watched_call
+from vtnp.verify.functions.contract import (
+    DETERMINISTIC,
+    check_laws,
+    check_repeated,
+    check_strided,
+    watched_call,
+)
 from vtnp.verify.functions.diagnose import (
     Tried,
     mistakes_in_gradients,
@@ -42,7 +48,6 @@ _BATCHES = ((), (2,), (2, 3))
 _GRADIENT_TRIALS = 2  # of each dtype
 _LAW_SEEDS = 2
 _DIAGNOSED = 12  # trials
-_DETERMINISTIC = "deterministic"
 _RANDOM = Finding(
     "random: two calls with the same input differ",
     "the results of one input vary from call to call; nothing else was judged.",
@@ -208,23 +213,20 @@ class _Check:
         if batch is not None:
             batches = (tuple(self.sizes.get(axis, 2 + i) for i, axis in enumerate(batch)),)
         for trial in trials(self.entry, self.dtypes, batches, self.seed, self.sizes, self.select):
+            is_first = not self.tried
             self.check_value(trial)
-            if len(self.tried) == 1 and not self.checks_repeated():
-                return
+            if is_first and self.tried:
+                self.lines.append(check_repeated(self.candidate, trial))
+                if not self.repeats:  # the rest would be an accident
+                    return
         if self.tried and self.examples:
             self.search()
         self.judge_failed()
         self.note_what_is_not_checked()
 
-    def checks_repeated(self) -> bool:
-        """Check first of all that the candidate is not random; the rest would be an accident."""
-        if not any(line.what == _DETERMINISTIC for line in self.lines):
-            self.lines.append(check_repeated(self.candidate, self.tried[0].trial))
-        return self.repeats
-
     @property
     def repeats(self) -> bool:
-        return all(line.holds for line in self.lines if line.what == _DETERMINISTIC)
+        return all(line.holds for line in self.lines if line.what == DETERMINISTIC)
 
     def select(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that the candidate takes, and remember those it does not."""
@@ -380,7 +382,7 @@ class _Check:
             chosen = _representative(wrong)
             chosen += _representative(each for each in self.tried if each.right)
             self.findings += named_mistakes(self.entry.id, chosen)
-            self.findings = self.findings or list(faults(self.entry, chosen))
+            self.findings = self.findings or faults(self.entry, chosen)
             self.findings = self.findings or named_pairs(self.entry.id, chosen)
             self.findings = self.findings or swapped_axes(self.entry.function, wrong)
             if not (self.findings or any(lower_precision(self.candidate, wrong))):

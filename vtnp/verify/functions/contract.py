@@ -22,6 +22,7 @@ from vtnp.verify.judge import agrees
 from vtnp.verify.report import Kind, Line
 
 Results = list[NDArray[Any]]
+DETERMINISTIC = "deterministic"  # the rule's name
 _NOTE_LENGTH = 160
 _CALLS = 3  # of which two may be alike by chance, where few numbers are dropped
 
@@ -104,15 +105,14 @@ def _precision_of(arguments: Mapping[str, Any]) -> str:
 
 def check_repeated(candidate: Candidate, trial: Trial) -> Line:
     """Check that the same input gives the same numbers."""
-    calls = (candidate(trial.arguments, trial.dtype) for _ in range(_CALLS))
-    first, *others = calls
+    first, *others = (candidate(trial.arguments, trial.dtype) for _ in range(_CALLS))
     same = all(
         np.array_equal(x, y, equal_nan=y.dtype.kind == "f")
         for again in others
         for x, y in zip(first, again, strict=True)
     )
     note = "" if same else "two calls with the same input differ"
-    return Line("contract", "deterministic", trial.name, same, note=note)
+    return Line("contract", DETERMINISTIC, trial.name, same, note=note)
 
 
 def check_strided(candidate: Candidate, trial: Trial) -> Iterator[Line]:

@@ -31,7 +31,7 @@ _SECONDS = 6.0  # for all pairs
 _TRIALS_FOR_SWAPS = 4
 _STOPS = "look for detach, no_grad or stop_gradient"
 # What mistakes raise on arguments that they do not allow.
-IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
+_IMPOSSIBLE = (ValueError, TypeError, IndexError, ArithmeticError)
 
 
 class Tried(NamedTuple):
@@ -93,14 +93,15 @@ def _matching_pairs(id: str, called: set[str], tried: Sequence[Tried]) -> list[t
 
 def _matches(id: str, keys: tuple[Key, ...], tried: Sequence[Tried]) -> bool:
     alternative = with_mistakes(id, keys)
-    return all(_agrees(alternative, each) for each in tried)
+    return all(reproduces(alternative, each) for each in tried)
 
 
-def _agrees(alternative: Function, tried: Tried, dtype: str = "") -> bool:
+def reproduces(alternative: Function, tried: Tried, dtype: str = "") -> bool:
+    """Tell whether a function gives the candidate's numbers. dtype: as exact as in that."""
     trial = tried.trial
     try:
         return agrees(alternative, trial.arguments, tried.got, dtype or trial.dtype)
-    except IMPOSSIBLE:
+    except _IMPOSSIBLE:
         return False
 
 
@@ -149,7 +150,7 @@ def mixed_mistakes(
         more += [
             (f"computed in {dtype}", f"Computed in {dtype}, that gives the candidate's numbers.")
             for dtype in lower
-            if all(_agrees(alternative, each, _coarser(dtype, each)) for each in chosen)
+            if all(reproduces(alternative, each, _coarser(dtype, each)) for each in chosen)
             and rounds(alternative, dtype)
         ][:1]
         found += [(key, f"{_title([key])}, {title}", text) for title, text in more]
@@ -183,13 +184,13 @@ def _swaps_that_match(function: Function, tried: Tried) -> list[Finding]:
         for swap in _pairs_of_axes(x):
             try:
                 other = results(**{name: np.swapaxes(x, *swap)})
-            except IMPOSSIBLE:
+            except _IMPOSSIBLE:
                 continue
             if _are_close(other, tried.got):
                 found.append(_swap_finding(f"argument {name}", swap))
     try:
         exact = results()
-    except IMPOSSIBLE:
+    except _IMPOSSIBLE:
         return found
     for i, y in enumerate(exact):
         for swap in _pairs_of_axes(y):
@@ -252,7 +253,7 @@ def mistakes_in_gradients(
         alternative = with_mistakes(id, (key,))
         try:
             other = gradients_of(alternative, trial.arguments, cotangents, "float64")
-        except IMPOSSIBLE:
+        except _IMPOSSIBLE:
             continue
         if _are_close_gradients(got, other):
             matches.append((key,))

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_leaves
+from vtnp._array.trees import tree_leaves, tree_replaced
 from vtnp._registry.shapes import Shape
 from vtnp._registry.spec import Entry
-from vtnp.verify.functions.diagnose import IMPOSSIBLE, Tried
-from vtnp.verify.functions.trials import replaced
+from vtnp.verify.functions.diagnose import Tried, reproduces
 from vtnp.verify.handlers import Function
-from vtnp.verify.judge import agrees, as_list, largest, results_of
+from vtnp.verify.judge import as_list, largest, results_of
 from vtnp.verify.report import Finding
 
 Array = NDArray[Any]
@@ -32,37 +31,28 @@ _CHANNEL_ORDER = "check the order of the channels, such as RGB and BGR, or a tab
 
 
 class Fault(NamedTuple):
-    """A formula with one fault, and how it is told."""
+    """A formula with one fault, and how it is reported."""
 
     title: str
     fix: str
     function: Function
 
 
-def faults(entry: Entry, tried: Sequence[Tried]) -> Iterator[Finding]:
-    """Yield the faults that give the candidate's numbers, the first with the others beside it."""
+def faults(entry: Entry, tried: Sequence[Tried]) -> list[Finding]:
+    """Return the faults that give the candidate's numbers, as one finding."""
     end = time.thread_time() + _SECONDS
     found: list[Fault] = []
     for fault in _every_fault(entry, tried):
-        if all(_agrees(fault.function, each) for each in tried):
+        if all(reproduces(fault.function, each) for each in tried):
             found.append(fault)
         if time.thread_time() > end:
             break
-    if found:
-        first, *others = found
-        explanation = (
-            f"with that, the formula gives the candidate's numbers in {len(tried)} trials."
-        )
-        yield Finding(
-            first.title, explanation, first.fix, equivalents=tuple(each.title for each in others)
-        )
-
-
-def _agrees(function: Function, each: Tried) -> bool:
-    try:
-        return agrees(function, each.trial.arguments, each.got, each.trial.dtype)
-    except IMPOSSIBLE:
-        return False
+    if not found:
+        return []
+    first, *others = found
+    explanation = f"with that, the formula gives the candidate's numbers in {len(tried)} trials."
+    equivalents = tuple(each.title for each in others)
+    return [Finding(first.title, explanation, first.fix, equivalents=equivalents)]
 
 
 def _every_fault(entry: Entry, tried: Sequence[Tried]) -> Iterator[Fault]:
@@ -106,7 +96,7 @@ def _axes(shape: Shape) -> list[tuple[str, int]]:
     return [(axis, i) for i, axis in (*before, *after)]
 
 
-_MOVES: Mapping[str, Callable[[Array, int], Array]] = {
+_MOVES: Mapping[str, Callable[..., Array]] = {
     "reversed": np.flip,
     "rolled by one place": lambda x, axis: np.roll(x, 1, axis),
     "rolled back by one place": lambda x, axis: np.roll(x, -1, axis),
@@ -117,24 +107,11 @@ def _moved_axes(entry: Entry) -> Iterator[Fault]:
     for argument in entry.signature.arguments:
         for letter, axis in _axes(argument.shape):
             for how, move in _MOVES.items():
-                change = partial(_moved, move, axis)
                 yield Fault(
                     f"{argument.name} {how} along axis {letter}",
                     _CHANNEL_ORDER if letter in _CHANNELS else "check where it begins and ends",
-                    partial(_changed, entry.function, argument.name, change),
+                    partial(_changed, entry.function, argument.name, partial(move, axis=axis)),
                 )
-
-
-def _moved(move: Callable[[Array, int], Array], axis: int, x: Array) -> Array:
-    return move(x, axis)
-
-
-def _changed(
-    function: Function, name: str, change: Callable[[Array], Array], **arguments: Any
-) -> Any:
-    if arguments.get(name) is None:
-        return function(**arguments)
-    return function(**{**arguments, name: change(np.asarray(arguments[name]))})
 
 
 def _moved_results(entry: Entry) -> Iterator[Fault]:
@@ -144,7 +121,7 @@ def _moved_results(entry: Entry) -> Iterator[Fault]:
                 yield Fault(
                     f"result {returned.name} {how} along axis {letter}",
                     "check the order in which results are put together",
-                    partial(_changed_result, entry.function, i, partial(_moved, move, axis)),
+                    partial(_changed_result, entry.function, i, partial(move, axis=axis)),
                 )
 
 
@@ -204,17 +181,18 @@ def _replaced_arguments(entry: Entry, tried: Sequence[Tried]) -> Iterator[Fault]
             for what, make in _REPLACEMENTS.items():
                 yield Fault(
                     f"{path} taken for {what}", f"check whether {path} is used at all",
-                    partial(_with_leaf, entry.function, path, make),
+                    partial(_changed, entry.function, path, make),
                 )  # fmt: skip
 
 
-def _with_leaf(
-    function: Function, path: str, make: Callable[[Array], Array], **arguments: Any
+def _changed(
+    function: Function, path: str, change: Callable[[Array], Array], **arguments: Any
 ) -> Any:
+    """Call a function with one array changed, where there is one at that path."""
     leaves = dict(tree_leaves(arguments))
     if path not in leaves:
         return function(**arguments)
-    return function(**replaced(arguments, {path: make(leaves[path])}))
+    return function(**tree_replaced(arguments, {path: change(leaves[path])}))
 
 
 # --- A factor -------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_leaves
+from vtnp._array.trees import tree_leaves, tree_replaced
 from vtnp.verify.errors import CandidateError, in_one_line
 from vtnp.verify.functions.candidate import Candidate
 from vtnp.verify.functions.libraries import Differentiating
-from vtnp.verify.functions.trials import Trial, replaced
+from vtnp.verify.functions.trials import Trial
 from vtnp.verify.gradients import Gradients, gradients_of, random_cotangents
 from vtnp.verify.judge import (
     MULTIPLE,
@@ -82,7 +82,7 @@ def _by_library(
     ]
 
     def of_variables(*values: Any) -> Sequence[Any]:
-        results = candidate.call(replaced(arguments, dict(zip(
+        results = candidate.call(tree_replaced(arguments, dict(zip(
             (path for path, _ in variables), values, strict=True
         ))))  # fmt: skip
         return [results[i] for i in real]
@@ -207,4 +207,4 @@ def _slope(
 def moved_along(arguments: Mapping[str, Any], path: str, step: NDArray[Any]) -> dict[str, Any]:
     """Return arguments with a step added to one array of them."""
     x = dict(tree_leaves(dict(arguments)))[path]
-    return replaced(arguments, {path: x + step})
+    return tree_replaced(arguments, {path: x + step})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtnp._array.trees import tree_leaves, tree_map
+from vtnp._array.trees import tree_leaves
 from vtnp._registry.calls import Call
 from vtnp._registry.errors import UsageError
 from vtnp._registry.spec import Entry
@@ -82,12 +82,6 @@ def hashable(value: Any) -> Hashable:
         x = np.asarray(value)
         return x.dtype.str, x.shape, x.tobytes()
     return type(value).__name__, value
-
-
-def replaced(tree: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree of arguments with other arrays at some paths."""
-    by_path = iter([arrays.get(path, x) for path, x in tree_leaves(dict(tree))])
-    return dict(tree_map(lambda _: next(by_path), dict(tree)))
 
 
 # --- Trials ---------------------------------------------------------------------------------------
